@@ -1,0 +1,43 @@
+# Everything runs in a virtual environment of the project's own, made when it is missing or stale.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# heareval's predictions read checkpoints that they have just written as pickled objects.
+export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD := 1
+
+.PHONY: install demo test test-all check benchmark clean
+
+install: $(READY)
+
+# An installed torch decides which builds of everything else fit, so it goes first. torchaudio is an
+# oracle of the tests only: its native part is linked to CUDA, and is not needed on a CPU.
+$(READY): pyproject.toml setup.py constraints.txt hear_eval/install.py Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,eval,onnx]'
+	$(BIN)/python -m hear_eval.install
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchaudio
+	$(BIN)/python -c 'import torchaudio' 2>/dev/null || rm -f $(VENV)/lib/python*/site-packages/torchaudio/lib/_torchaudio*.so
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/hear demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -m ''
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmark: $(READY)
+	$(BIN)/python -m benchmarks.extraction
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""The ``hear`` command: it parses arguments and prints; the work is done by the packages below."""

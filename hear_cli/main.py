@@ -1,0 +1,28 @@
+"""The ``hear`` command and its subcommands."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from hear_cli import demo, modules, tasks
+from hear_core.errors import HearError
+
+app = typer.Typer(
+    help="Efficient pre-trained audio networks, as HEAR plug-ins.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("list")(modules.list_modules)
+app.command("demo")(demo.demo)
+app.add_typer(tasks.app, name="tasks")
+
+
+def main() -> None:
+    """Run the command; an error that we raised on purpose is a message and exit code 1."""
+    try:
+        app()
+    except HearError as error:
+        sys.exit(f"hear: {error}")

@@ -1,0 +1,33 @@
+"""What every backbone is: a network from log-mels to named taps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from hear_core.taps import TapShape
+
+
+class Backbone(nn.Module):
+    """Base of the networks that a plug-in can be made of.
+
+    Attributes:
+        tap_shapes: The taps that a network offers and what each gives, known without running it.
+        class_layers: Prefixes of the parameters whose shapes depend on the number of classes.
+    """
+
+    tap_shapes: Mapping[str, TapShape]
+    class_layers: tuple[str, ...]
+
+    def forward(self, log_mel: Tensor, taps: Sequence[str] = ("logits",)) -> dict[str, Tensor]:
+        """Run as far as the deepest of `taps`, and no further, and return what was tapped.
+
+        Args:
+            log_mel: (batch, n_mels, frames), of any number of frames.
+            taps: Keys of `tap_shapes`.
+
+        Returns:
+            Vectors (batch, channels) and maps (batch, channels, bands, frames), by tap.
+        """
+        raise NotImplementedError

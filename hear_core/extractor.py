@@ -1,0 +1,65 @@
+"""The extractor: waveform in, embedding out. What is run, measured and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hear_core.backbone import Backbone
+from hear_core.frontend import Frontend
+from hear_core.taps import MEL_AVERAGES, TapShape, concatenate, layout, resolve
+
+
+class Extractor(nn.Module):
+    """Front-end, backbone and taps as one frozen function.
+
+    Args:
+        frontend: Makes log-mels.
+        backbone: Makes taps.
+        taps: Tap names or aliases, in the order in which they are concatenated.
+        pooling: How map taps become vectors, a key of `hear_core.taps.POOLINGS`.
+        autocast: Run the backbone in float16 where it is on a CUDA device.
+
+    Attributes:
+        slices: The columns of the embedding that each tap fills.
+        size: Length of the embedding.
+
+    Shape:
+        (batch, samples), at least `frontend.min_samples` long, to (batch, size), float32.
+
+    Raises:
+        ConfigError: A tap or the pooling is unknown.
+    """
+
+    def __init__(
+        self,
+        frontend: Frontend,
+        backbone: Backbone,
+        taps: Sequence[str],
+        pooling: str = "avg",
+        *,
+        autocast: bool = True,
+    ) -> None:
+        super().__init__()
+        shapes = {MEL_AVERAGES: TapShape(frontend.n_mels), **backbone.tap_shapes}
+        self.frontend, self.backbone, self.pooling = frontend, backbone, pooling
+        self.taps = resolve(taps, shapes)
+        self.slices = layout(self.taps, shapes, pooling)
+        self.size = self.slices[self.taps[-1]].stop
+        self.autocast = autocast
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Extractor:
+        """Stay in evaluation mode: an extractor is frozen, whatever is asked."""
+        return super().train(False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        log_mel = self.frontend(waveform)
+        values = {MEL_AVERAGES: log_mel.mean(2)} if MEL_AVERAGES in self.taps else {}
+        if deeper := [tap for tap in self.taps if tap != MEL_AVERAGES]:
+            # The front-end stays in float32: the logarithm of small powers needs its range.
+            with torch.autocast("cuda", torch.float16, enabled=self.autocast and waveform.is_cuda):
+                values |= self.backbone(log_mel, deeper)
+        return concatenate(values, self.taps, self.pooling).float()

@@ -1,0 +1,117 @@
+"""Embedding taps: where a network may be tapped, and how what is tapped becomes one vector.
+
+A backbone offers taps of two kinds. A *vector* tap, such as ``logits``, is (batch, channels). A
+*map* tap, such as the output of block ``b5``, is (batch, channels, bands, frames) and is pooled to
+a vector. An embedding is the concatenation of its taps in the order in which they are listed.
+
+The names follow the two generations of EfficientAT_HEAR; the poolings are those of Schmid et al.,
+"Low-Complexity Audio Embedding Extractors" (EUSIPCO 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hear_core.errors import ConfigError, unknown
+
+MEL_AVERAGES = "mel_avgs"
+"""The tap of the front-end itself: every mel band, averaged over time."""
+
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "l": ("logits",),
+    "clf1": ("e1",),
+    "clf2": ("clf",),
+    "mels": (MEL_AVERAGES,),
+    "se": ("se12", "se13", "se14", "se15"),
+    "all_se": ("se4", "se5", "se6", "se11", "se12", "se13", "se14", "se15"),
+    "block": ("b0", "b5", "b10", "b16"),
+    "all_b": ("b5", "b11", "b13", "b15"),
+    "all_b_se": ("se5", "se11", "se13", "se15"),
+}
+"""Other spellings of a tap, and names for groups of taps."""
+
+
+class TapShape(NamedTuple):
+    """Size of what a tap gives: channels, and frequency bands where it is a map."""
+
+    channels: int
+    bands: int | None = None
+
+
+class Pooling(NamedTuple):
+    """A way from a map (batch, channels, bands, frames) to a vector (batch, size)."""
+
+    size: Callable[[int, int], int]
+    pool: Callable[[Tensor], Tensor]
+
+
+POOLINGS: Mapping[str, Pooling] = {
+    "avg": Pooling(lambda c, f: c, lambda x: x.mean((2, 3))),
+    "max": Pooling(lambda c, f: c, lambda x: x.amax((2, 3))),
+    "add_avg_max": Pooling(lambda c, f: c, lambda x: x.mean((2, 3)) + x.amax((2, 3))),
+    "cat_avg_max": Pooling(
+        lambda c, f: 2 * c, lambda x: torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)
+    ),
+    "avg_time": Pooling(lambda c, f: c * f, lambda x: x.mean(3).flatten(1)),
+    "avg_max_time": Pooling(lambda c, f: c * f, lambda x: (x.mean(3) + x.amax(3)).flatten(1)),
+}
+
+
+def resolve(taps: Sequence[str], offered: Iterable[str]) -> tuple[str, ...]:
+    """Spell out aliases and groups, keeping the order.
+
+    Args:
+        taps: Names as a user writes them, such as ``["mels", "all_b"]``.
+        offered: The taps that the backbone at hand has.
+
+    Raises:
+        ConfigError: A tap is unknown to this backbone, listed twice, or there is none at all.
+    """
+    if isinstance(taps, str) or not taps:
+        msg = f"taps must be a list of at least one tap name, not {taps!r}"
+        raise ConfigError(msg)
+    offered = list(offered)
+    names = [name for tap in taps for name in ALIASES.get(tap, (tap,))]
+    for name in names:
+        if name not in offered:
+            usable = [a for a, group in ALIASES.items() if set(group) <= set(offered)]
+            raise ConfigError(unknown("tap", name, [*offered, *usable], show=60))
+        if names.count(name) > 1:
+            msg = f"tap {name!r} is listed more than once in {list(taps)}"
+            raise ConfigError(msg)
+    return tuple(names)
+
+
+def layout(
+    taps: Sequence[str], shapes: Mapping[str, TapShape], pooling: str = "avg"
+) -> dict[str, slice]:
+    """Say which columns of the embedding each tap fills.
+
+    Args:
+        taps: Resolved tap names.
+        shapes: What the backbone gives at each tap.
+        pooling: A key of `POOLINGS`, applied to map taps.
+
+    Raises:
+        ConfigError: The pooling is unknown.
+    """
+    if pooling not in POOLINGS:
+        raise ConfigError(unknown("pooling", pooling, POOLINGS))
+    slices, stop = {}, 0
+    for name in taps:
+        channels, bands = shapes[name]
+        start = stop
+        stop += channels if bands is None else POOLINGS[pooling].size(channels, bands)
+        slices[name] = slice(start, stop)
+    return slices
+
+
+def concatenate(values: Mapping[str, Tensor], taps: Sequence[str], pooling: str = "avg") -> Tensor:
+    """Pool what was tapped and join it, in the order of `taps`, to (batch, size)."""
+    pool = POOLINGS[pooling].pool
+    vectors = [pool(values[t]) if values[t].ndim == 4 else values[t] for t in taps]
+    return torch.cat(vectors, dim=1)

@@ -1,0 +1,148 @@
+"""Zoos: tables of networks that come with weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hear_core import checkpoints
+from hear_core.backbone import Backbone
+from hear_core.checkpoints import Checkpoint
+from hear_core.errors import CheckpointError, ConfigError, unknown
+from hear_core.frontend import Frontend
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network of a zoo.
+
+    Args:
+        network: Makes the network; takes ``num_classes``.
+        arguments: For `network`.
+        frontend: Makes the front-end that the network was trained with.
+        checkpoint: Its weights.
+        figures: What its makers published of it, such as ``{"mAP": 0.471}``.
+    """
+
+    network: Callable[..., Backbone]
+    arguments: Mapping[str, Any]
+    frontend: Callable[[], Frontend]
+    checkpoint: Checkpoint
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    def build(self, num_classes: int | None = None) -> Backbone:
+        """Return the network with fresh weights, for another number of classes if one is given."""
+        other = {} if num_classes is None else {"num_classes": num_classes}
+        return self.network(**self.arguments, **other)
+
+    def outline(self, num_classes: int | None = None) -> Backbone:
+        """Return the network without memory for its weights, to ask for names and shapes."""
+        with torch.device("meta"):
+            return self.build(num_classes)
+
+
+class Zoo(dict[str, Row]):
+    """Networks by name."""
+
+    def __missing__(self, name: str) -> Row:
+        raise ConfigError(unknown("backbone", name, self))
+
+    def load(
+        self, name: str, model_file_path: str | Path = "", *, num_classes: int | None = None
+    ) -> Backbone:
+        """Return a network with its weights.
+
+        Args:
+            name: A key of this zoo.
+            model_file_path: Load this file; without one, the released checkpoint is found or
+                fetched, see `hear_core.checkpoints`.
+            num_classes: If the checkpoint has another number of classes, its last layer is
+                dropped for an untrained one, and a warning says so.
+
+        Raises:
+            ConfigError: The name is unknown.
+            CheckpointError: The file cannot be had or read, or does not fit the network.
+        """
+        row = self[name]
+        file = _file(row.checkpoint, model_file_path)
+        state = checkpoints.read(file)
+        network = row.outline(num_classes)
+        if num_classes is not None:
+            state |= _untrained_last_layer(row, name, network, state, num_classes)
+        if mismatch := _mismatch(network.state_dict(), state):
+            msg = f"{file} does not fit {name}: {mismatch}"
+            if fitting := [n for n, r in self.items() if not _mismatch(_shapes(r), state)]:
+                msg += f". It fits {', '.join(fitting[:3])}{' …' if len(fitting) > 3 else ''}"
+            raise CheckpointError(msg)
+        network.load_state_dict(state, strict=True, assign=True)
+        return network
+
+    def untrained(self, name: str, *, num_classes: int | None = None, seed: int = 0) -> Backbone:
+        """Return a network with random weights, the same for the same seed.
+
+        The global random state is neither used nor changed.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self[name].build(num_classes)
+
+
+def _file(checkpoint: Checkpoint, model_file_path: str | Path) -> Path:
+    if not model_file_path:
+        return checkpoints.fetch(checkpoint)
+    path = Path(model_file_path).expanduser()
+    if path.name == checkpoint.file and checkpoint.sha256 and path.is_file():
+        checkpoints.verify(path, checkpoint)
+    return path
+
+
+def _shapes(row: Row) -> dict[str, Tensor]:
+    return row.outline().state_dict()
+
+
+def _untrained_last_layer(
+    row: Row, name: str, network: Backbone, state: Mapping[str, Tensor], num_classes: int
+) -> dict[str, Tensor]:
+    """Return fresh values for the layers that depend on the number of classes, if they differ."""
+    wanted = network.state_dict()
+    keys = [k for k in wanted if k.startswith(tuple(f"{p}." for p in network.class_layers))]
+    if all(k in state and state[k].shape == wanted[k].shape for k in keys):
+        return {}
+    log.warning(
+        "%s: the last layer of the checkpoint is not for %d classes; it was dropped, and %s "
+        "starts untrained",
+        name,
+        num_classes,
+        ", ".join(network.class_layers),
+    )
+    fresh = row.build(num_classes).state_dict()
+    return {key: fresh[key] for key in keys}
+
+
+def _mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Say in words how two state dicts differ in names and shapes; nothing if they do not."""
+    complaints = []
+    if missing := [key for key in wanted if key not in found]:
+        complaints.append(f"it lacks {_some(missing)}")
+    if unexpected := [key for key in found if key not in wanted]:
+        complaints.append(f"the network has no {_some(unexpected)}")
+    if misshapen := [
+        f"{key} is {tuple(found[key].shape)} in the file and {tuple(wanted[key].shape)} here"
+        for key in wanted
+        if key in found and found[key].shape != wanted[key].shape
+    ]:
+        complaints.append(_some(misshapen))
+    return "; ".join(complaints)
+
+
+def _some(items: list[str], show: int = 3) -> str:
+    rest = f" and {len(items) - show} more" if len(items) > show else ""
+    return ", ".join(items[:show]) + rest

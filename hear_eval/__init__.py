@@ -1,0 +1,1 @@
+"""The benchmark side: HEAR tasks on disk, and the tools of HEAR itself."""

@@ -1,0 +1,84 @@
+"""The zoo of hear_mn: every released MobileNet, as a table.
+
+Names, widths, resolutions and figures are those of the releases of EfficientAT
+(https://github.com/fschmid56/EfficientAT, MIT); mAP is on the AudioSet evaluation set. Several
+checkpoints of one recipe are numbered, as they are there.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from hear_core.checkpoints import Checkpoint
+from hear_core.frontend import LogMel
+from hear_core.zoo import Row, Zoo
+from hear_mn.mobilenet import MobileNet
+
+_RELEASE = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/"
+_SHA256 = {
+    "mn04_as_mAP_432.pt": "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
+    "mn10_as_mAP_471.pt": "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",
+}
+
+
+def _mn(file: str, width: float, mAP: float | None = None, **other: Any) -> Row:  # noqa: N803
+    """Make a row; `other` are `hop` for the front-end and arguments of `MobileNet`."""
+    resolution = {key: other[key] for key in ("hop", "n_mels") if key in other}
+    other.pop("hop", None)
+    return Row(
+        network=MobileNet,
+        arguments={"width": width, **other},
+        frontend=partial(LogMel, **resolution),
+        checkpoint=Checkpoint(f"{file}.pt", f"{_RELEASE}{file}.pt", _SHA256.get(f"{file}.pt")),
+        figures={} if mAP is None else {"mAP": mAP},
+    )
+
+
+_FC = {"head": "fully_convolutional"}
+
+# fmt: off
+ZOO = Zoo({
+    # Trained on AudioSet, from ImageNet weights.
+    "mn01_as": _mn("mn01_as_mAP_298", 0.1, 0.298),
+    "mn02_as": _mn("mn02_as_mAP_378", 0.2, 0.378),
+    "mn04_as": _mn("mn04_as_mAP_432", 0.4, 0.432),
+    "mn05_as": _mn("mn05_as_mAP_443", 0.5, 0.443),
+    "mn10_as": _mn("mn10_as_mAP_471", 1.0, 0.471),
+    "mn20_as": _mn("mn20_as_mAP_478", 2.0, 0.478),
+    "mn30_as": _mn("mn30_as_mAP_482", 3.0, 0.482),
+    "mn40_as": _mn("mn40_as_mAP_484", 4.0, 0.484),
+    "mn40_as(2)": _mn("mn40_as_mAP_483", 4.0, 0.483),
+    "mn40_as(3)": _mn("mn40_as_mAP_483(2)", 4.0, 0.483),
+    # … for longer.
+    "mn40_as_ext": _mn("mn40_as_ext_mAP_487", 4.0, 0.487),
+    "mn40_as_ext(2)": _mn("mn40_as_ext_mAP_486", 4.0, 0.486),
+    "mn40_as_ext(3)": _mn("mn40_as_ext_mAP_485", 4.0, 0.485),
+    # … from random weights.
+    "mn40_as_no_im_pre": _mn("mn40_as_no_im_pre_mAP_483", 4.0, 0.483),
+    "mn40_as_no_im_pre(2)": _mn("mn40_as_no_im_pre_mAP_483(2)", 4.0, 0.483),
+    "mn40_as_no_im_pre(3)": _mn("mn40_as_no_im_pre_mAP_482", 4.0, 0.482),
+    # … on other resolutions: hop in samples, mel bands.
+    "mn10_as_hop_5": _mn("mn10_as_hop_5_mAP_475", 1.0, 0.475, hop=160),
+    "mn10_as_hop_15": _mn("mn10_as_hop_15_mAP_463", 1.0, 0.463, hop=480),
+    "mn10_as_hop_20": _mn("mn10_as_hop_20_mAP_456", 1.0, 0.456, hop=640),
+    "mn10_as_hop_25": _mn("mn10_as_hop_25_mAP_447", 1.0, 0.447, hop=800),
+    "mn10_as_mels_40": _mn("mn10_as_mels_40_mAP_453", 1.0, 0.453, n_mels=40),
+    "mn10_as_mels_64": _mn("mn10_as_mels_64_mAP_461", 1.0, 0.461, n_mels=64),
+    "mn10_as_mels_256": _mn("mn10_as_mels_256_mAP_474", 1.0, 0.474, n_mels=256),
+    # … with another head, and fewer strides.
+    "mn10_as_fc": _mn("mn10_as_fc_mAP_465", 1.0, 0.465, **_FC),
+    "mn10_as_fc_s2221": _mn("mn10_as_fc_s2221_mAP_466", 1.0, 0.466, **_FC, strides=(2, 2, 2, 1)),
+    "mn10_as_fc_s2211": _mn("mn10_as_fc_s2211_mAP_466", 1.0, 0.466, **_FC, strides=(2, 2, 1, 1)),
+    # ImageNet weights to train from; their last layer is untrained.
+    "mn10_im_pytorch": _mn("mn10_im_pytorch", 1.0),
+    "mn01_im": _mn("mn01_im", 0.1),
+    "mn02_im": _mn("mn02_im", 0.2),
+    "mn04_im": _mn("mn04_im", 0.4),
+    "mn05_im": _mn("mn05_im", 0.5),
+    "mn10_im": _mn("mn10_im", 1.0),
+    "mn20_im": _mn("mn20_im", 2.0),
+    "mn30_im": _mn("mn30_im", 3.0),
+    "mn40_im": _mn("mn40_im", 4.0),
+})
+# fmt: on
