@@ -29,7 +29,9 @@ def resample(
 
 @app.command()
 def make(
-    table: Annotated[Path, typer.Argument(help="CSV with the columns filename, category, fold.")],
+    table: Annotated[
+        Path, typer.Argument(help="CSV with the columns filename, category, fold.", exists=True)
+    ],
     output: Annotated[Path, typer.Argument(help="Folder to put the task into.")],
     audio: Annotated[
         Path | None, typer.Option(help="Folder of the audio files; default: beside the table.")
@@ -47,8 +49,7 @@ def make(
         msg = f"{table} must have rows, and the columns filename, category and fold"
         raise TaskError(msg)
     clips = [
-        Clip(folder / row["filename"], row["category"], f"fold{int(row['fold']):02d}")
-        for row in rows
+        Clip(folder / row["filename"], row["category"], f"fold{row['fold']:>02}") for row in rows
     ]
     task = make_scene_task(output, name or table.stem, clips, seconds=seconds, sample_rate=rate)
     typer.echo(f"{task}: {len(clips)} clips")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
+import re
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -139,14 +139,12 @@ def read(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
-    except pickle.UnpicklingError as error:
-        msg = f"{path} holds something else than tensors and was not loaded: {_first_line(error)}"
-        raise CheckpointError(msg) from error
     except Exception as error:  # what a damaged file raises depends on where it is damaged
-        msg = (
-            f"{path} ({path.stat().st_size} bytes) cannot be read as weights, it is probably "
-            f"truncated or damaged: {_first_line(error)}"
-        )
+        if found := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
+            msg = f"{path} holds something else than tensors and was not loaded: {found[1]}"
+        else:
+            size = path.stat().st_size
+            msg = f"{path} ({size} bytes) cannot be read as weights: it is truncated or damaged"
         raise CheckpointError(msg) from error
     for wrapper in _WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
@@ -165,10 +163,6 @@ def _check_archive(path: Path) -> None:
         if damaged:
             msg = f"{path} is damaged: the checksum of its record {damaged} is wrong"
             raise CheckpointError(msg)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _kept_checksum(file: str) -> Path:

@@ -112,27 +112,34 @@ def add(path: str | Path) -> None:
 
 @lru_cache(maxsize=8)
 def _read_all(variable: str) -> dict[str, dict[str, EmbeddingConfig]]:
-    packages: dict[str, dict[str, EmbeddingConfig | str]] = {}
-    for source, default_package, text in _files(variable):
+    published = list(_published())
+    packages: dict[str, dict[str, EmbeddingConfig | str]] = {p: {} for _, p, _ in published}
+    for source, package_of_file, text in [*published, *_own(variable)]:
         try:
             for key, entry in _parse(text).items():
-                package, _, name = key.rpartition(".")
-                names = packages.setdefault(package or default_package, {})
-                if name in names:
-                    msg = f"there is already an embedding {package or default_package}.{name}"
+                qualifier, _, name = key.rpartition(".")
+                package = qualifier or package_of_file
+                if package not in packages:
+                    raise ConfigError(f"{key}: " + unknown("plug-in package", package, packages))
+                if name in packages[package]:
+                    msg = f"there is already an embedding {package}.{name}"
                     raise ConfigError(msg)
-                names[name] = _entry(key, entry)
+                packages[package][name] = _entry(key, entry)
         except (ConfigError, yaml.YAMLError) as error:
             msg = f"{source}: {error}"
             raise ConfigError(msg) from error
     return {package: _without_aliases(names) for package, names in packages.items()}
 
 
-def _files(variable: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (where it is, package its plain names belong to, text) of every file."""
+def _published() -> Iterator[tuple[str, str, str]]:
+    """Yield (where it is, package its plain names belong to, text) of the files shipped."""
     for file in resources.files(_PUBLISHED).iterdir():
         if file.name.endswith(".yaml"):
             yield file.name, file.name.removesuffix(".yaml"), file.read_text(encoding="utf-8")
+
+
+def _own(variable: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the same of a user's own files."""
     for listed in filter(None, variable.split(os.pathsep)):
         path = Path(listed).expanduser()
         if not path.exists():

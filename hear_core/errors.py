@@ -33,7 +33,7 @@ def unknown(kind: str, name: str, known: Iterable[str], *, show: int = 20) -> st
     """
     known = sorted(set(known))
     message = f"unknown {kind} {name!r}"
-    if near := difflib.get_close_matches(str(name), known, n=3, cutoff=0.6):
+    if near := difflib.get_close_matches(str(name), known, n=3, cutoff=0.5):
         message += f"; did you mean {' or '.join(repr(n) for n in near)}?"
     if len(known) <= show:
         message += f" Known: {', '.join(known)}." if near else f"; known: {', '.join(known)}"

@@ -61,7 +61,8 @@ class _PluginFinder(MetaPathFinder, Loader):
         configs = embeddings(package)
         if name not in configs:
             msg = f"{package}: {unknown('embedding', name, configs)}"
-            raise ModuleNotFoundError(msg, name=fullname)
+            # With its `name` set, ``from package import name`` would drop the error and its hint.
+            raise ModuleNotFoundError(msg)
         return ModuleSpec(fullname, self)
 
     def exec_module(self, module: ModuleType) -> None:

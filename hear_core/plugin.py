@@ -122,6 +122,10 @@ class PluginModel(nn.Module):
                 embeddings[rows, columns] = self._embed(windows).unflatten(0, _grid(rows))
         return embeddings, timestamps
 
+    def __repr__(self) -> str:
+        taps = ", ".join(self.extractor.taps)
+        return f"PluginModel({self.config.backbone}: {taps} -> {self.extractor.size})"
+
     def _embed(self, windows: Tensor) -> Tensor:
         device = next(self.parameters()).device
         return self.extractor(windows.to(device, torch.float32)).to(windows.device)

@@ -89,7 +89,7 @@ def make_scene_task(
 
 
 def resample_task(task: Path, sample_rate: int) -> int:
-    """Add the audio of a task at another rate, from the highest rate it has.
+    """Add the audio of a task at a rate, from the highest other rate it has.
 
     Files that are already there are kept, so that a run that was cut off can go on.
 
@@ -107,13 +107,14 @@ def resample_task(task: Path, sample_rate: int) -> int:
     if not (task / _METADATA).is_file():
         msg = f"{task} is not a HEAR task: it has no {_METADATA}"
         raise TaskError(msg)
-    rates = sorted(int(path.name) for path in task.iterdir() if path.name.isdecimal())
+    rates = [int(path.name) for path in task.iterdir() if path.name.isdecimal()]
     if not rates:
         msg = f"{task} holds no audio: it has no folder named after a sample rate, such as 48000"
         raise TaskError(msg)
-    source, target = task / str(rates[-1]), task / str(sample_rate)
+    others = [rate for rate in rates if rate != sample_rate]
+    source, target = task / str(max(others, default=sample_rate)), task / str(sample_rate)
     written = 0
-    for path in sorted(source.glob("*/*")):
+    for path in sorted(source.glob("*/[!.]*")):
         wanted = target / path.relative_to(source)
         if not wanted.is_file():
             _convert(path, wanted, sample_rate)

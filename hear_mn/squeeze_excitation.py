@@ -23,19 +23,18 @@ class _Branch(nn.Module):
 
     def __init__(self, axis: int, size: int, bottleneck: int) -> None:
         super().__init__()
-        self.axis, self.size = axis, size
+        self.other_axes = [other for other in _AXES.values() if other != axis]
         self.fc1 = nn.Linear(size, bottleneck)
         self.fc2 = nn.Linear(bottleneck, size)
 
     def squeeze(self, x: Tensor) -> Tensor:
-        others = [axis for axis in _AXES.values() if axis != self.axis]
-        return self.fc1(x.mean(others))
+        return self.fc1(x.mean(self.other_axes))
 
     def excite(self, x: Tensor, bottleneck: Tensor) -> Tensor:
         scale = self.fc2(bottleneck.relu()).sigmoid()
-        shape = [len(x), 1, 1, 1]
-        shape[self.axis] = self.size
-        return x * scale.view(shape)
+        for axis in self.other_axes:
+            scale = scale.unsqueeze(axis)
+        return x * scale
 
 
 class SqueezeExcitation(nn.Module):

@@ -1,0 +1,72 @@
+"""Golden arrays of the original networks, and the stand-in weights they were made with.
+
+They stand beside the checkout, in ``../shared``; a test that needs them is skipped without.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+SHARED = Path(__file__).parents[2] / "shared"
+MN = SHARED / "parity" / "mn"
+MN04 = SHARED / "data" / "checkpoints" / "mn04_as_mAP_432.pt"
+
+needs_goldens = pytest.mark.skipif(not MN.is_dir(), reason=f"there are no golden arrays in {MN}")
+needs_mn04 = pytest.mark.skipif(not MN04.is_file(), reason=f"there are no real weights at {MN04}")
+
+
+@lru_cache
+def fill() -> ModuleType:
+    """Return the module that makes stand-in weights and test signals."""
+    spec = importlib.util.spec_from_file_location("fill", SHARED / "parity" / "fill.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@lru_cache
+def load_json(name: str) -> Any:
+    path = MN / name
+    return json.loads(
+        gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    )
+
+
+@lru_cache
+def arrays(name: str) -> Any:
+    return np.load(MN / name)
+
+
+def waveform(seconds: float, batch: int = 1) -> Tensor:
+    return torch.from_numpy(fill().waveform(seconds, 32000, batch))
+
+
+def stand_in(architecture: str, *, calibrated: bool = True) -> dict[str, Tensor]:
+    """Return a state dict of the stand-in weights for an architecture of the manifests.
+
+    Calibrated weights have batch-norm statistics that keep the signal alive; with plain ones the
+    output hardly depends on the input.
+    """
+    entry = load_json("manifests.json.gz")[architecture]
+    state = fill().filled(entry["manifest"])
+    if calibrated:
+        for key, gain in entry["gains"].items():
+            state[key] = state[key] * np.float32(gain)
+        values, start = arrays("calib.npz")[entry["calib"]], 0
+        for key, (_, shape, *_) in entry["manifest"].items():
+            if key.endswith(("running_mean", "running_var")):
+                stop = start + int(np.prod(shape))
+                state[key] = values[start:stop].astype(np.float32).reshape(shape)
+                start = stop
+    return {key: torch.from_numpy(np.asarray(value)) for key, value in state.items()}

@@ -1,0 +1,71 @@
+"""The ``hear`` command, through its console script."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+HEAR = Path(sys.executable).with_name("hear")
+
+
+def hear(*arguments, code=0, **environment):
+    result = subprocess.run(
+        [HEAR, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={"PATH": "", "COLUMNS": "100", **environment},
+    )
+    assert result.returncode == code, result.stdout + result.stderr
+    return result.stdout if code == 0 else result.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["list"], ["demo"], ["tasks"], ["tasks", "make"]])
+def test_help(command):
+    assert "Usage: hear" in hear(*command, "--help")
+
+
+def test_list():
+    lines = hear("list", "mn10_all_b_mel*").splitlines()
+    assert lines[0].split() == ["module", "size", "backbone", "mAP", "taps", "pooling"]
+    assert lines[1].split() == [
+        *("hear_mn.mn10_all_b_mel_avgs", "600", "mn10_as", "0.471"),
+        *("mel_avgs", "all_b", "avg"),
+    ]
+
+
+def test_list_as_markdown():
+    assert "| hear_mn.mn04_e1_l | 911 | mn04_as | 0.432 |" in hear("list", "mn04*", "--markdown")
+
+
+def test_demo_says_that_its_weights_are_random(tmp_path):
+    output = hear("demo", HEAR_CACHE=str(tmp_path))
+    assert "RANDOM" in output
+    assert "(1, 911)" in output
+    assert "(1, 201, 911)" in output
+    assert "0, 50, 100, 150 … 10000 ms" in output
+
+
+def test_tasks(tmp_path):
+    rows = ["filename,category,fold"]
+    for fold in (1, 2, 3):
+        for label in ("cat", "dog"):
+            name = f"{label}{fold}.wav"
+            soundfile.write(tmp_path / name, np.random.default_rng(0).uniform(-1, 1, 800), 8000)
+            rows.append(f"{name},{label},{fold}")
+    (tmp_path / "pets.csv").write_text("\n".join(rows))
+    output = hear("tasks", "make", tmp_path / "pets.csv", tmp_path / "tasks", "--seconds", 0.1)
+    assert "pets: 6 clips" in output
+    assert soundfile.info(tmp_path / "tasks/pets/32000/fold02/dog2.wav").frames == 3200
+    output = hear("tasks", "resample", tmp_path / "tasks", "--rate", 16000)
+    assert "6 files written at 16000 Hz" in output
+
+
+def test_errors_are_one_message_and_an_exit_code(tmp_path):
+    message = hear("tasks", "resample", tmp_path, code=1)
+    assert message == f"hear: no HEAR task in {tmp_path}: nothing in it has a task_metadata.json\n"
+    assert "does not exist" in hear("tasks", "make", tmp_path / "gone.csv", tmp_path, code=2)

@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from hear_core.errors import ConfigError
+from hear_core.extractor import Extractor
+from hear_core.frontend import LogMel
+from hear_mn.mobilenet import MobileNet
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return MobileNet(0.1).eval()
+
+
+def test_joins_front_end_and_backbone_in_the_order_of_the_taps(network):
+    extractor = Extractor(LogMel(), network, ["clf", "mels", "b3"], "max")
+    audio = torch.rand(2, 16000) - 0.5
+    with torch.no_grad():
+        log_mel = LogMel()(audio)
+        values = network(log_mel, ("clf", "b3"))
+        expected = torch.cat([values["clf"], log_mel.mean(2), values["b3"].amax((2, 3))], dim=1)
+        found = extractor(audio)
+    torch.testing.assert_close(found, expected)
+    assert found.shape[1] == extractor.size
+    assert extractor.slices["mel_avgs"] == slice(
+        values["clf"].shape[1], values["clf"].shape[1] + 128
+    )
+
+
+def test_mel_averages_alone_do_not_run_the_backbone(network):
+    extractor = Extractor(LogMel(), network, ["mel_avgs"])
+    handle = network.features[0].register_forward_hook(lambda *_: pytest.fail("the stem was run"))
+    assert extractor(torch.rand(1, 16000)).shape == (1, 128)
+    handle.remove()
+
+
+def test_stays_in_evaluation_mode(network):
+    extractor = Extractor(LogMel(), network, ["logits"]).train()
+    assert not any(module.training for module in extractor.modules())
+
+
+def test_unknown_tap(network):
+    with pytest.raises(ConfigError, match=r"unknown tap 'se1'; did you mean"):
+        Extractor(LogMel(), network, ["se1"])

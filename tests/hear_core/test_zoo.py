@@ -1,0 +1,108 @@
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from hear_core.backbone import Backbone
+from hear_core.checkpoints import Checkpoint
+from hear_core.errors import CheckpointError, ConfigError
+from hear_core.frontend import LogMel
+from hear_core.taps import TapShape
+from hear_core.zoo import Row, Zoo
+
+
+class Tiny(Backbone):
+    class_layers = ("last",)
+
+    def __init__(self, width, num_classes=5):
+        super().__init__()
+        self.first, self.last = nn.Linear(128, width), nn.Linear(width, num_classes)
+        self.tap_shapes = {"e1": TapShape(width), "logits": TapShape(num_classes)}
+
+    def forward(self, log_mel, taps=("logits",)):
+        e1 = self.first(log_mel.mean(2))
+        return {"e1": e1, "logits": self.last(e1)}
+
+
+def row(width):
+    checkpoint = Checkpoint(f"tiny{width}.pt", "http://127.0.0.1:9/tiny.pt")
+    return Row(Tiny, {"width": width}, LogMel, checkpoint)
+
+
+ZOO = Zoo({"tiny3": row(3), "tiny4": row(4)})
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Weights for tiny3."""
+    torch.save(ZOO["tiny3"].build().state_dict(), tmp_path / "w.pt")
+    return tmp_path / "w.pt"
+
+
+def test_loads_what_the_file_holds(file):
+    network = ZOO.load("tiny3", file)
+    for key, value in torch.load(file).items():
+        assert torch.equal(network.state_dict()[key], value)
+    assert all(p.requires_grad for p in network.parameters())
+
+
+def test_unknown_backbone():
+    with pytest.raises(ConfigError, match=r"unknown backbone 'tiny5'; did you mean 'tiny4' or"):
+        ZOO.load("tiny5")
+    assert "tiny5" not in ZOO
+
+
+def test_weights_of_another_width_are_named(file):
+    with pytest.raises(CheckpointError) as error:
+        ZOO.load("tiny4", file)
+    message = str(error.value)
+    assert f"{file} does not fit tiny4" in message
+    assert "first.weight is (3, 128) in the file and (4, 128) here" in message
+    assert "It fits tiny3" in message
+
+
+def test_missing_and_unexpected_keys_are_named(tmp_path):
+    state = ZOO["tiny3"].build().state_dict()
+    state["extra"] = state.pop("last.bias")
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"it lacks last.bias; the network has no extra"):
+        ZOO.load("tiny3", tmp_path / "w.pt")
+
+
+def test_another_number_of_classes_drops_the_last_layer_and_says_so(file, caplog):
+    with caplog.at_level(logging.WARNING):
+        network = ZOO.load("tiny3", file, num_classes=7)
+    assert "not for 7 classes" in caplog.text
+    assert "last starts untrained" in caplog.text
+    assert network.last.weight.shape == (7, 3)
+    assert network.last.weight.isfinite().all()
+    assert torch.equal(network.first.weight, torch.load(file)["first.weight"])
+
+
+def test_the_same_number_of_classes_keeps_the_last_layer(file, caplog):
+    network = ZOO.load("tiny3", file, num_classes=5)
+    assert torch.equal(network.last.weight, torch.load(file)["last.weight"])
+    assert not caplog.text
+
+
+def test_another_number_of_classes_excuses_nothing_else(file):
+    with pytest.raises(CheckpointError, match=r"first.weight is \(3, 128\)"):
+        ZOO.load("tiny4", file, num_classes=7)
+
+
+def test_a_renamed_release_is_only_read_and_a_fake_release_is_refused(file, tmp_path):
+    released = Checkpoint("released.pt", "http://127.0.0.1:9/released.pt", "0" * 64)
+    zoo = Zoo({"tiny3": Row(Tiny, {"width": 3}, LogMel, released)})
+    zoo.load("tiny3", file)
+    fake = file.rename(tmp_path / "released.pt")
+    with pytest.raises(CheckpointError, match=r"not the file that was released"):
+        zoo.load("tiny3", fake)
+
+
+def test_untrained_networks_are_the_same_and_touch_no_random_state():
+    before = torch.get_rng_state()
+    first, second = ZOO.untrained("tiny3"), ZOO.untrained("tiny3")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first.first.weight, second.first.weight)
+    assert not torch.equal(first.first.weight, ZOO.untrained("tiny3", seed=1).first.weight)

@@ -1,0 +1,171 @@
+"""Every published embedding: its size, and its numbers against those of the originals."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+
+import numpy as np
+import pytest
+import torch
+
+from hear_core.audio import read_audio
+from hear_core.configs import embeddings
+from hear_mn import ZOO
+from tests import goldens
+from tests.goldens import SHARED, needs_goldens, needs_mn04, waveform
+
+CONFIGS = embeddings("hear_mn")
+# One name for each embedding: an alias is the very same object.
+NAMES = list({id(config): name for name, config in reversed(CONFIGS.items())}.values())
+ORIGINALS = goldens.load_json("modules.json")["modules"] if goldens.MN.is_dir() else {}
+
+
+def module(name):
+    return importlib.import_module(f"hear_mn.{name}")
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    """Return a function that writes the stand-in weights of an architecture to a file, once."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    def write(architecture, calibrated):
+        path = folder / f"{architecture}-{calibrated}.pt"
+        if not path.is_file():
+            torch.save(goldens.stand_in(architecture, calibrated=calibrated), path)
+        return str(path)
+
+    return write
+
+
+def model(original, stand_in, *, calibrated=True):
+    facts = ORIGINALS[original]
+    path = stand_in(facts["network"], calibrated)
+    return module(original.split(".")[1]).load_model(path)
+
+
+def tolerance(original):
+    """Wide for 256 mel bands, whose lowest filters see almost nothing but rounding."""
+    return {"atol": 3e-3 if ORIGINALS[original]["mel"]["n_mels"] == 256 else 1e-3, "rtol": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    """Return random networks without making any of them twice."""
+    made = {}
+
+    def get(name, *, num_classes=None):
+        if name not in made:
+            made[name] = ZOO[name].build(num_classes)
+        return made[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_declared_size_is_observed_size(name, untrained, monkeypatch):
+    monkeypatch.setattr(ZOO, "untrained", untrained)
+    loaded = module(name).load_model(pretrained=False)
+    audio = torch.rand(1, 2000) - 0.5
+    scene = module(name).get_scene_embeddings(audio, loaded)
+    timestamp, _ = module(name).get_timestamp_embeddings(audio, loaded)
+    assert scene.shape == (1, loaded.scene_embedding_size)
+    assert timestamp.shape == (1, 2, loaded.timestamp_embedding_size)
+    assert f"an embedding of {loaded.scene_embedding_size} numbers" in module(name).__doc__
+
+
+@needs_goldens
+def test_everything_the_originals_published_is_published():
+    assert {original.split(".")[1] for original in ORIGINALS} == set(NAMES)
+
+
+@needs_goldens
+@pytest.mark.parametrize("original", ORIGINALS)
+def test_scene_embeddings_equal_the_original(original, stand_in):
+    loaded = model(original, stand_in)
+    assert loaded.scene_embedding_size == ORIGINALS[original]["actual_scene_embedding_size"]
+    ours = loaded.get_scene_embeddings(waveform(1.0, batch=2))
+    golden = goldens.arrays("hear_scene_calib.npz")[original]
+    np.testing.assert_allclose(ours, golden, **tolerance(original))
+
+
+@needs_goldens
+@pytest.mark.parametrize("original", ORIGINALS)
+def test_plain_scene_embeddings_equal_the_original(original, stand_in):
+    ours = model(original, stand_in, calibrated=False).get_scene_embeddings(waveform(1.0, batch=2))
+    golden = goldens.arrays("hear_scene_plain_first_clip.npz")[original]
+    np.testing.assert_allclose(ours[:1], golden.reshape(1, -1), **tolerance(original))
+
+
+def stored(file):
+    """Return the modules that a file has golden arrays of, with their mode and what they are."""
+    names = goldens.arrays(file).files if goldens.MN.is_dir() else []
+    return sorted({tuple(name.split(".")[:3]) for name in names})
+
+
+@needs_goldens
+@pytest.mark.parametrize(("generation", "name", "mode"), stored("hear_scene_25s_calib.npz"))
+def test_long_scene_embeddings_equal_the_original(generation, name, mode, stand_in):
+    original = f"{generation}.{name}"
+    ours = model(original, stand_in).get_scene_embeddings(waveform(25.0))
+    golden = goldens.arrays("hear_scene_25s_calib.npz")[f"{original}.{mode}"]
+    np.testing.assert_allclose(ours, golden.reshape(1, -1), **tolerance(original))
+
+
+@needs_goldens
+@pytest.mark.parametrize(("generation", "name", "mode"), stored("hear_timestamps.npz"))
+def test_timestamp_embeddings_equal_the_original(generation, name, mode, stand_in):
+    original = f"{generation}.{name}"
+    loaded = model(original, stand_in, calibrated=mode == "calib")
+    ours, timestamps = loaded.get_timestamp_embeddings(waveform(1.0))
+    golden = goldens.arrays("hear_timestamps.npz")
+    rows = goldens.load_json("modules.json")["timestamp_rows_stored"].get(original, slice(None))
+    np.testing.assert_array_equal(timestamps[0], golden[f"{original}.{mode}.timestamps"])
+    expected = golden[f"{original}.{mode}.embeddings"]
+    np.testing.assert_allclose(ours[0, rows], expected, **tolerance(original))
+
+
+@needs_goldens
+@needs_mn04
+@pytest.mark.parametrize("original", ["hear001.mn04_e1_l", "hear002.mn04_all_b_mel_avgs"])
+def test_embeddings_of_the_released_weights_equal_the_original(original):
+    loaded = module(original.split(".")[1]).load_model(str(goldens.MN04))
+    golden = goldens.arrays("hear_mn04_real.npz")
+    int16 = goldens.arrays("metro_mn04_real.npz")["waveform_int16"].astype(np.float32) / 32768
+    timestamps = loaded.get_timestamp_embeddings(waveform(1.0))
+    found = {
+        "scene_1s": loaded.get_scene_embeddings(waveform(1.0, batch=2)),
+        "scene_25s": loaded.get_scene_embeddings(waveform(25.0))[0],
+        "scene_metro_int16_10s": loaded.get_scene_embeddings(torch.from_numpy(int16)[None])[0],
+        "timestamps_1s.embeddings": timestamps[0][0],
+        "timestamps_1s.timestamps": timestamps[1][0],
+    }
+    assert {f"{original}.{key}" for key in found} == {k for k in golden.files if original in k}
+    for key, value in found.items():
+        np.testing.assert_allclose(value, golden[f"{original}.{key}"], atol=1e-4, rtol=0)
+
+
+@needs_goldens
+@needs_mn04
+def test_the_metro_clip_is_a_train():
+    labels = SHARED / "parity" / "sed" / "labels_audioset_527.csv"
+    names = [row["display_name"] for row in csv.DictReader(labels.open())]
+    loaded = module("mn04_e1_l").load_model(str(goldens.MN04), taps=["logits"])
+    audio = read_audio(SHARED / "data" / "audio" / "metro_station-paris.wav", 32000)
+    probabilities, classes = loaded.get_scene_embeddings(audio[None])[0].sigmoid().topk(5)
+    expected = {
+        "Train": 0.727,
+        "Rail transport": 0.578,
+        "Railroad car, train wagon": 0.560,
+        "Subway, metro, underground": 0.493,
+        "Vehicle": 0.240,
+    }
+    assert [names[i] for i in classes] == list(expected)
+    np.testing.assert_allclose(probabilities, list(expected.values()), atol=0.02)
+
+
+def test_every_alias_is_another_spelling_of_a_published_name():
+    aliases = set(CONFIGS) - set(NAMES)
+    assert len(aliases) == 14
+    assert all(CONFIGS[alias] is CONFIGS[alias.replace("_as", "", 1)] for alias in aliases)

@@ -1,0 +1,40 @@
+import pytest
+
+from hear_mn import ZOO
+from tests import goldens
+from tests.goldens import needs_goldens, needs_mn04
+
+
+@needs_goldens
+def test_every_released_mobilenet_is_in_the_zoo():
+    released = goldens.load_json("checkpoints.json")["EfficientAT"]
+    assert set(ZOO) == {name for name, row in released.items() if row["family"] == "mn"}
+    for name, ours in ZOO.items():
+        theirs = released[name]
+        frontend = ours.frontend()
+        assert ours.checkpoint.file == theirs["file"]
+        assert ours.checkpoint.url == theirs["url"]
+        assert ours.arguments["width"] == theirs["width_mult"]
+        assert ours.arguments.get("head", "mlp") == theirs["head_type"]
+        assert list(ours.arguments.get("strides", (2, 2, 2, 2))) == theirs["strides"]
+        assert ours.arguments.get("n_mels", 128) == frontend.n_mels == theirs["n_mels"]
+        assert frontend.hop == theirs["hopsize"]
+        assert ours.figures.get("mAP") == theirs["mAP_in_file_name"]
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_front_end_and_its_network_agree(name):
+    row = ZOO[name]
+    assert row.outline().n_mels == row.frontend().n_mels
+
+
+@needs_mn04
+def test_the_released_weights_load_as_they_are():
+    network = ZOO.load("mn04_as", goldens.MN04)
+    assert sum(p.numel() for p in network.parameters()) == 983599
+
+
+@needs_mn04
+def test_the_published_checksum_is_that_of_the_file(monkeypatch):
+    monkeypatch.setenv("HEAR_CHECKPOINTS", str(goldens.MN04.parent))
+    ZOO.load("mn04_as")

@@ -1,0 +1,58 @@
+"""The arrows between the packages: imports only go down."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "embeddings_configs": set(),
+    "hear_core": set(),
+    "hear_mn": {"hear_core"},
+    "hear_eval": {"hear_core"},
+    "hear_cli": {"hear_core", "hear_mn", "hear_eval"},
+}
+
+
+def imported(file):
+    """Yield the top-level names of everything a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} has a relative import"
+            yield node.module.split(".")[0]
+
+
+def test_every_package_has_its_place():
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert packages - {"tests", "benchmarks"} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_imports_only_go_down(package):
+    for file in (ROOT / package).rglob("*.py"):
+        ours = set(imported(file)) & set(MAY_IMPORT) - {package}
+        assert ours <= MAY_IMPORT[package], file
+
+
+def test_a_plugin_imports_nothing_heavy_but_torch():
+    heavy = ["torchaudio", "tensorflow", "pandas", "scipy", "sklearn", "librosa", "matplotlib"]
+    heavy += ["onnx", "onnxruntime", "typer", "soundfile", "torch._dynamo"]
+    code = f"import sys, hear_mn.mn04_e1_l; print(*[m for m in {heavy} if m in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == []
+
+
+def test_no_library_code_prints():
+    for package in set(MAY_IMPORT) - {"hear_cli"}:
+        for file in (ROOT / package).rglob("*.py"):
+            calls = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call)]
+            assert not [c for c in calls if getattr(c.func, "id", None) == "print"], file
