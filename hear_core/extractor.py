@@ -20,9 +20,11 @@ class Extractor(nn.Module):
         backbone: Makes taps.
         taps: Tap names or aliases, in the order in which they are concatenated.
         pooling: How map taps become vectors, a key of `hear_core.taps.POOLINGS`.
-        autocast: Run the backbone in float16 where it is on a CUDA device.
+        autocast: Run the backbone in float16 where it is on a CUDA device. The front-end stays in
+            float32: the logarithm of small powers needs its range.
 
     Attributes:
+        taps: Names of the taps, aliases spelt out.
         slices: The columns of the embedding that each tap fills.
         size: Length of the embedding.
 
@@ -44,11 +46,11 @@ class Extractor(nn.Module):
     ) -> None:
         super().__init__()
         shapes = {MEL_AVERAGES: TapShape(frontend.n_mels), **backbone.tap_shapes}
-        self.frontend, self.backbone, self.pooling = frontend, backbone, pooling
+        self.frontend, self.backbone = frontend, backbone
+        self.pooling, self.autocast = pooling, autocast
         self.taps = resolve(taps, shapes)
         self.slices = layout(self.taps, shapes, pooling)
         self.size = self.slices[self.taps[-1]].stop
-        self.autocast = autocast
         self.train(False)
 
     def train(self, mode: bool = True) -> Extractor:
@@ -59,7 +61,12 @@ class Extractor(nn.Module):
         log_mel = self.frontend(waveform)
         values = {MEL_AVERAGES: log_mel.mean(2)} if MEL_AVERAGES in self.taps else {}
         if deeper := [tap for tap in self.taps if tap != MEL_AVERAGES]:
-            # The front-end stays in float32: the logarithm of small powers needs its range.
             with torch.autocast("cuda", torch.float16, enabled=self.autocast and waveform.is_cuda):
                 values |= self.backbone(log_mel, deeper)
         return concatenate(values, self.taps, self.pooling).float()
+
+    def exportable(self) -> Extractor:
+        """Return the same extractor, of operations that every runtime has; weights are shared."""
+        return Extractor(
+            self.frontend.exportable(), self.backbone, self.taps, self.pooling, autocast=False
+        )

@@ -1,15 +1,24 @@
-"""Framing: which stretch of a clip each embedding looks at, and at what time it stands."""
+"""Framing: which stretch of a clip each embedding looks at, and at what time it stands.
+
+Clips are arrays here, of numpy or of torch: on a CPU, copying windows with the threads of torch
+would get in the way of the threads of whatever runs the network.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
+Array: TypeAlias = Any
+"""An array of numpy, or a tensor; what goes in comes out."""
 
-def mirrored(waveform: Tensor, start: int, stop: int) -> Tensor:
+
+def mirrored(waveform: Array, start: int, stop: int) -> Array:
     """Return samples `start` to `stop` of a waveform that goes on mirrored beyond both its ends.
 
     The mirror does not repeat the outermost sample. It is itself mirrored at its end, and so on,
@@ -21,11 +30,19 @@ def mirrored(waveform: Tensor, start: int, stop: int) -> Tensor:
         stop: One past the last sample, may be beyond the end.
     """
     samples = waveform.shape[-1]
-    if start >= 0 and stop <= samples:
-        return waveform[..., start:stop]
+    first, last = (min(max(0, edge), samples) for edge in (start, stop))
+    inside = waveform[..., first:last]
+    if first == start and last == stop:
+        return inside
     period = max(1, 2 * (samples - 1))
-    index = torch.arange(start, stop, device=waveform.device).remainder_(period)
-    return waveform[..., torch.minimum(index, period - index)]
+    before = np.arange(start, min(0, stop)) % period
+    after = np.arange(max(samples, start), stop) % period
+    parts = [
+        waveform[..., np.minimum(before, period - before)],
+        inside,
+        waveform[..., np.minimum(after, period - after)],
+    ]
+    return np.concatenate(parts, -1) if isinstance(waveform, np.ndarray) else torch.cat(parts, -1)
 
 
 @dataclass(frozen=True)
@@ -44,11 +61,11 @@ class Windows:
         """Return how many windows a clip has: one for every centre inside it."""
         return samples // self.hop + 1
 
-    def centres(self, samples: int) -> Tensor:
+    def centres(self, samples: int) -> np.ndarray:
         """Return the centre of every window in samples, int64."""
-        return torch.arange(self.count(samples)) * self.hop
+        return np.arange(self.count(samples)) * self.hop
 
-    def batches(self, waveform: Tensor, most: int) -> Iterator[tuple[slice, slice, Tensor]]:
+    def batches(self, waveform: Array, most: int) -> Iterator[tuple[tuple[slice, slice], Array]]:
         """Cut a batch of clips into batches of windows.
 
         Only one batch of windows exists at a time, whatever the length of the clips.
@@ -58,8 +75,8 @@ class Windows:
             most: Most windows in one batch.
 
         Yields:
-            The clips and the windows that the batch holds, and the batch itself,
-            (len(clips) * len(windows), length), the windows of one clip in a row.
+            Which clips and which of their windows the batch holds, and the batch itself,
+            (clips * windows, length), the windows of one clip in a row.
         """
         clips, count = len(waveform), self.count(waveform.shape[-1])
         for c in range(0, clips, most):
@@ -70,4 +87,10 @@ class Windows:
                 start = w * self.hop - self.length // 2
                 stop = start + (columns.stop - 1 - w) * self.hop + self.length
                 stretch = mirrored(waveform[rows], start, stop)
-                yield rows, columns, stretch.unfold(-1, self.length, self.hop).flatten(0, 1)
+                yield (rows, columns), self._unfold(stretch).reshape(-1, self.length)
+
+    def _unfold(self, stretch: Array) -> Array:
+        if isinstance(stretch, Tensor):
+            return stretch.unfold(-1, self.length, self.hop)
+        view = np.lib.stride_tricks.sliding_window_view
+        return view(stretch, self.length, axis=-1, writeable=True)[:, :: self.hop]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hear_core.melbanks import kaldi_mel_bank
+from hear_core.melbanks import MelFilters, kaldi_mel_bank
+from hear_core.spectrum import MatrixPowerSpectrum, PowerSpectrum
 
 
 class Frontend(nn.Module):
@@ -21,6 +24,10 @@ class Frontend(nn.Module):
     sample_rate: int
     n_mels: int
     min_samples: int
+
+    def exportable(self) -> Frontend:
+        """Return the same front-end, of operations that every runtime has."""
+        raise NotImplementedError
 
 
 class LogMel(Frontend):
@@ -41,9 +48,6 @@ class LogMel(Frontend):
         sample t * hop, the ends mirrored. Digital silence gives -1.40.
     """
 
-    window: Tensor
-    mel_bank: Tensor
-
     def __init__(
         self,
         sample_rate: int = 32000,
@@ -55,19 +59,26 @@ class LogMel(Frontend):
         fmax: float = 15000.0,
     ) -> None:
         super().__init__()
-        self.sample_rate, self.n_mels, self.hop, self.n_fft = sample_rate, n_mels, hop, n_fft
+        self.sample_rate, self.n_mels, self.hop, self.window = sample_rate, n_mels, hop, window
         self.min_samples = window // 2 + 2
-        bank = kaldi_mel_bank(n_mels, n_fft, sample_rate, fmin, fmax)
-        self.register_buffer("window", torch.hann_window(window, periodic=False), persistent=False)
-        self.register_buffer("mel_bank", bank.T.contiguous(), persistent=False)
+        self._bank = kaldi_mel_bank(n_mels, n_fft, sample_rate, fmin, fmax)
+        self._spectrum = torch.hann_window(window, periodic=False), hop, n_fft
+        self.spectrum: nn.Module = PowerSpectrum(*self._spectrum)
+        self.filters: nn.Module = MelFilters(self._bank)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        emphasised = waveform[:, 1:] - 0.97 * waveform[:, :-1]
-        half = len(self.window) // 2
-        padded = F.pad(emphasised, (half, half), mode="reflect")
-        frames = padded.unfold(-1, len(self.window), self.hop) * self.window
-        # Where in the transform the window stands changes only the phase, which is dropped here.
-        spectrum = torch.fft.rfft(frames, n=self.n_fft)
-        power = spectrum.real.square() + spectrum.imag.square()
-        log_mel = (power @ self.mel_bank + 1e-5).log()
-        return ((log_mel + 4.5) / 5.0).transpose(1, 2)
+        emphasised = torch.sub(waveform[:, 1:], waveform[:, :-1], alpha=0.97)
+        half = self.window // 2
+        power = self.spectrum(F.pad(emphasised, (half, half), mode="reflect"))
+        log_mel = self.filters(power).add_(1e-5).log().add_(4.5).div_(5.0)
+        return log_mel.transpose(1, 2)
+
+    def exportable(self) -> LogMel:
+        """Return the same front-end without a fast Fourier transform, which few runtimes have."""
+        twin = copy.deepcopy(self)
+        twin.spectrum = spectrum = MatrixPowerSpectrum(*self._spectrum)
+        # Its bins are in another order, and one that comes twice counts half each time.
+        bank = self._bank[:, spectrum.bins] / spectrum.times_each_bin
+        twin.filters = filters = nn.Linear(bank.shape[1], self.n_mels, bias=False)
+        filters.weight = nn.Parameter(bank, requires_grad=False)
+        return twin

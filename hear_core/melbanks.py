@@ -1,11 +1,13 @@
-"""Mel filter banks, as constants that a front-end makes once."""
+"""Mel filter banks, and their application to power spectra."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+_GROUPS = 4
 
 
 def kaldi_mel_bank(n_mels: int, n_fft: int, sample_rate: int, fmin: float, fmax: float) -> Tensor:
@@ -35,6 +37,33 @@ def kaldi_mel_bank(n_mels: int, n_fft: int, sample_rate: int, fmin: float, fmax:
     falling = (right - mel) / (right - centre)
     triangles = torch.minimum(rising, falling).clamp(min=0.0)
     return torch.nn.functional.pad(triangles, (0, 1))
+
+
+class MelFilters(nn.Module):
+    """A bank of filters applied to power spectra, without the products that are zero.
+
+    Every filter sees few bins, and neighbours see about the same: the bank is applied in groups
+    of neighbours, each to the stretch of the spectrum that it sees.
+
+    Args:
+        bank: Weights (n_mels, bins), of filters in the order of their frequencies.
+
+    Shape:
+        (..., bins) to (..., n_mels).
+    """
+
+    def __init__(self, bank: Tensor) -> None:
+        super().__init__()
+        self.stretches: list[slice] = []
+        for index, group in enumerate(bank.chunk(_GROUPS)):
+            seen = group.any(0).nonzero().flatten().tolist() or [0]
+            self.stretches.append(slice(seen[0], seen[-1] + 1))
+            weights = group[:, self.stretches[-1]].T.contiguous()
+            self.register_buffer(f"weights{index}", weights, persistent=False)
+
+    def forward(self, power: Tensor) -> Tensor:
+        groups = zip(self.stretches, self.buffers(), strict=True)
+        return torch.cat([power[..., stretch] @ weights for stretch, weights in groups], dim=-1)
 
 
 def _mel(hertz: float) -> float:

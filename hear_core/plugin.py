@@ -12,15 +12,17 @@ import math
 import warnings
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hear_core.complexity import peak_activations
 from hear_core.configs import EmbeddingConfig
-from hear_core.errors import AudioError, ConfigError
+from hear_core.engine import ENGINES, OnnxEngine, TorchEngine, onnx_available
+from hear_core.errors import AudioError, ConfigError, unknown
 from hear_core.extractor import Extractor
 from hear_core.folding import fold_batch_norms
-from hear_core.framing import Windows, mirrored
+from hear_core.framing import Array, Windows, mirrored
 from hear_core.zoo import Zoo
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,9 @@ class PluginModel(nn.Module):
     Args:
         extractor: From windows of audio to embeddings.
         config: How clips are cut into windows.
+        engine: What runs the extractor: ``torch``, ``onnx`` (ONNX Runtime, on the CPU), or
+            ``auto``, which is ``onnx`` where it is installed and the model is on the CPU.
+        recipe: What determines the extractor besides its weights and taps, in words.
         megabytes: Memory that the activations of one batch may take; chosen by device if None.
 
     Attributes:
@@ -43,16 +48,26 @@ class PluginModel(nn.Module):
         timestamp_embedding_size: Length of a timestamp embedding.
 
     Raises:
-        ConfigError: A window is too short for the front-end.
+        ConfigError: A window is too short for the front-end, or the engine is not to be had.
     """
 
     def __init__(
         self,
         extractor: Extractor,
         config: EmbeddingConfig,
+        *,
+        engine: str = "auto",
+        recipe: str = "",
         megabytes: float | None = None,
     ) -> None:
         super().__init__()
+        if engine not in ENGINES:
+            raise ConfigError(unknown("engine", engine, ENGINES))
+        if engine == "onnx" and not onnx_available():
+            msg = "the engine 'onnx' needs onnx and onnxruntime: install the extra 'onnx'"
+            raise ConfigError(msg)
+        self._wanted, self._recipe = engine, recipe
+        self._onnx: OnnxEngine | None = None
         self.extractor, self.config = extractor, config
         self.sample_rate = extractor.frontend.sample_rate
         self.scene_embedding_size = self.timestamp_embedding_size = extractor.size
@@ -77,22 +92,23 @@ class PluginModel(nn.Module):
         Raises:
             AudioError: The audio is none.
         """
-        check_audio(audio)
-        clips, samples = audio.shape
-        embeddings = torch.zeros(clips, self.scene_embedding_size, device=audio.device)
-        with torch.inference_mode():
-            if samples <= self._scenes.length:
-                whole = mirrored(audio, 0, max(samples, self.extractor.frontend.min_samples))
-                most = self._most(whole.shape[1])
-                for start in range(0, clips, most):
-                    rows = slice(start, start + most)
-                    embeddings[rows] = self._embed(whole[rows])
-            else:
-                most = self._most(self._scenes.length)
-                for rows, _, windows in self._scenes.batches(audio, most):
-                    embeddings[rows] += self._embed(windows).unflatten(0, _grid(rows)).sum(1)
-                embeddings /= self._scenes.count(samples)
-        return embeddings
+        engine = self._choose_engine()
+        clips = _clips(audio, on_cpu=isinstance(engine, OnnxEngine))
+        count, samples = clips.shape
+        embeddings = _zeros(clips, count, self.scene_embedding_size)
+        if samples <= self._scenes.length:
+            whole = mirrored(clips, 0, max(samples, self.extractor.frontend.min_samples))
+            most = self._most(whole.shape[1], count, engine.at_once)
+            parts = (slice(start, start + most) for start in range(0, count, most))
+            for rows, found in engine.map((rows, whole[rows]) for rows in parts):
+                embeddings[rows] = found
+        else:
+            windows = self._scenes.count(samples)
+            most = self._most(self._scenes.length, count * windows, engine.at_once)
+            for (rows, _), found in engine.map(self._scenes.batches(clips, most)):
+                per_clip = found.reshape(rows.stop - rows.start, -1, found.shape[1])
+                embeddings[rows] += per_clip.sum(1) / windows
+        return torch.as_tensor(embeddings, device=audio.device)
 
     def get_timestamp_embeddings(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Return an embedding for every timestamp of every clip.
@@ -110,25 +126,34 @@ class PluginModel(nn.Module):
         Raises:
             AudioError: The audio is none.
         """
-        check_audio(audio)
-        clips, samples = audio.shape
-        centres = self._timestamps.centres(samples).double() * 1000 / self.sample_rate
-        timestamps = centres.float().to(audio.device).repeat(clips, 1)
-        size = (*timestamps.shape, self.timestamp_embedding_size)
-        embeddings = torch.empty(size, device=audio.device)
-        with torch.inference_mode():
-            most = self._most(self._timestamps.length)
-            for rows, columns, windows in self._timestamps.batches(audio, most):
-                embeddings[rows, columns] = self._embed(windows).unflatten(0, _grid(rows))
-        return embeddings, timestamps
+        engine = self._choose_engine()
+        clips = _clips(audio, on_cpu=isinstance(engine, OnnxEngine))
+        count, samples = clips.shape
+        centres = self._timestamps.centres(samples) * 1000.0 / self.sample_rate
+        embeddings = _zeros(clips, count, len(centres), self.timestamp_embedding_size)
+        most = self._most(self._timestamps.length, count * len(centres), engine.at_once)
+        for place, found in engine.map(self._timestamps.batches(clips, most)):
+            embeddings[place] = found.reshape(embeddings[place].shape)
+        timestamps = torch.as_tensor(centres, dtype=torch.float32, device=audio.device)
+        return torch.as_tensor(embeddings, device=audio.device), timestamps.repeat(count, 1)
 
     def __repr__(self) -> str:
         taps = ", ".join(self.extractor.taps)
         return f"PluginModel({self.config.backbone}: {taps} -> {self.extractor.size})"
 
-    def _embed(self, windows: Tensor) -> Tensor:
-        device = next(self.parameters()).device
-        return self.extractor(windows.to(device, torch.float32)).to(windows.device)
+    def _choose_engine(self) -> TorchEngine | OnnxEngine:
+        on_cpu = next(self.parameters()).device.type == "cpu"
+        if self._wanted == "torch" or (
+            self._wanted == "auto" and not (on_cpu and onnx_available())
+        ):
+            return TorchEngine(self.extractor)
+        if self._onnx is None:
+            self._onnx = OnnxEngine(self.extractor, self._recipe)
+        return self._onnx
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A session cannot be pickled; it is made again when it is needed.
+        return {**super().__getstate__(), "_onnx": None}
 
     def _windows(self, length: float, hop: float) -> Windows:
         windows = Windows(round(length * self.sample_rate), max(1, round(hop * self.sample_rate)))
@@ -138,15 +163,27 @@ class PluginModel(nn.Module):
             raise ConfigError(msg)
         return windows
 
-    def _most(self, length: int) -> int:
-        """Return how many windows of a length go into one batch."""
+    def _most(self, length: int, windows: int, at_once: int) -> int:
+        """Return how many windows of a length go into one batch, of so many in all."""
         device = next(self.parameters()).device.type
         megabytes = self._megabytes or _MEGABYTES.get(device, _MEGABYTES["cpu"])
-        return max(1, int(megabytes * 1e6 / (length * self._bytes_per_sample)))
+        fitting = int(megabytes / at_once * 1e6 / (length * self._bytes_per_sample))
+        # Where batches are run at the same time there should be some for everyone.
+        share = windows if at_once == 1 else -(-windows // (2 * at_once))
+        return max(1, min(fitting, share))
 
 
-def _grid(rows: slice) -> tuple[int, int]:
-    return rows.stop - rows.start, -1
+def _clips(audio: Tensor, *, on_cpu: bool) -> Array:
+    """Return audio that was found good as float32: an array if on the CPU, else a tensor."""
+    check_audio(audio)
+    clips = audio.detach().float()
+    return clips.cpu().numpy() if on_cpu or clips.device.type == "cpu" else clips
+
+
+def _zeros(like: Array, *shape: int) -> Array:
+    if isinstance(like, np.ndarray):
+        return np.zeros(shape, np.float32)
+    return torch.zeros(shape, device=like.device)
 
 
 def load(
@@ -156,6 +193,7 @@ def load(
     *,
     pretrained: bool = True,
     num_classes: int | None = None,
+    engine: str = "auto",
     autocast: bool = True,
     megabytes: float | None = None,
     **overrides: Any,
@@ -170,6 +208,7 @@ def load(
         pretrained: If False, take random weights, always the same. They are good for nothing but
             trying things, and as a control.
         num_classes: Of the checkpoint, if it is not the released one.
+        engine: ``torch``, ``onnx`` or ``auto``, see `PluginModel`.
         autocast: On CUDA, run the backbone in float16, as it was trained. Elsewhere, and always
             for the front-end, it is float32.
         megabytes: Memory that the activations of one batch may take, about.
@@ -194,13 +233,14 @@ def load(
     fold_batch_norms(network)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     extractor = Extractor(row.frontend(), network, config.taps, config.pooling, autocast=autocast)
-    return PluginModel(extractor, config, megabytes)
+    recipe = f"{row.network} {row.arguments} {num_classes} {row.frontend} {config.pooling}"
+    return PluginModel(extractor, config, engine=engine, recipe=recipe, megabytes=megabytes)
 
 
 def outline(zoo: Zoo, config: EmbeddingConfig) -> Extractor:
     """Return the extractor of a config without memory for its weights, to ask for its shape."""
     row = zoo[config.backbone]
-    return Extractor(row.frontend().to("meta"), row.outline(), config.taps, config.pooling)
+    return Extractor(row.frontend(), row.outline(), config.taps, config.pooling)
 
 
 def check_audio(audio: Tensor) -> None:
@@ -223,14 +263,16 @@ def check_audio(audio: Tensor) -> None:
         problem = f"has the type {audio.dtype}; pass floats in [-1, 1], such as int16 / 32768"
     elif audio.numel() == 0:
         problem = f"is empty: its shape is {tuple(audio.shape)}"
-    else:
-        low, high = (value.item() for value in torch.aminmax(audio.detach()))
-        if not (math.isfinite(low) and math.isfinite(high)):
-            bad = (~audio.isfinite()).any(1).nonzero().flatten().tolist()
-            problem = f"holds NaN or infinite values, in clip {', '.join(map(str, bad[:5]))}"
-        elif max(-low, high) > _LOUD:
-            message = f"audio goes from {low:.3g} to {high:.3g}; it should stay within [-1, 1]"
-            warnings.warn(message, stacklevel=3)
     if problem:
         msg = f"audio {problem}"
         raise AudioError(msg)
+    # The threads of torch would get in the way of others, see `hear_core.engine`.
+    clips = audio.detach().float().numpy() if audio.device.type == "cpu" else audio.detach()
+    low, high = float(clips.min()), float(clips.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        bad = (~audio.isfinite()).any(1).nonzero().flatten().tolist()
+        msg = f"audio holds NaN or infinite values, in clip {', '.join(map(str, bad[:5]))}"
+        raise AudioError(msg)
+    if max(-low, high) > _LOUD:
+        message = f"audio goes from {low:.3g} to {high:.3g}; it should stay within [-1, 1]"
+        warnings.warn(message, stacklevel=4)

@@ -1,7 +1,16 @@
+import os
+
 import hypothesis
+import pytest
 import torch
 
 # The first call of a kernel can take longer than hypothesis allows an example by default.
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("default")
 torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """Keep what tests put into the cache out of the user's."""
+    os.environ.setdefault("HEAR_CACHE", str(tmp_path_factory.mktemp("cache")))

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hear_core.melbanks import kaldi_mel_bank
+from hear_core.melbanks import MelFilters, kaldi_mel_bank
 from tests.goldens import arrays, needs_goldens
 
 
@@ -47,3 +47,10 @@ def test_equals_triangles_drawn_by_interpolation(n_mels, n_fft, rate):
     expected = [np.interp(bins, edges[i : i + 3], [0, 1, 0]) for i in range(n_mels)]
     ours = kaldi_mel_bank(n_mels, n_fft, rate, 0.0, fmax)[:, :-1]
     np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_mels", [1, 2, 40, 128, 256])
+def test_filters_are_a_product_with_the_bank(n_mels):
+    bank = kaldi_mel_bank(n_mels, 1024, 32000, 0.0, 15000.0)
+    power = torch.rand(2, 7, 513, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(MelFilters(bank)(power), power @ bank.T)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hear_core.errors import AudioError, CheckpointError, ConfigError
 from hear_mn import mn01_all_b_mel_avgs as plugin
 
-MODEL = plugin.load_model(pretrained=False, taps=["mel_avgs", "all_b", "logits"])
+MODEL = plugin.load_model(pretrained=False, taps=["mel_avgs", "all_b", "logits"], engine="torch")
 RATE = MODEL.sample_rate
 WINDOW, HOP = 5120, 1600
 
@@ -69,7 +69,7 @@ def test_longer_scenes_are_the_mean_of_windows(samples):
     megabytes=st.sampled_from([0.01, 0.5, 4.0, 64.0]),
 )
 def test_a_batch_is_its_rows(samples, clips, megabytes):
-    model = plugin.load_model(pretrained=False, megabytes=megabytes)
+    model = plugin.load_model(pretrained=False, megabytes=megabytes, engine="torch")
     audio = sound(samples, clips)
     scenes = model.get_scene_embeddings(audio)
     embeddings, _ = model.get_timestamp_embeddings(audio)
@@ -93,6 +93,15 @@ def test_windows_go_through_the_network_in_batches():
     handle.remove()
     assert sum(calls) == 201
     assert len(calls) <= 3
+
+
+def test_memory_limits_the_batches():
+    model = plugin.load_model(pretrained=False, megabytes=1.0, engine="torch")
+    calls = []
+    model.extractor.register_forward_hook(lambda m, args, _: calls.append(len(args[0])))
+    model.get_timestamp_embeddings(sound(320000))
+    assert sum(calls) == 201
+    assert len(calls) > 10
 
 
 def test_silence_gives_finite_embeddings():

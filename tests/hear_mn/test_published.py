@@ -39,10 +39,13 @@ def stand_in(tmp_path_factory):
     return write
 
 
-def model(original, stand_in, *, calibrated=True):
+def model(original, stand_in, engine, *, calibrated=True):
     facts = ORIGINALS[original]
     path = stand_in(facts["network"], calibrated)
-    return module(original.split(".")[1]).load_model(path)
+    return module(original.split(".")[1]).load_model(path, engine=engine)
+
+
+engines = pytest.mark.parametrize("engine", ["torch", "onnx"])
 
 
 def tolerance(original):
@@ -66,7 +69,7 @@ def untrained():
 @pytest.mark.parametrize("name", NAMES)
 def test_declared_size_is_observed_size(name, untrained, monkeypatch):
     monkeypatch.setattr(ZOO, "untrained", untrained)
-    loaded = module(name).load_model(pretrained=False)
+    loaded = module(name).load_model(pretrained=False, engine="torch")
     audio = torch.rand(1, 2000) - 0.5
     scene = module(name).get_scene_embeddings(audio, loaded)
     timestamp, _ = module(name).get_timestamp_embeddings(audio, loaded)
@@ -81,9 +84,10 @@ def test_everything_the_originals_published_is_published():
 
 
 @needs_goldens
+@engines
 @pytest.mark.parametrize("original", ORIGINALS)
-def test_scene_embeddings_equal_the_original(original, stand_in):
-    loaded = model(original, stand_in)
+def test_scene_embeddings_equal_the_original(original, stand_in, engine):
+    loaded = model(original, stand_in, engine)
     assert loaded.scene_embedding_size == ORIGINALS[original]["actual_scene_embedding_size"]
     ours = loaded.get_scene_embeddings(waveform(1.0, batch=2))
     golden = goldens.arrays("hear_scene_calib.npz")[original]
@@ -93,7 +97,9 @@ def test_scene_embeddings_equal_the_original(original, stand_in):
 @needs_goldens
 @pytest.mark.parametrize("original", ORIGINALS)
 def test_plain_scene_embeddings_equal_the_original(original, stand_in):
-    ours = model(original, stand_in, calibrated=False).get_scene_embeddings(waveform(1.0, batch=2))
+    ours = model(original, stand_in, "torch", calibrated=False).get_scene_embeddings(
+        waveform(1.0, batch=2)
+    )
     golden = goldens.arrays("hear_scene_plain_first_clip.npz")[original]
     np.testing.assert_allclose(ours[:1], golden.reshape(1, -1), **tolerance(original))
 
@@ -105,19 +111,21 @@ def stored(file):
 
 
 @needs_goldens
+@engines
 @pytest.mark.parametrize(("generation", "name", "mode"), stored("hear_scene_25s_calib.npz"))
-def test_long_scene_embeddings_equal_the_original(generation, name, mode, stand_in):
+def test_long_scene_embeddings_equal_the_original(generation, name, mode, stand_in, engine):
     original = f"{generation}.{name}"
-    ours = model(original, stand_in).get_scene_embeddings(waveform(25.0))
+    ours = model(original, stand_in, engine).get_scene_embeddings(waveform(25.0))
     golden = goldens.arrays("hear_scene_25s_calib.npz")[f"{original}.{mode}"]
     np.testing.assert_allclose(ours, golden.reshape(1, -1), **tolerance(original))
 
 
 @needs_goldens
+@engines
 @pytest.mark.parametrize(("generation", "name", "mode"), stored("hear_timestamps.npz"))
-def test_timestamp_embeddings_equal_the_original(generation, name, mode, stand_in):
+def test_timestamp_embeddings_equal_the_original(generation, name, mode, stand_in, engine):
     original = f"{generation}.{name}"
-    loaded = model(original, stand_in, calibrated=mode == "calib")
+    loaded = model(original, stand_in, engine, calibrated=mode == "calib")
     ours, timestamps = loaded.get_timestamp_embeddings(waveform(1.0))
     golden = goldens.arrays("hear_timestamps.npz")
     rows = goldens.load_json("modules.json")["timestamp_rows_stored"].get(original, slice(None))
@@ -128,9 +136,10 @@ def test_timestamp_embeddings_equal_the_original(generation, name, mode, stand_i
 
 @needs_goldens
 @needs_mn04
+@engines
 @pytest.mark.parametrize("original", ["hear001.mn04_e1_l", "hear002.mn04_all_b_mel_avgs"])
-def test_embeddings_of_the_released_weights_equal_the_original(original):
-    loaded = module(original.split(".")[1]).load_model(str(goldens.MN04))
+def test_embeddings_of_the_released_weights_equal_the_original(original, engine):
+    loaded = module(original.split(".")[1]).load_model(str(goldens.MN04), engine=engine)
     golden = goldens.arrays("hear_mn04_real.npz")
     int16 = goldens.arrays("metro_mn04_real.npz")["waveform_int16"].astype(np.float32) / 32768
     timestamps = loaded.get_timestamp_embeddings(waveform(1.0))

@@ -1,0 +1,85 @@
+"""The algorithm of EfficientAT_HEAR, written plainly: what the speed here is held against.
+
+It computes the same numbers in the way of the original: mel filters are made again in every call,
+pre-emphasis is a convolution, batch norms stand on their own, the one branch of every
+squeeze-and-excitation goes through an aggregation of several, blocks whose bottleneck is collected
+are run a second time for it, and timestamp embeddings come from one forward pass for each window.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hear_core.melbanks import kaldi_mel_bank
+from hear_mn.mobilenet import InvertedResidual, MobileNet
+from hear_mn.squeeze_excitation import SqueezeExcitation
+
+_COLLECTED = (12, 13, 14, 15)
+
+
+class OriginalLogMel(nn.Module):
+    """The front-end of the original at its default resolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("window", torch.hann_window(800, periodic=False), persistent=False)
+        self.register_buffer("pre_emphasis", torch.tensor([[[-0.97, 1.0]]]), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return the log-mel (batch, 128, frames)."""
+        x = F.conv1d(waveform.unsqueeze(1), self.pre_emphasis).squeeze(1)
+        spectrum = torch.stft(
+            x, 1024, 320, win_length=800, window=self.window, center=True, return_complex=True
+        )
+        power = torch.view_as_real(spectrum).square().sum(-1)
+        bank = kaldi_mel_bank(128, 1024, 32000, 0.0, 15000.0).to(power.device)
+        return ((bank @ power + 1e-5).log() + 4.5) / 5.0
+
+
+class Original:
+    """The wrapper of the original, for the taps logits and e1.
+
+    Args:
+        network: As its checkpoint has it.
+    """
+
+    window, hop = 5120, 1600
+
+    def __init__(self, network: MobileNet) -> None:
+        self.front_end, self.network = OriginalLogMel(), network.eval()
+
+    @torch.no_grad()
+    def get_scene_embeddings(self, audio: Tensor) -> Tensor:
+        """Embed clips of at most ten seconds."""
+        x = self.front_end(audio).unsqueeze(1)
+        for index, stage in enumerate(self.network.features):
+            if not isinstance(stage, InvertedResidual):
+                x = stage(x)
+                continue
+            if index in _COLLECTED:
+                self._block(stage, x, collect=True)
+            y = self._block(stage, x)
+            x = x + y if stage.residual else y
+        logits = self.network.classifier(x)["logits"]
+        return torch.cat([logits, F.adaptive_avg_pool2d(x, 1).flatten(1)], dim=1)
+
+    @torch.no_grad()
+    def get_timestamp_embeddings(self, audio: Tensor) -> Tensor:
+        """Embed one window after the other."""
+        half = self.window // 2
+        padded = F.pad(audio.unsqueeze(1), (half, half), mode="reflect").squeeze(1)
+        windows = padded.unfold(1, self.window, self.hop).transpose(0, 1)
+        return torch.stack([self.get_scene_embeddings(window) for window in windows], dim=1)
+
+    @staticmethod
+    def _block(stage: InvertedResidual, x: Tensor, *, collect: bool = False) -> Tensor:
+        for layer in stage.block:
+            if not isinstance(layer, SqueezeExcitation):
+                x = layer(x)
+                continue
+            bottleneck = layer.squeeze(x)
+            if not collect:
+                x = torch.stack([layer.excite(x, bottleneck)]).max(dim=0)[0]
+        return x
