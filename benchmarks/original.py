@@ -43,17 +43,23 @@ class Original:
 
     Args:
         network: As its checkpoint has it.
+        half: Use float16 autocast, as the original does on CUDA.
     """
 
     window, hop = 5120, 1600
 
-    def __init__(self, network: MobileNet) -> None:
-        self.front_end, self.network = OriginalLogMel(), network.eval()
+    def __init__(self, network: MobileNet, *, half: bool = False) -> None:
+        device = next(network.parameters()).device
+        self.front_end, self.network = OriginalLogMel().to(device), network.eval()
+        self.half = half
 
     @torch.no_grad()
     def get_scene_embeddings(self, audio: Tensor) -> Tensor:
         """Embed clips of at most ten seconds."""
-        x = self.front_end(audio).unsqueeze(1)
+        with torch.autocast(audio.device.type, torch.float16, enabled=self.half):
+            return self._embed(self.front_end(audio).unsqueeze(1))
+
+    def _embed(self, x: Tensor) -> Tensor:
         for index, stage in enumerate(self.network.features):
             if not isinstance(stage, InvertedResidual):
                 x = stage(x)
@@ -79,7 +85,7 @@ class Original:
             if not isinstance(layer, SqueezeExcitation):
                 x = layer(x)
                 continue
-            bottleneck = layer.squeeze(x)
+            bottlenecks = layer.squeeze(x)
             if not collect:
-                x = torch.stack([layer.excite(x, bottleneck)]).max(dim=0)[0]
+                x = torch.stack([layer.excite(x, bottlenecks)]).max(dim=0)[0]
         return x

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 
-import torch
 import typer
-from torch import Tensor
 
+from hear_cli.sounds import siren
 from hear_core.checkpoints import find
 from hear_mn import ZOO, mn04_e1_l
 
@@ -26,7 +24,7 @@ def demo() -> None:
         typer.echo(f"Weights: {file}")
     model = mn04_e1_l.load_model(pretrained=file is not None)
 
-    audio = _siren(seconds=10.0, sample_rate=model.sample_rate)[None]
+    audio = siren(10.0, model.sample_rate)[None]
     typer.echo(f"audio                {tuple(audio.shape)}, 10 s of a siren in noise")
     start = time.perf_counter()
     scene = model.get_scene_embeddings(audio)
@@ -36,13 +34,6 @@ def demo() -> None:
     typer.echo(f"timestamp embeddings {tuple(embeddings.shape)} in {_since(start)}")
     first = ", ".join(f"{t:g}" for t in timestamps[0, :4].tolist())
     typer.echo(f"timestamps           {first} … {timestamps[0, -1]:g} ms")
-
-
-def _siren(seconds: float, sample_rate: int) -> Tensor:
-    t = torch.arange(int(seconds * sample_rate)) / sample_rate
-    phase = 2 * math.pi * 800 * t - 400 * torch.cos(2 * math.pi * 0.5 * t)
-    noise = torch.randn(len(t), generator=torch.Generator().manual_seed(0))
-    return 0.3 * phase.sin() + 0.02 * noise
 
 
 def _since(start: float) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 import hear_mn
-from hear_core.configs import embeddings
-from hear_core.plugin import outline
+from hear_core.configs import EmbeddingConfig, embeddings
+from hear_core.errors import ConfigError, unknown
+from hear_core.plugin import PluginModel, load, outline
 
 _PACKAGES = (hear_mn,)
 
@@ -42,6 +43,29 @@ def modules(pattern: str = "*") -> Iterator[Module]:
                     " ".join(config.taps),
                     config.pooling,
                 )
+
+
+def load_by_name(name: str, taps: Sequence[str], **options: Any) -> PluginModel:
+    """Return the model of a plug-in module, or of a backbone with taps of one's own.
+
+    Args:
+        name: Of either, with or without the package in front.
+        taps: For a backbone.
+        options: For `hear_core.plugin.load`.
+
+    Raises:
+        ConfigError: There is nothing of this name.
+    """
+    known: list[str] = []
+    for package in _PACKAGES:
+        short = name.removeprefix(f"{package.__name__}.")
+        configs = embeddings(package.__name__)
+        if short in configs:
+            return load(package.ZOO, configs[short], **options)
+        if short in package.ZOO:
+            return load(package.ZOO, EmbeddingConfig(short, tuple(taps)), **options)
+        known += [*configs, *package.ZOO]
+    raise ConfigError(unknown("module or backbone", name, known))
 
 
 def list_modules(

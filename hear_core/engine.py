@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from hear_core.checkpoints import cache_folder
-from hear_core.export import extractor_to_onnx
 from hear_core.extractor import Extractor
 from hear_core.framing import Array
+from hear_core.graph import extractor_to_onnx
 
 Place = TypeVar("Place")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -62,11 +63,19 @@ class Extractor(nn.Module):
         values = {MEL_AVERAGES: log_mel.mean(2)} if MEL_AVERAGES in self.taps else {}
         if deeper := [tap for tap in self.taps if tap != MEL_AVERAGES]:
             with torch.autocast("cuda", torch.float16, enabled=self.autocast and waveform.is_cuda):
-                values |= self.backbone(log_mel, deeper)
-        return concatenate(values, self.taps, self.pooling).float()
+                values |= self.backbone(log_mel.to(self._dtype), deeper)
+        return concatenate(values, self.taps, self.pooling)
 
-    def exportable(self) -> Extractor:
-        """Return the same extractor, of operations that every runtime has; weights are shared."""
-        return Extractor(
-            self.frontend.exportable(), self.backbone, self.taps, self.pooling, autocast=False
-        )
+    def exportable(self, *, half: bool = False) -> Extractor:
+        """Return the same extractor, of operations that every runtime has.
+
+        Args:
+            half: Have the backbone in float16. If not, its weights are shared.
+        """
+        backbone = copy.deepcopy(self.backbone).half() if half else self.backbone
+        frontend = self.frontend.exportable()
+        return Extractor(frontend, backbone, self.taps, self.pooling, autocast=False)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.backbone.parameters()).dtype

@@ -76,7 +76,8 @@ class LogMel(Frontend):
     def exportable(self) -> LogMel:
         """Return the same front-end without a fast Fourier transform, which few runtimes have."""
         twin = copy.deepcopy(self)
-        twin.spectrum = spectrum = MatrixPowerSpectrum(*self._spectrum)
+        highest = int(self._bank.any(0).nonzero().max())
+        twin.spectrum = spectrum = MatrixPowerSpectrum(*self._spectrum, highest)
         # Its bins are in another order, and one that comes twice counts half each time.
         bank = self._bank[:, spectrum.bins] / spectrum.times_each_bin
         twin.filters = filters = nn.Linear(bank.shape[1], self.n_mels, bias=False)

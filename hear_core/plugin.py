@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from hear_core.errors import AudioError, ConfigError, unknown
 from hear_core.extractor import Extractor
 from hear_core.folding import fold_batch_norms
 from hear_core.framing import Array, Windows, mirrored
-from hear_core.zoo import Zoo
+from hear_core.zoo import Row, Zoo
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,10 @@ class PluginModel(nn.Module):
     Args:
         extractor: From windows of audio to embeddings.
         config: How clips are cut into windows.
+        row: Of the zoo, that the backbone was made of.
+        weights: The file that its weights were read from; None if they are random.
         engine: What runs the extractor: ``torch``, ``onnx`` (ONNX Runtime, on the CPU), or
             ``auto``, which is ``onnx`` where it is installed and the model is on the CPU.
-        recipe: What determines the extractor besides its weights and taps, in words.
         megabytes: Memory that the activations of one batch may take; chosen by device if None.
 
     Attributes:
@@ -55,9 +57,10 @@ class PluginModel(nn.Module):
         self,
         extractor: Extractor,
         config: EmbeddingConfig,
+        row: Row,
+        weights: Path | None,
         *,
         engine: str = "auto",
-        recipe: str = "",
         megabytes: float | None = None,
     ) -> None:
         super().__init__()
@@ -66,9 +69,9 @@ class PluginModel(nn.Module):
         if engine == "onnx" and not onnx_available():
             msg = "the engine 'onnx' needs onnx and onnxruntime: install the extra 'onnx'"
             raise ConfigError(msg)
-        self._wanted, self._recipe = engine, recipe
+        self._wanted = engine
         self._onnx: OnnxEngine | None = None
-        self.extractor, self.config = extractor, config
+        self.extractor, self.config, self.row, self.weights = extractor, config, row, weights
         self.sample_rate = extractor.frontend.sample_rate
         self.scene_embedding_size = self.timestamp_embedding_size = extractor.size
         self._megabytes = megabytes
@@ -148,7 +151,9 @@ class PluginModel(nn.Module):
         ):
             return TorchEngine(self.extractor)
         if self._onnx is None:
-            self._onnx = OnnxEngine(self.extractor, self._recipe)
+            row = self.row
+            recipe = f"{row.network} {row.arguments} {row.frontend} {self.config.pooling}"
+            self._onnx = OnnxEngine(self.extractor, recipe)
         return self._onnx
 
     def __getstate__(self) -> dict[str, Any]:
@@ -220,9 +225,10 @@ def load(
         CheckpointError: The weights cannot be had, or are those of another network.
     """
     config = config.override(**overrides)
-    row = zoo[config.backbone]
+    row, weights = zoo[config.backbone], None
     if pretrained:
-        network = zoo.load(config.backbone, model_file_path, num_classes=num_classes)
+        weights = zoo.weights(config.backbone, model_file_path)
+        network = zoo.load(config.backbone, weights, num_classes=num_classes)
     elif model_file_path:
         msg = f"pretrained=False takes no weights, but model_file_path is {model_file_path!r}"
         raise ConfigError(msg)
@@ -233,8 +239,7 @@ def load(
     fold_batch_norms(network)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     extractor = Extractor(row.frontend(), network, config.taps, config.pooling, autocast=autocast)
-    recipe = f"{row.network} {row.arguments} {num_classes} {row.frontend} {config.pooling}"
-    return PluginModel(extractor, config, engine=engine, recipe=recipe, megabytes=megabytes)
+    return PluginModel(extractor, config, row, weights, engine=engine, megabytes=megabytes)
 
 
 def outline(zoo: Zoo, config: EmbeddingConfig) -> Extractor:

@@ -51,7 +51,13 @@ class MatrixPowerSpectrum(nn.Module):
 
     Nor does it need strided views: frames are joined of blocks as long as the hop.
 
-    The arguments and the shapes are those of `PowerSpectrum`, but for the order of the bins.
+    The shapes are those of `PowerSpectrum`, but for the order and the number of the bins.
+
+    Args:
+        window: Of every frame, (length,).
+        hop: Samples from one frame to the next, at most the length of the window.
+        n_fft: Length of the transform, a power of two; frames are padded to it with zeros.
+        highest: The highest bin that is needed; most of those above are left out.
 
     Attributes:
         bins: Which bin of the transform each column of the result is.
@@ -63,7 +69,7 @@ class MatrixPowerSpectrum(nn.Module):
     outer_real: Tensor
     outer_imaginary: Tensor
 
-    def __init__(self, window: Tensor, hop: int, n_fft: int) -> None:
+    def __init__(self, window: Tensor, hop: int, n_fft: int, highest: int) -> None:
         super().__init__()
         self.hop, self.length = hop, len(window)
         self.columns = 2 ** (int(math.log2(n_fft)) // 2)
@@ -73,7 +79,10 @@ class MatrixPowerSpectrum(nn.Module):
         p, q = torch.arange(self.planes), torch.arange(self.columns)
         r, c = torch.arange(used), torch.arange(self.columns)
         k = p[:, None] + rows * q
-        self.bins = torch.minimum(k, n_fft - k).flatten()
+        bins = torch.minimum(k, n_fft - k)
+        needed = (bins <= highest).any(0)
+        k, bins = k[:, needed], bins[:, needed]
+        self.bins = bins.flatten()
         self.times_each_bin = self.bins.bincount()[self.bins]
 
         turn = 2 * math.pi * (p[:, None] * r).double() / rows

@@ -111,7 +111,7 @@ def layout(
 
 
 def concatenate(values: Mapping[str, Tensor], taps: Sequence[str], pooling: str = "avg") -> Tensor:
-    """Pool what was tapped and join it, in the order of `taps`, to (batch, size)."""
+    """Pool what was tapped and join it, in the order of `taps`, to (batch, size), float32."""
     pool = POOLINGS[pooling].pool
     vectors = [pool(values[t]) if values[t].ndim == 4 else values[t] for t in taps]
-    return torch.cat(vectors, dim=1)
+    return torch.cat([vector.float() for vector in vectors], dim=1)

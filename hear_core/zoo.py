@@ -29,6 +29,7 @@ class Row:
         arguments: For `network`.
         frontend: Makes the front-end that the network was trained with.
         checkpoint: Its weights.
+        labels: The classes of its logits, if they have names.
         figures: What its makers published of it, such as ``{"mAP": 0.471}``.
     """
 
@@ -36,6 +37,7 @@ class Row:
     arguments: Mapping[str, Any]
     frontend: Callable[[], Frontend]
     checkpoint: Checkpoint
+    labels: tuple[str, ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict)
 
     def build(self, num_classes: int | None = None) -> Backbone:
@@ -55,6 +57,26 @@ class Zoo(dict[str, Row]):
     def __missing__(self, name: str) -> Row:
         raise ConfigError(unknown("backbone", name, self))
 
+    def weights(self, name: str, model_file_path: str | Path = "") -> Path:
+        """Return the file that a network's weights are in.
+
+        Args:
+            name: A key of this zoo.
+            model_file_path: Take this file; without one, the released checkpoint is found or
+                fetched, see `hear_core.checkpoints`.
+
+        Raises:
+            ConfigError: The name is unknown.
+            CheckpointError: The file cannot be had, or is not what its name says.
+        """
+        checkpoint = self[name].checkpoint
+        if not model_file_path:
+            return checkpoints.fetch(checkpoint)
+        path = Path(model_file_path).expanduser()
+        if path.name == checkpoint.file and checkpoint.sha256 and path.is_file():
+            checkpoints.verify(path, checkpoint)
+        return path
+
     def load(
         self, name: str, model_file_path: str | Path = "", *, num_classes: int | None = None
     ) -> Backbone:
@@ -62,8 +84,7 @@ class Zoo(dict[str, Row]):
 
         Args:
             name: A key of this zoo.
-            model_file_path: Load this file; without one, the released checkpoint is found or
-                fetched, see `hear_core.checkpoints`.
+            model_file_path: See `weights`.
             num_classes: If the checkpoint has another number of classes, its last layer is
                 dropped for an untrained one, and a warning says so.
 
@@ -72,7 +93,7 @@ class Zoo(dict[str, Row]):
             CheckpointError: The file cannot be had or read, or does not fit the network.
         """
         row = self[name]
-        file = _file(row.checkpoint, model_file_path)
+        file = self.weights(name, model_file_path)
         state = checkpoints.read(file)
         network = row.outline(num_classes)
         if num_classes is not None:
@@ -93,15 +114,6 @@ class Zoo(dict[str, Row]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self[name].build(num_classes)
-
-
-def _file(checkpoint: Checkpoint, model_file_path: str | Path) -> Path:
-    if not model_file_path:
-        return checkpoints.fetch(checkpoint)
-    path = Path(model_file_path).expanduser()
-    if path.name == checkpoint.file and checkpoint.sha256 and path.is_file():
-        checkpoints.verify(path, checkpoint)
-    return path
 
 
 def _shapes(row: Row) -> dict[str, Tensor]:

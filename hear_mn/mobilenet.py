@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from hear_core.backbone import Backbone
@@ -132,21 +133,21 @@ class InvertedResidual(nn.Module):
         layers.append(conv_norm(row.expanded, row.out, 1, None))
         self.block = nn.Sequential(*layers)
 
-    def forward(self, x: Tensor, *, squeeze_only: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Return the output and the squeeze-and-excitation bottleneck (None without one).
+    def forward(self, x: Tensor, *, squeeze_only: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """Return the output and the bottlenecks of squeeze-and-excitation (none without it).
 
-        With `squeeze_only`, what comes after the bottleneck is left out, and so is the output.
+        With `squeeze_only`, what comes after the bottlenecks is left out, and so is the output.
         """
-        y, bottleneck = x, None
+        y, bottlenecks = x, []
         for layer in self.block:
             if isinstance(layer, SqueezeExcitation):
-                bottleneck = layer.squeeze(y)
+                bottlenecks = layer.squeeze(y)
                 if squeeze_only:
-                    return x, bottleneck
-                y = layer.excite(y, bottleneck)
+                    return x, bottlenecks
+                y = layer.excite(y, bottlenecks)
             else:
                 y = layer(y)
-        return (x + y if self.residual else y), bottleneck
+        return (x + y if self.residual else y), bottlenecks
 
 
 class MobileNet(Backbone):
@@ -234,9 +235,9 @@ class MobileNet(Backbone):
         for index, stage in enumerate(self.features):
             if isinstance(stage, InvertedResidual):
                 squeeze_only = set(taps) - set(values) == {f"se{index}"}
-                x, bottleneck = stage(x, squeeze_only=squeeze_only)
+                x, bottlenecks = stage(x, squeeze_only=squeeze_only)
                 if f"se{index}" in taps:
-                    values[f"se{index}"] = bottleneck
+                    values[f"se{index}"] = torch.cat(bottlenecks, dim=1)
             else:
                 x = stage(x)
             if f"b{index}" in taps:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ class _Branch(nn.Module):
     def __init__(self, axis: int, size: int, bottleneck: int) -> None:
         super().__init__()
         self.other_axes = [other for other in _AXES.values() if other != axis]
+        self.shape = [-1, *(size if other == axis else 1 for other in _AXES.values())]
         self.fc1 = nn.Linear(size, bottleneck)
         self.fc2 = nn.Linear(bottleneck, size)
 
@@ -31,10 +32,7 @@ class _Branch(nn.Module):
         return self.fc1(x.mean(self.other_axes))
 
     def excite(self, x: Tensor, bottleneck: Tensor) -> Tensor:
-        scale = self.fc2(bottleneck.relu()).sigmoid()
-        for axis in self.other_axes:
-            scale = scale.unsqueeze(axis)
-        return x * scale
+        return x * self.fc2(bottleneck.relu()).sigmoid().view(self.shape)
 
 
 class SqueezeExcitation(nn.Module):
@@ -64,20 +62,15 @@ class SqueezeExcitation(nn.Module):
             raise ConfigError(unknown("se_agg", agg, AGGREGATIONS))
         self.agg = agg
         used = [d for d in _AXES if d in dims]
-        self.bottlenecks = [bottlenecks[d] for d in used]
+        self.bottleneck = sum(bottlenecks[d] for d in used)
         branches = [_Branch(_AXES[d], sizes[d], bottlenecks[d]) for d in used]
         self.conc_se_layers: Iterable[_Branch] = nn.ModuleList(branches)  # type: ignore[assignment]
 
-    @property
-    def bottleneck(self) -> int:
-        return sum(self.bottlenecks)
+    def squeeze(self, x: Tensor) -> list[Tensor]:
+        """Return the bottleneck of every branch before its ReLU, (batch, size)."""
+        return [branch.squeeze(x) for branch in self.conc_se_layers]
 
-    def squeeze(self, x: Tensor) -> Tensor:
-        """Return the bottlenecks before their ReLU, (batch, bottleneck)."""
-        return torch.cat([branch.squeeze(x) for branch in self.conc_se_layers], dim=1)
-
-    def excite(self, x: Tensor, bottlenecks: Tensor) -> Tensor:
+    def excite(self, x: Tensor, bottlenecks: Sequence[Tensor]) -> Tensor:
         """Return the map (batch, channels, bands, frames), scaled."""
-        split = bottlenecks.split(self.bottlenecks, dim=1)
-        scaled = [b.excite(x, z) for b, z in zip(self.conc_se_layers, split, strict=True)]
+        scaled = [b.excite(x, z) for b, z in zip(self.conc_se_layers, bottlenecks, strict=True)]
         return scaled[0] if len(scaled) == 1 else AGGREGATIONS[self.agg](torch.stack(scaled))

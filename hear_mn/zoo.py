@@ -12,6 +12,7 @@ from typing import Any
 
 from hear_core.checkpoints import Checkpoint
 from hear_core.frontend import LogMel
+from hear_core.labels import audioset_labels
 from hear_core.zoo import Row, Zoo
 from hear_mn.mobilenet import MobileNet
 
@@ -30,6 +31,7 @@ def _mn(file: str, width: float, mAP: float | None = None, **other: Any) -> Row:
         network=MobileNet,
         arguments={"width": width, **other},
         frontend=partial(LogMel, **resolution),
+        labels=audioset_labels(),
         checkpoint=Checkpoint(f"{file}.pt", f"{_RELEASE}{file}.pt", _SHA256.get(f"{file}.pt")),
         figures={} if mAP is None else {"mAP": mAP},
     )

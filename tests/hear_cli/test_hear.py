@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
+
+from hear_cli.main import app
+from hear_core.export import PRECISIONS, Tolerance
 
 HEAR = Path(sys.executable).with_name("hear")
 
@@ -21,10 +26,12 @@ def hear(*arguments, code=0, **environment):
         env={"PATH": "", "COLUMNS": "100", **environment},
     )
     assert result.returncode == code, result.stdout + result.stderr
-    return result.stdout if code == 0 else result.stderr
+    return result.stderr if code else result.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["list"], ["demo"], ["tasks"], ["tasks", "make"]])
+@pytest.mark.parametrize(
+    "command", [[], ["list"], ["demo"], ["export"], ["tasks"], ["tasks", "make"]]
+)
 def test_help(command):
     assert "Usage: hear" in hear(*command, "--help")
 
@@ -69,3 +76,27 @@ def test_errors_are_one_message_and_an_exit_code(tmp_path):
     message = hear("tasks", "resample", tmp_path, code=1)
     assert message == f"hear: no HEAR task in {tmp_path}: nothing in it has a task_metadata.json\n"
     assert "does not exist" in hear("tasks", "make", tmp_path / "gone.csv", tmp_path, code=2)
+
+
+def test_export_checks_what_it_writes(tmp_path):
+    output = hear("export", "mn01_as", tmp_path / "out.onnx", "--random-weights", "--taps", "e1,b3")
+    assert "onnxruntime     1.00      1" in output
+    assert "e1, b3 -> 104" in output
+    assert (tmp_path / "out.onnx").is_file()
+    report = json.loads((tmp_path / "out.parity.json").read_text())
+    assert all(comparison["passed"] for comparison in report["comparisons"])
+
+
+def test_export_fails_when_its_check_does(tmp_path, monkeypatch):
+    monkeypatch.setitem(PRECISIONS, "float32", Tolerance(relative=1e-9, cosine=1.0))
+    arguments = ["export", "mn01_as", str(tmp_path / "out.onnx"), "--random-weights"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "FAILED" in result.stdout
+    assert not json.loads((tmp_path / "out.parity.json").read_text())["comparisons"][0]["passed"]
+
+
+def test_export_of_an_unknown_name(tmp_path):
+    message = hear("export", "mn4_e1_l", tmp_path / "out.onnx", code=1)
+    assert "unknown module or backbone 'mn4_e1_l'; did you mean" in message
+    assert "'mn04_e1_l'" in message

@@ -23,13 +23,14 @@ def test_power(length, hop, n_fft):
     np.testing.assert_allclose(found, power, atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.parametrize("highest", [100, 200, 256])
 @pytest.mark.parametrize(("length", "hop", "n_fft"), SHAPES)
-def test_power_by_matrices(length, hop, n_fft):
+def test_power_by_matrices(length, hop, n_fft, highest):
     x = torch.rand(3, 5000, generator=torch.Generator().manual_seed(0)) - 0.5
     window = torch.hann_window(length)
     power = expected(x.double().numpy(), window.double().numpy(), hop, n_fft)
-    spectrum = MatrixPowerSpectrum(window, hop, n_fft)
+    spectrum = MatrixPowerSpectrum(window, hop, n_fft, highest)
     np.testing.assert_allclose(spectrum(x), power[..., spectrum.bins], atol=1e-3, rtol=1e-4)
-    assert set(spectrum.bins.tolist()) == set(range(n_fft // 2 + 1))
+    assert set(range(highest + 1)) <= set(spectrum.bins.tolist())
     shares = torch.zeros(n_fft // 2 + 1).index_add(0, spectrum.bins, 1 / spectrum.times_each_bin)
-    torch.testing.assert_close(shares, torch.ones_like(shares))
+    assert set(shares.round(decimals=4).tolist()) <= {0.0, 1.0}

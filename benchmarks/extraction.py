@@ -1,0 +1,116 @@
+"""How fast embeddings are extracted: ``make benchmark`` prints a table and writes it to a file.
+
+Every time is the best of several processes that take turns, so that all see the machine in the
+same moods. The ratio is to the algorithm of the original, `benchmarks.original`, in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from hear_core.engine import onnx_available
+from hear_mn import ZOO
+
+RESULTS = Path(__file__).with_name("extraction.md")
+BACKBONES = ("mn04_as", "mn10_as", "mn40_as")
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="processes for every figure")
+    parser.add_argument("--backbones", nargs="*", default=BACKBONES, choices=sorted(ZOO))
+    arguments = parser.parse_args()
+    text = report(tuple(arguments.backbones), arguments.rounds)
+    print(text)
+    RESULTS.write_text(text, encoding="utf-8")
+
+
+def report(backbones: tuple[str, ...], rounds: int) -> str:
+    """Return the table as Markdown, with what it was measured on."""
+    engines = ["original", "torch"] + (["onnx"] if onnx_available() else [])
+    if torch.cuda.is_available():
+        engines += ["original:cuda", "torch:cuda-float32", "torch:cuda"]
+    found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for _ in range(rounds):
+        for backbone in backbones:
+            for engine in engines:
+                for key, value in _measure(backbone, engine).items():
+                    found[backbone, engine][key].append(value)
+
+    gemm = _gemm()
+    lines = [
+        "# Extraction",
+        "",
+        f"{_machine()}; torch {torch.__version__}, {torch.get_num_threads()} threads; best of "
+        f"{rounds} processes each. The original is its algorithm, in `benchmarks/original.py`.",
+        "",
+        "Embeddings of 10 s of audio, logits and e1. *GEMM limit* is the time of the network's "
+        f"multiplications at {gemm:.0f} GFLOP/s, the rate of a large matrix product here. "
+        "*Throughput* is seconds of audio a second, for scene embeddings in batches. *Start-up* is "
+        "from nothing to the first embedding, importing torch included (in brackets: torch alone).",
+        "",
+        "| backbone | engine | scene, ms | ratio | timestamps, ms | ratio | GEMM limit, ms "
+        "| throughput | start-up, s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (backbone, engine), values in found.items():
+        reference = found[backbone, "original:cuda" if ":cuda" in engine else "original"]
+        cells = [backbone, engine]
+        for key in ("scene", "timestamps"):
+            best = min(values[key])
+            cells += [f"{1000 * best:.1f}", f"{min(reference[key]) / best:.1f}"]
+        cells.append(f"{1000 * 2 * _macs(backbone) / gemm / 1e9:.1f}")
+        cells.append(f"{max(values['throughput']):.0f}" if values["throughput"] else "")
+        cells.append(f"{min(values['start_up']):.1f} ({min(values['torch']):.1f})")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _measure(backbone: str, engine: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.measure", backbone, engine]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    print(backbone, engine, result.stdout.decode().strip(), file=sys.stderr)
+    return json.loads(result.stdout)
+
+
+def _macs(backbone: str) -> float:
+    """Return the multiplications of a network on 10 s of audio."""
+    row = ZOO[backbone]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        row.outline().eval()(torch.zeros(1, row.frontend().n_mels, 1000, device="meta"))
+    return counter.get_total_flops() / 2
+
+
+def _gemm(size: int = 1024) -> float:
+    """Return the best rate of a square matrix product in GFLOP/s."""
+    a, b = torch.rand(size, size), torch.rand(size, size)
+    times = []
+    for _ in range(50):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / min(times) / 1e9
+
+
+def _machine() -> str:
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].split(":")[1].strip() if names else cpu
+    return f"{cpu}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else cpu
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Measure one engine on one backbone in a process of its own, and print what was found as JSON.
+
+A process each, because the idle threads of one engine take time from another.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+
+_START = time.perf_counter()
+
+import torch  # noqa: E402
+
+_TORCH = time.perf_counter()
+
+from benchmarks.original import Original  # noqa: E402
+from hear_mn import ZOO, mn04_e1_l  # noqa: E402
+
+RATE, SECONDS, BATCH = 32000, 10, 32
+
+
+def measure(backbone: str, engine: str) -> dict[str, float]:
+    """Return seconds, and seconds of audio a second.
+
+    Args:
+        backbone: A name of the zoo; its weights are random, which makes no difference to speed.
+        engine: ``original``, or an engine of this project, with ``:cuda`` or ``:cuda-float32``
+            behind it for a GPU.
+    """
+    name, _, place = engine.partition(":")
+    device = "cuda" if place else "cpu"
+    if name == "original":
+        model = Original(ZOO.untrained(backbone).to(device), half=place == "cuda")
+    else:
+        autocast = place != "cuda-float32"
+        model = mn04_e1_l.load_model(
+            pretrained=False, backbone=backbone, engine=name, autocast=autocast
+        ).to(device)
+    clip = _sound(1).to(device)
+    first = model.get_scene_embeddings(clip).cpu()
+    start_up = time.perf_counter() - _START
+    assert first.shape[0] == 1
+    found = {
+        "start_up": start_up,
+        "torch": _TORCH - _START,
+        "scene": _best(lambda: model.get_scene_embeddings(clip).cpu(), seconds=1.5),
+        "timestamps": _best(lambda: model.get_timestamp_embeddings(clip)[0].cpu(), seconds=3.0),
+    }
+    batch = _sound(BATCH).to(device)
+    if name != "original":
+        seconds = _best(lambda: model.get_scene_embeddings(batch).cpu(), seconds=3.0)
+        found["throughput"] = BATCH * SECONDS / seconds
+    return found
+
+
+def _best(call: Callable[[], object], seconds: float) -> float:
+    """Return the time of the fastest of several calls; others have met with something else."""
+    call()
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - begin < seconds:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _sound(clips: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(clips, SECONDS * RATE, generator=generator) - 0.5
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(*sys.argv[1:])))
