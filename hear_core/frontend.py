@@ -78,8 +78,6 @@ class LogMel(Frontend):
         twin = copy.deepcopy(self)
         highest = int(self._bank.any(0).nonzero().max())
         twin.spectrum = spectrum = MatrixPowerSpectrum(*self._spectrum, highest)
-        # Its bins are in another order, and one that comes twice counts half each time.
-        bank = self._bank[:, spectrum.bins] / spectrum.times_each_bin
-        twin.filters = filters = nn.Linear(bank.shape[1], self.n_mels, bias=False)
-        filters.weight = nn.Parameter(bank, requires_grad=False)
+        # A bin that comes twice counts half each time.
+        twin.filters = MelFilters(self._bank[:, spectrum.bins] / spectrum.times_each_bin)
         return twin

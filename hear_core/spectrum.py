@@ -51,7 +51,8 @@ class MatrixPowerSpectrum(nn.Module):
 
     Nor does it need strided views: frames are joined of blocks as long as the hop.
 
-    The shapes are those of `PowerSpectrum`, but for the order and the number of the bins.
+    The shapes are those of `PowerSpectrum`, but for the number of the bins and their order, which
+    is that of their frequencies but for neighbours.
 
     Args:
         window: Of every frame, (length,).
@@ -79,10 +80,9 @@ class MatrixPowerSpectrum(nn.Module):
         p, q = torch.arange(self.planes), torch.arange(self.columns)
         r, c = torch.arange(used), torch.arange(self.columns)
         k = p[:, None] + rows * q
-        bins = torch.minimum(k, n_fft - k)
-        needed = (bins <= highest).any(0)
-        k, bins = k[:, needed], bins[:, needed]
-        self.bins = bins.flatten()
+        lowest = torch.minimum(k, n_fft - k).amin(0)
+        k = k[:, lowest.argsort()[: (lowest <= highest).sum()]]
+        self.bins = torch.minimum(k, n_fft - k).T.flatten()
         self.times_each_bin = self.bins.bincount()[self.bins]
 
         turn = 2 * math.pi * (p[:, None] * r).double() / rows
@@ -102,7 +102,7 @@ class MatrixPowerSpectrum(nn.Module):
         inner = (self.inner @ x).reshape(-1, self.planes, 2 * self.columns).transpose(0, 1)
         # Two products, as a runtime would take longer to part the result of one.
         real, imaginary = inner @ self.outer_real, inner @ self.outer_imaginary
-        power = (real * real + imaginary * imaginary).transpose(0, 1)
+        power = (real * real + imaginary * imaginary).permute(1, 2, 0)
         return power.reshape(frames.shape[0], -1, len(self.bins))
 
     def _frames(self, waveform: Tensor) -> Tensor:
