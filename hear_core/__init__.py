@@ -2,8 +2,9 @@
 
 The way of the data is the list of modules: `audio` (file to waveform), `framing` (waveform to
 windows), `frontend` (window to log-mel), a backbone (log-mel to taps), `taps` (to embedding),
-`extractor` (these together), `plugin` (the HEAR API). `zoo`, `checkpoints` and `download` bring
-the weights; `configs` and `modules` make a line of YAML an importable plug-in.
+`extractor` (these together), `engine` (what runs it), `plugin` (the HEAR API). `zoo`,
+`checkpoints` and `download` bring the weights; `configs` and `modules` make a line of YAML an
+importable plug-in; `graph` and `export` make ONNX files.
 """
 
 from hear_core.audio import read_audio

@@ -1,0 +1,90 @@
+"""The README says what is so: its code runs, its commands exist, its table is up to date."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from hear_cli.main import app
+from hear_core import plugin
+from hear_core.configs import embeddings
+from tests.goldens import MN04, needs_mn04
+
+README = Path(__file__).parents[1] / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+@needs_mn04
+def test_the_code_prints_what_its_comments_say():
+    (code,) = blocks("python")
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"HEAR_CHECKPOINTS": str(MN04.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    said = re.findall(r"print\(.*\)  # (.*)", code)
+    assert said
+    assert result.stdout.splitlines() == said
+
+
+COMMANDS = [
+    shlex.split(line)
+    for block in blocks("sh")
+    for line in block.splitlines()
+    if line.startswith("hear ")
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_commands_exist_with_their_options(words):
+    command = get_command(app)
+    words = words[1:]
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    assert not hasattr(command, "commands"), f"no such command: {words}"
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_commands_were_found():
+    assert len(COMMANDS) >= 4
+
+
+def test_the_options_of_load_model_are_those_of_the_table():
+    names = set(plugin.load.__annotations__) - {"zoo", "config", "model_file_path", "overrides"}
+    names -= {"return"}
+    overrides = set(embeddings("hear_mn")["mn04_e1_l"].__dataclass_fields__) - {"note"}
+    (table,) = re.findall(r"\| option \| default.*?\n\n", TEXT, re.DOTALL)
+    cells = [line.split("|")[1] for line in table.strip().splitlines()[2:]]
+    assert set(re.findall(r"`(\w+)`", " ".join(cells))) == names | overrides
+
+
+def test_the_yaml_is_an_embedding(tmp_path, monkeypatch):
+    (text,) = blocks("yaml")
+    (tmp_path / "hear_mn.yaml").write_text(text)
+    monkeypatch.setenv("HEAR_CONFIGS", str(tmp_path))
+    assert embeddings("hear_mn")["mine"].timestamp_hop == 0.02
+
+
+def test_the_modules_are_those_of_the_list():
+    (table,) = re.findall(r"<!-- hear list --markdown -->\n(.*?)<!-- end -->", TEXT, re.DOTALL)
+    result = CliRunner().invoke(app, ["list", "--markdown"])
+    assert table == result.stdout
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", TEXT))
+def test_links_into_the_project_lead_somewhere(target):
+    assert target.startswith("https://") or (README.parent / target).is_file()
