@@ -46,17 +46,17 @@ def measure(backbone: str, engine: str) -> dict[str, float]:
     found = {
         "start_up": start_up,
         "torch": _TORCH - _START,
-        "scene": _best(lambda: model.get_scene_embeddings(clip).cpu(), seconds=1.5),
-        "timestamps": _best(lambda: model.get_timestamp_embeddings(clip)[0].cpu(), seconds=3.0),
+        "scene": best(lambda: model.get_scene_embeddings(clip).cpu(), seconds=1.5),
+        "timestamps": best(lambda: model.get_timestamp_embeddings(clip)[0].cpu(), seconds=3.0),
     }
     batch = _sound(BATCH).to(device)
     if name != "original":
-        seconds = _best(lambda: model.get_scene_embeddings(batch).cpu(), seconds=3.0)
+        seconds = best(lambda: model.get_scene_embeddings(batch).cpu(), seconds=3.0)
         found["throughput"] = BATCH * SECONDS / seconds
     return found
 
 
-def _best(call: Callable[[], object], seconds: float) -> float:
+def best(call: Callable[[], object], seconds: float) -> float:
     """Return the time of the fastest of several calls; others have met with something else."""
     call()
     times: list[float] = []
