@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hear_cli import options
 from hear_cli.modules import load_by_name
 from hear_cli.sounds import siren
 from hear_core.audio import read_audio
@@ -24,21 +25,17 @@ def export_command(
         list[Path] | None,
         typer.Option(help="Recording to check the file with and calibrate int8 on; repeatable."),
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="File of weights; default: the released ones.")
-    ] = None,
+    model: options.Model = None,
     taps: Annotated[str, typer.Option(help="Of a backbone, separated by commas.")] = "logits",
-    random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="To try things without a checkpoint.")
-    ] = False,
+    random_weights: options.RandomWeights = False,
 ) -> None:
     """Write an ONNX file from waveform to embedding, and check it against torch.
 
     The check is printed, and written beside the file as .parity.json. If it fails, the exit code
     is 1.
     """
-    options = {"pretrained": False} if random_weights else {"model_file_path": str(model or "")}
-    loaded = load_by_name(name, taps.split(","), engine="torch", **options)
+    source = options.weights(model, random=random_weights)
+    loaded = load_by_name(name, taps.split(","), engine="torch", **source)
     if audio:
         recordings = [read_audio(path, loaded.sample_rate).numpy() for path in audio]
     else:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from hear_cli import demo, export, modules, tasks
+from hear_cli import demo, export, listen, modules, tag, tasks, weights
 from hear_core.errors import HearError
 
 app = typer.Typer(
@@ -16,6 +16,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("list")(modules.list_modules)
+app.command("tag")(tag.tag)
+app.command("listen")(listen.listen)
+app.command("weights")(weights.weights)
 app.command("demo")(demo.demo)
 app.command("export")(export.export_command)
 app.add_typer(tasks.app, name="tasks")

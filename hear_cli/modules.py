@@ -7,15 +7,14 @@ from fnmatch import fnmatch
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 import hear_mn
+from hear_cli.tables import print_table
 from hear_core.configs import EmbeddingConfig, embeddings
 from hear_core.errors import ConfigError, unknown
 from hear_core.plugin import PluginModel, load, outline
 
-_PACKAGES = (hear_mn,)
+PACKAGES = (hear_mn,)
 
 
 class Module(NamedTuple):
@@ -31,7 +30,7 @@ class Module(NamedTuple):
 
 def modules(pattern: str = "*") -> Iterator[Module]:
     """Yield every published module whose name matches a shell pattern."""
-    for package in _PACKAGES:
+    for package in PACKAGES:
         for name, config in embeddings(package.__name__).items():
             full_name = f"{package.__name__}.{name}"
             if fnmatch(full_name, pattern) or fnmatch(name, pattern):
@@ -57,7 +56,7 @@ def load_by_name(name: str, taps: Sequence[str], **options: Any) -> PluginModel:
         ConfigError: There is nothing of this name.
     """
     known: list[str] = []
-    for package in _PACKAGES:
+    for package in PACKAGES:
         short = name.removeprefix(f"{package.__name__}.")
         configs = embeddings(package.__name__)
         if short in configs:
@@ -78,10 +77,4 @@ def list_modules(
         lines = [Module._fields, ["---"] * len(Module._fields), *rows]
         typer.echo("\n".join(f"| {' | '.join(line)} |" for line in lines))
         return
-    table = Table(*Module._fields, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)  # a pipe has no width; do not fold names
-    console.print(table)
+    print_table(Module._fields, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,27 @@ def read_audio(path: str | Path, sample_rate: int) -> Tensor:
     return torch.from_numpy(resample(samples.mean(axis=1), rate, sample_rate))
 
 
+def as_waveform(samples: np.ndarray | Tensor, rate: int, wanted: int) -> np.ndarray:
+    """Return samples that a user gave as a waveform at the rate wanted.
+
+    Args:
+        samples: (samples,), floating-point, in [-1, 1].
+        rate: Of the samples, in Hz.
+        wanted: In Hz.
+
+    Raises:
+        AudioError: They have another shape or type, or there are none.
+    """
+    found = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
+    if found.ndim != 1 or found.size == 0:
+        msg = f"a waveform must have the shape (samples,) and at least one, not {found.shape}"
+        raise AudioError(msg)
+    if not np.issubdtype(found.dtype, np.floating):
+        msg = f"a waveform must be floats in [-1, 1], such as int16 / 32768, not {found.dtype}"
+        raise AudioError(msg)
+    return resample(found.astype(np.float32, copy=False), rate, wanted)
+
+
 def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     """Change the rate of float32 samples (samples,), by soxr in high quality."""
     if rate == wanted:
@@ -50,3 +72,19 @@ def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     import soxr
 
     return soxr.resample(samples, rate, wanted, quality="HQ")
+
+
+def resample_chunks(chunks: Iterable[np.ndarray], rate: int, wanted: int) -> Iterator[np.ndarray]:
+    """Change the rate of a waveform that comes in chunks of float32 samples (samples,).
+
+    What comes out, in a row, does not depend on how it was cut.
+    """
+    if rate == wanted:
+        yield from chunks
+        return
+    import soxr
+
+    stream = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
+    for chunk in chunks:
+        yield stream.resample_chunk(chunk)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)

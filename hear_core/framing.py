@@ -94,3 +94,39 @@ class Windows:
             return stretch.unfold(-1, self.length, self.hop)
         view = np.lib.stride_tricks.sliding_window_view
         return view(stretch, self.length, axis=-1, writeable=True)[:, :: self.hop]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Windows of one length, one step after the other from the first sample on.
+
+    The last reaches beyond the end, unless it just fits.
+
+    Args:
+        length: In samples.
+        hop: In samples.
+    """
+
+    length: int
+    hop: int
+
+    def count(self, samples: int) -> int:
+        """Return how many windows it takes to hear a clip to its end; at least one begins in it."""
+        to_the_end = -(-max(0, samples - self.length) // self.hop) + 1
+        return min(to_the_end, -(-samples // self.hop))
+
+    def cut(self, waveform: np.ndarray, first: int, last: int) -> np.ndarray:
+        """Return some windows of a waveform (samples,) that starts with the first of them.
+
+        Args:
+            waveform: From sample ``first * hop`` on; zeros follow where it ends.
+            first: Index of the first window.
+            last: One past the index of the last.
+
+        Returns:
+            (last - first, length).
+        """
+        missing = (last - 1 - first) * self.hop + self.length - len(waveform)
+        padded = np.pad(waveform, (0, missing)) if missing > 0 else waveform
+        view = np.lib.stride_tricks.sliding_window_view(padded, self.length, writeable=True)
+        return view[:: self.hop][: last - first]

@@ -21,6 +21,7 @@ from torch import Tensor
 SHARED = Path(__file__).parents[2] / "shared"
 MN = SHARED / "parity" / "mn"
 MN04 = SHARED / "data" / "checkpoints" / "mn04_as_mAP_432.pt"
+METRO = SHARED / "data" / "audio" / "metro_station-paris.wav"
 
 needs_goldens = pytest.mark.skipif(not MN.is_dir(), reason=f"there are no golden arrays in {MN}")
 needs_mn04 = pytest.mark.skipif(not MN04.is_file(), reason=f"there are no real weights at {MN04}")

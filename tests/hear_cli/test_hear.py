@@ -30,7 +30,18 @@ def hear(*arguments, code=0, **environment):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["list"], ["demo"], ["export"], ["tasks"], ["tasks", "make"]]
+    "command",
+    [
+        [],
+        ["list"],
+        ["tag"],
+        ["listen"],
+        ["weights"],
+        ["demo"],
+        ["export"],
+        ["tasks"],
+        ["tasks", "make"],
+    ],
 )
 def test_help(command):
     assert "Usage: hear" in hear(*command, "--help")

@@ -13,12 +13,10 @@ from hear_core.errors import ConfigError
 from hear_core.export import compare, describe, export
 from hear_core.labels import audioset_labels
 from hear_mn import ZOO, mn01_all_b_mel_avgs, mn04_e1_l, mn10_all_b_mel_avgs_hop15
-from tests.goldens import MN04, SHARED, needs_mn04
+from tests.goldens import METRO, MN04, SHARED, needs_mn04
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
-
-METRO = SHARED / "data" / "audio" / "metro_station-paris.wav"
 
 
 def sound(seconds, seed=0):

@@ -12,7 +12,7 @@ from hear_core.audio import read_audio
 from hear_core.export import compare, export
 from hear_core.framing import mirrored
 from tests import goldens
-from tests.goldens import MN04, SHARED, needs_goldens, needs_mn04
+from tests.goldens import METRO, MN04, SHARED, needs_goldens, needs_mn04
 from tests.hear_mn.test_published import ORIGINALS, module
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -27,8 +27,7 @@ def test_every_module_can_be_exported(original, tmp_path):
     torch.save(goldens.stand_in(ORIGINALS[original]["network"]), tmp_path / "weights.pt")
     model = module(original.split(".")[1]).load_model(tmp_path / "weights.pt", engine="torch")
     export(model, tmp_path / "out.onnx")
-    files = [SHARED / "data" / "audio" / "metro_station-paris.wav"]
-    files += sorted((ESC10 / "audio").glob("*.ogg"))[::80]
+    files = [METRO, *sorted((ESC10 / "audio").glob("*.ogg"))[::80]]
     recordings = [read_audio(file, 32000).numpy() for file in files]
     found = list(compare(tmp_path / "out.onnx", model, recordings, "float32"))
     assert all(comparison.passed for comparison in found), found

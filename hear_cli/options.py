@@ -1,0 +1,32 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Backbones = Annotated[list[str], typer.Option("--backbone", "-b", help="Repeat for an ensemble.")]
+Device = Annotated[str, typer.Option(help="Such as cpu or cuda.")]
+Model = Annotated[Path | None, typer.Option(help="File of weights; default: the released ones.")]
+RandomWeights = Annotated[
+    bool, typer.Option("--random-weights", help="To try things without a checkpoint.")
+]
+
+# What makes an event of scores, see hear_core.events.EventRule.
+Threshold = Annotated[float, typer.Option(help="Score from which on a class is heard.")]
+Thresholds = Annotated[
+    Path | None, typer.Option(help="YAML with thresholds of single classes: 'Speech: 0.5'.")
+]
+Release = Annotated[
+    float, typer.Option(help="An event lasts until it falls below this share of the threshold.")
+]
+Smoothing = Annotated[int, typer.Option(help="Windows to average scores over.")]
+MergeGap = Annotated[float, typer.Option(help="Seconds; events closer together are one.")]
+MinDuration = Annotated[float, typer.Option(help="Seconds; shorter events are dropped.")]
+
+
+def weights(model: Path | None, *, random: bool) -> dict[str, Any]:
+    """Return the options of `hear_core.plugin.load` that say where weights come from."""
+    return {"pretrained": False} if random else {"model_file_path": str(model or "")}

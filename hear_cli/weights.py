@@ -1,0 +1,57 @@
+"""``hear weights``: the checkpoints, and where they are."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from typing import Annotated
+
+import typer
+
+from hear_cli.modules import PACKAGES
+from hear_cli.tables import print_table
+from hear_core import checkpoints
+from hear_core.errors import CheckpointError, ConfigError
+
+
+def weights(
+    pattern: Annotated[str, typer.Argument(help="Backbones, such as 'mn10_*'.")] = "*",
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Download what is not on this machine.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare what is here with its checksum.")
+    ] = False,
+) -> None:
+    """Say of every checkpoint where it is on this machine, fetch it, verify it.
+
+    The exit code is 1 if one could not be fetched or is not what was released.
+    """
+    rows = {
+        name: row.checkpoint
+        for package in PACKAGES
+        for name, row in package.ZOO.items()
+        if fnmatch(name, pattern)
+    }
+    if not rows:
+        msg = f"no backbone is called {pattern!r}; 'hear weights' lists them all"
+        raise ConfigError(msg)
+    failed = False
+    lines = []
+    for name, checkpoint in rows.items():
+        path = checkpoints.find(checkpoint)
+        state = str(path) if path else checkpoint.url
+        try:
+            if fetch and path is None:
+                typer.echo(f"fetching {checkpoint.url}", err=True)
+                state = str(checkpoints.fetch(checkpoint))
+            elif verify and path is not None:
+                checkpoints.verify(path, checkpoint)
+                state += " (verified)"
+        except CheckpointError as error:
+            failed = True
+            typer.echo(f"hear: {error}", err=True)
+            state = "see above"
+        lines.append([name, "here" if checkpoints.find(checkpoint) else "not here", state])
+    print_table(["backbone", "", "file or address"], lines)
+    if failed:
+        raise typer.Exit(1)

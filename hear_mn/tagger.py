@@ -1,0 +1,210 @@
+"""Tagging: the scores of all classes for a clip, or for every window of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hear_core.audio import as_waveform, read_audio, resample
+from hear_core.configs import EmbeddingConfig
+from hear_core.errors import ConfigError
+from hear_core.framing import Steps
+from hear_core.plugin import PluginModel, load
+from hear_mn.zoo import ZOO
+
+_AT_ONCE = 600.0  # seconds of audio
+
+
+@dataclass(frozen=True)
+class WindowTags:
+    """What was heard in windows. It unpacks into scores and features.
+
+    Attributes:
+        scores: Probability of every class, (windows, classes).
+        features: Embeddings, (windows, size); of an ensemble, those of its members in a row.
+        start: Begin of every window in seconds, (windows,).
+        end: Its end, or that of the audio.
+        onset: Begin of the stretch that a window stands for: where windows overlap, a hop in its
+            middle, and for the first of all, what comes before as well.
+        offset: End of that stretch.
+    """
+
+    scores: np.ndarray
+    features: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    onset: np.ndarray
+    offset: np.ndarray
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter((self.scores, self.features))
+
+    def __len__(self) -> int:
+        return 2
+
+
+class EATagger:
+    """A tagger of clips, or an ensemble of them.
+
+    The scores of an ensemble are the sigmoid of the mean of its members' logits. Each member hears
+    the audio through a front-end, and at a rate, of its own.
+
+    Args:
+        model_name: A backbone of `hear_mn.ZOO`, or several for an ensemble.
+        device: Where to run, such as ``cpu`` or ``cuda``.
+        model_file_path: Weights, of a single backbone; the released ones if there is no path.
+        options: For `hear_core.plugin.load`, such as ``engine`` or ``pretrained``.
+
+    Attributes:
+        sample_rate: Of the waveforms it takes, in Hz: the highest of its members.
+        labels: Of the classes.
+
+    Raises:
+        ConfigError: A name is unknown, or the members do not know the same classes.
+        CheckpointError: The weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        model_name: str | Sequence[str] = "mn10_as",
+        device: str | torch.device = "cpu",
+        *,
+        model_file_path: str | Path = "",
+        **options: Any,
+    ) -> None:
+        names = [model_name] if isinstance(model_name, str) else list(model_name)
+        if not names:
+            msg = "an ensemble needs at least one model_name"
+            raise ConfigError(msg)
+        if model_file_path and len(names) > 1:
+            msg = f"model_file_path is for one model, not for {len(names)}"
+            raise ConfigError(msg)
+        self.labels = ZOO[names[0]].labels
+        if odd := [name for name in names if ZOO[name].labels != self.labels]:
+            msg = f"an ensemble must agree on its classes; {odd[0]} knows others than {names[0]}"
+            raise ConfigError(msg)
+        options["model_file_path"] = str(model_file_path)
+        configs = (EmbeddingConfig(name, ("logits", "e1")) for name in names)
+        self._members = [load(ZOO, config, **options).to(device) for config in configs]
+        self.sample_rate = max(member.sample_rate for member in self._members)
+
+    def tag(
+        self, audio: str | Path | np.ndarray | Tensor, sample_rate: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Tag a clip as a whole; more than 10 s as the mean of windows of 10 s.
+
+        Args:
+            audio: A file, or a waveform (samples,) in [-1, 1].
+            sample_rate: Of the waveform; the tagger's own if not given.
+
+        Returns:
+            Scores (classes,) and features (size,).
+
+        Raises:
+            AudioError: The file cannot be read, or the waveform is none.
+        """
+        scores, features = self.run(self._waveform(audio, sample_rate)[None])
+        return scores[0], features[0]
+
+    def tag_audio_window(
+        self,
+        audio: str | Path | np.ndarray | Tensor,
+        window_size: float = 1.0,
+        hop_length: float = 1.0,
+        *,
+        sample_rate: int | None = None,
+    ) -> WindowTags:
+        """Tag every window of a clip. Silence follows where the last one reaches beyond its end.
+
+        Args:
+            audio: A file, or a waveform (samples,) in [-1, 1].
+            window_size: In seconds.
+            hop_length: From one window to the next, in seconds.
+            sample_rate: Of the waveform; the tagger's own if not given.
+
+        Raises:
+            AudioError: The file cannot be read, or the waveform is none.
+            ConfigError: The window or the hop is not above zero.
+        """
+        waveform = self._waveform(audio, sample_rate)
+        steps = self.steps(window_size, hop_length)
+        windows = steps.cut(waveform, 0, steps.count(len(waveform)))
+        return self.label_times(*self.run(windows), steps, 0, len(waveform))
+
+    def steps(self, window_size: float, hop_length: float) -> Steps:
+        """Return windows in samples, of a length and a hop in seconds."""
+        sizes = {"window_size": window_size, "hop_length": hop_length}
+        for name, seconds in sizes.items():
+            if not round(seconds * self.sample_rate) > 0:
+                msg = f"{name} must be longer than a sample, not {seconds} s"
+                raise ConfigError(msg)
+        return Steps(*(round(seconds * self.sample_rate) for seconds in sizes.values()))
+
+    def run(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores and features of windows (windows, samples) at the tagger's rate."""
+        logits, features = [], []
+        for member in self._members:
+            found = np.concatenate(
+                [np.zeros((0, member.scene_embedding_size), np.float32)]
+                + [self._hear(member, part) for part in _parts(windows, self.sample_rate)]
+            )
+            columns = member.extractor.slices
+            logits.append(found[:, columns["logits"]])
+            features.append(found[:, columns["e1"]])
+        mean = torch.from_numpy(np.mean(logits, axis=0))
+        return mean.sigmoid().numpy(), np.concatenate(features, axis=1)
+
+    def log_mel(self, waveform: np.ndarray) -> np.ndarray:
+        """Return what the first member sees of a waveform (samples,), (n_mels, frames)."""
+        member = self._members[0]
+        heard = resample(waveform, self.sample_rate, member.sample_rate)
+        device = next(member.parameters()).device
+        with torch.inference_mode():
+            return (
+                member.extractor.frontend(torch.from_numpy(heard)[None].to(device))[0].cpu().numpy()
+            )
+
+    def label_times(
+        self, scores: np.ndarray, features: np.ndarray, steps: Steps, first: int, samples: int
+    ) -> WindowTags:
+        """Say which times windows belong to.
+
+        Args:
+            scores: (windows, classes).
+            features: (windows, size).
+            steps: Where the windows are.
+            first: Index of the first of them.
+            samples: Length of the audio, as far as it is known.
+        """
+        start = (first + np.arange(len(scores))) * steps.hop
+        margin = max(0, steps.length - steps.hop) // 2
+        end = start + steps.length
+        times = [start, end, np.where(start == 0, 0, start + margin), end - margin]
+        seconds = (np.minimum(time, samples) / self.sample_rate for time in times)
+        return WindowTags(scores, features, *seconds)
+
+    def _hear(self, member: PluginModel, windows: np.ndarray) -> np.ndarray:
+        if member.sample_rate != self.sample_rate:
+            rates = self.sample_rate, member.sample_rate
+            windows = np.stack([resample(window, *rates) for window in windows])
+        return member.get_scene_embeddings(torch.from_numpy(windows)).numpy()
+
+    def _waveform(
+        self, audio: str | Path | np.ndarray | Tensor, sample_rate: int | None
+    ) -> np.ndarray:
+        if isinstance(audio, str | Path):
+            return read_audio(audio, self.sample_rate).numpy()
+        return as_waveform(audio, sample_rate or self.sample_rate, self.sample_rate)
+
+
+def _parts(windows: np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:
+    """Yield windows so many at a time that a few hundred megabytes hold them."""
+    at_once = max(1, int(_AT_ONCE * sample_rate / windows.shape[1]))
+    for first in range(0, len(windows), at_once):
+        yield windows[first : first + at_once]

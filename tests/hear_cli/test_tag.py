@@ -1,0 +1,143 @@
+"""``hear tag``, ``hear listen`` and ``hear weights``, through the console script."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+import subprocess
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.goldens import METRO, MN04, load_json, needs_goldens, needs_mn04
+from tests.hear_cli.test_hear import HEAR, hear
+
+REAL = {"HEAR_CHECKPOINTS": str(MN04.parent)}
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A stereo file of another rate."""
+    samples = np.random.default_rng(0).uniform(-0.3, 0.3, (44100, 2))
+    soundfile.write(tmp_path / "clip.wav", samples, 22050)
+    return tmp_path / "clip.wav"
+
+
+@needs_mn04
+@needs_goldens
+@pytest.mark.parametrize("backbones", [["-b", "mn04_as"], ["-b", "mn04_as", "-b", "mn04_as"]])
+def test_the_metro_clip(backbones):
+    wanted = load_json("metro.json")["top10"]["int16"]
+    lines = hear("tag", METRO, *backbones, **REAL).splitlines()[1:]
+    for line, w in zip(lines, wanted, strict=True):
+        assert f"  {w['label']}  " in line
+    found = [float(line.split()[-1]) for line in lines]
+    np.testing.assert_allclose(found, [w["probability"] for w in wanted], atol=2e-3)
+
+
+@needs_mn04
+def test_events_as_an_audacity_track():
+    output = hear(
+        *("tag", METRO, "-b", "mn04_as", "--events", "--window", 2, "--hop", 0.5),
+        *("--only", "Train,Vehicle", "--merge-gap", 5, "--format", "audacity"),
+        **REAL,
+    )
+    rows = [line.split("\t") for line in output.splitlines()]
+    assert {row[2] for row in rows} <= {"Train", "Vehicle"}
+    assert any(float(row[1]) - float(row[0]) > 1 for row in rows if row[2] == "Train")
+
+
+def test_formats_hold_the_same(clip, tmp_path):
+    arguments = ["tag", clip, "-b", "mn01_as", "--random-weights", "--window", 1, "--top", 2]
+    tags = json.loads(hear(*arguments, "--format", "json"))
+    assert [(t["start"], t["end"]) for t in tags] == [(0, 1), (0, 1), (1, 2), (1, 2)]
+    hear(*arguments, "--format", "csv", "-o", tmp_path / "tags.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "tags.csv").read_text())))
+    assert [{k: type(t[k])(r[k]) for k in r} for t, r in zip(tags, rows, strict=True)] == tags
+
+
+def test_groups_and_thresholds(clip, tmp_path):
+    (tmp_path / "groups.yaml").write_text("Voice: [Speech, Shout]\nRail: [Train]\n")
+    (tmp_path / "thresholds.yaml").write_text("Voice: 0.01\nRail: 0.99\n")
+    tags = hear(
+        *("tag", clip, "-b", "mn01_as", "--random-weights", "--events", "--format", "json"),
+        *("--groups", tmp_path / "groups.yaml", "--thresholds", tmp_path / "thresholds.yaml"),
+    )
+    assert {tag["label"] for tag in json.loads(tags)} == {"Voice"}
+
+
+def test_what_cannot_be_read_is_left_out(clip, tmp_path):
+    broken = tmp_path / "broken.wav"
+    broken.write_text("no audio")
+    command = ["tag", broken, clip, "-b", "mn01_as", "--random-weights", "--format", "csv"]
+    result = subprocess.run([HEAR, *map(str, command)], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "broken.wav cannot be read as audio" in result.stderr
+    assert "1 of 2 files" in result.stderr
+    assert len(result.stdout.splitlines()) == 11
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--format", "xml"], "unknown format 'xml'"),
+        (["--only", "Speach"], "did you mean 'Speech'"),
+        (["-o", "out.txt"], "a table is for reading"),
+        (["--events", "--release", 2], "release must be between 0 and 1, not 2"),
+        (["-b", "mn11_as"], "unknown backbone 'mn11_as'"),
+    ],
+)
+def test_errors(clip, options, message):
+    defaults = [] if "-b" in options else ["-b", "mn01_as"]
+    assert message in hear("tag", clip, *defaults, "--random-weights", *options, code=1)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="no matplotlib")
+def test_plot(clip, tmp_path):
+    hear("tag", clip, "-b", "mn01_as", "--random-weights", "--plot", tmp_path / "plots")
+    assert (tmp_path / "plots" / "clip.png").read_bytes().startswith(b"\x89PNG")
+
+
+@needs_mn04
+@pytest.mark.parametrize("rate", [32000, 44100])
+def test_listen(rate):
+    """What is heard on standard input is what is heard in the file, whatever its rate."""
+    from hear_core.audio import read_audio
+
+    rule = ["-b", "mn04_as", "--window", 2, "--hop", 0.5, "--merge-gap", 1, "--smoothing", 2]
+    sound = (read_audio(METRO, rate).numpy() * 32768).clip(-32768, 32767).astype("<i2")
+    result = subprocess.run(
+        [HEAR, "listen", *map(str, rule), "--json", "--rate", str(rate)],
+        input=sound.tobytes(),
+        capture_output=True,
+        env=REAL,
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    live = [json.loads(line) for line in result.stdout.decode().splitlines()]
+    whole = json.loads(hear("tag", METRO, *rule, "--events", "--format", "json", **REAL))
+    assert sorted((e["label"], e["onset"], e["offset"]) for e in live) == sorted(
+        (e["label"], e["start"], e["end"]) for e in whole
+    )
+    assert live
+
+
+@needs_mn04
+def test_weights(tmp_path):
+    environment = {**REAL, "HEAR_CACHE": str(tmp_path)}
+    lines = hear("weights", "mn04_*", "--verify", **environment).splitlines()[1:]
+    assert lines[0].split() == ["mn04_as", "here", str(MN04), "(verified)"]
+    assert lines[1].split()[:3] == ["mn04_im", "not", "here"]
+    bad = tmp_path / MN04.name
+    bad.write_bytes(MN04.read_bytes()[:-1])
+    message = hear("weights", "mn04_as", "--verify", code=1, HEAR_CACHE=str(tmp_path))
+    assert "is not the file that was released" in message
+    assert "no backbone is called 'mn99'" in hear("weights", "mn99", code=1)
+
+
+def test_weights_that_cannot_be_fetched(tmp_path):
+    environment = {"HEAR_CACHE": str(tmp_path), "HEAR_MIRROR": "http://127.0.0.1:9/"}
+    message = hear("weights", "mn01_as", "--fetch", code=1, **environment)
+    assert "could not be downloaded" in message

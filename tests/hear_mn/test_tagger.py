@@ -1,0 +1,198 @@
+"""Taggers on recordings and on live sources, with real and with stand-in weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hear_core.audio import read_audio, resample
+from hear_core.errors import AudioError, CheckpointError, ConfigError
+from hear_core.labels import audioset_labels
+from hear_mn.streaming import TagStream
+from hear_mn.tagger import EATagger
+from tests import goldens
+from tests.goldens import METRO, MN04, needs_goldens, needs_mn04
+
+
+@pytest.fixture(scope="module")
+def real():
+    return EATagger("mn04_as", model_file_path=MN04)
+
+
+@pytest.fixture(scope="module")
+def stand_in():
+    return EATagger("mn01_as", pretrained=False)
+
+
+def noise(seconds, rate=32000, seed=0):
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, round(seconds * rate)).astype(np.float32)
+
+
+@needs_mn04
+@needs_goldens
+def test_the_top_ten_of_the_metro_clip(real):
+    scores, features = real.tag(METRO)
+    wanted = goldens.load_json("metro.json")["top10"]["int16"]
+    assert [real.labels[i] for i in np.argsort(-scores)[:10]] == [w["label"] for w in wanted]
+    found = [scores[w["index"]] for w in wanted]
+    np.testing.assert_allclose(found, [w["probability"] for w in wanted], atol=1e-3)
+    assert features.shape == (384,)
+
+
+@needs_mn04
+def test_an_ensemble_of_one_model_with_itself_is_that_model(real, monkeypatch):
+    monkeypatch.setenv("HEAR_CHECKPOINTS", str(MN04.parent))
+    twice = EATagger(["mn04_as", "mn04_as"])
+    scores, features = twice.tag_audio_window(METRO)
+    alone, alone_features = real.tag_audio_window(METRO)
+    np.testing.assert_allclose(scores, alone, atol=1e-6)
+    np.testing.assert_allclose(features, np.tile(alone_features, 2), atol=1e-5)
+
+
+@needs_goldens
+def test_an_ensemble_is_the_mean_of_logits():
+    """Of networks with front-ends of their own, against torch without any of our windows."""
+    names = ["mn01_as", "mn10_as_hop_15", "mn10_as_mels_40"]
+    tagger = EATagger(names, pretrained=False, engine="torch")
+    clip = noise(2.0)
+    logits = []
+    for name in names:
+        single = EATagger(name, pretrained=False, engine="torch")
+        scores = torch.from_numpy(single.tag(clip)[0].astype(np.float64))
+        logits.append(scores.logit())
+    expected = torch.stack(logits).mean(0).sigmoid()
+    np.testing.assert_allclose(tagger.tag(clip)[0], expected, atol=1e-5)
+    assert tagger.tag(clip)[1].shape == (96 + 960 + 960,)
+
+
+@pytest.mark.parametrize(
+    ("samples", "window", "hop", "starts"),
+    [
+        (32000, 1.0, 1.0, [0]),
+        (32001, 1.0, 1.0, [0, 1]),
+        (64000, 1.0, 0.5, [0, 0.5, 1]),
+        (1, 1.0, 1.0, [0]),
+        (80000, 0.5, 2.0, [0, 2]),
+        (70000, 1.0, 3.0, [0]),
+        (320000, 10.0, 10.0, [0]),
+    ],
+)
+def test_windows(stand_in, samples, window, hop, starts):
+    audio = noise(samples / 32000)
+    tags = stand_in.tag_audio_window(audio, window, hop)
+    np.testing.assert_array_equal(tags.start, starts)
+    np.testing.assert_array_equal(tags.end, np.minimum(np.add(starts, window), samples / 32000))
+    assert tags.scores.shape == (len(starts), 527)
+    assert (tags.onset[0], tags.start[0]) == (0, 0)
+    if hop <= window:
+        np.testing.assert_allclose(tags.onset[1:], tags.offset[:-1], atol=1e-4)
+    for start, scores, features in zip(tags.start, *tags, strict=True):
+        alone = audio[round(start * 32000) :][: round(window * 32000)]
+        padded = np.pad(alone, (0, round(window * 32000) - len(alone)))
+        expected = stand_in.tag(padded)
+        np.testing.assert_allclose(scores, expected[0], atol=1e-5)
+        np.testing.assert_allclose(features, expected[1], atol=1e-4)
+
+
+@needs_mn04
+def test_a_file_a_waveform_and_another_rate_are_the_same(real):
+    import soundfile
+
+    samples, rate = soundfile.read(METRO, dtype="float32")
+    from_file, _ = real.tag(METRO)
+    np.testing.assert_array_equal(real.tag(read_audio(METRO, 32000))[0], from_file)
+    np.testing.assert_array_equal(real.tag(samples, sample_rate=rate)[0], from_file)
+    np.testing.assert_array_equal(resample(samples, rate, 32000), read_audio(METRO, 32000))
+
+
+@needs_mn04
+@settings(max_examples=12, deadline=None)
+@given(
+    sizes=st.lists(st.integers(32, 96000), min_size=1, max_size=20),
+    window=st.sampled_from([0.3, 1.0, 2.0]),
+    hop=st.sampled_from([0.25, 1.0, 1.7]),
+)
+def test_a_stream_is_its_recording(real, sizes, window, hop):
+    """Chunks of 1 ms to 3 s."""
+    audio = read_audio(METRO, 32000).numpy()[:150000]
+    stream, parts, done = TagStream(real, window, hop), [], 0
+    while done < len(audio):
+        size = sizes[len(parts) % len(sizes)]
+        parts.append(stream.feed(audio[done : done + size]))
+        done += size
+    parts.append(stream.finish())
+    whole = real.tag_audio_window(audio, window, hop)
+    for name in ("scores", "features", "start", "end", "onset", "offset"):
+        found = np.concatenate([getattr(part, name) for part in parts])
+        np.testing.assert_allclose(found, getattr(whole, name), atol=1e-5, err_msg=name)
+
+
+def test_a_stream_of_single_milliseconds_keeps_no_more_than_a_window(stand_in):
+    stream = TagStream(stand_in, 0.5, 0.25)
+    audio = noise(3.0)
+    parts = [stream.feed(audio[i : i + 32]) for i in range(0, len(audio), 32)]
+    assert sum(len(chunk) for chunk in stream._chunks) <= 16000
+    scores = np.concatenate([part.scores for part in [*parts, stream.finish()]])
+    whole = stand_in.tag_audio_window(audio, 0.5, 0.25)
+    np.testing.assert_allclose(scores, whole.scores, atol=1e-5)
+
+
+def test_a_stream_of_nothing(stand_in):
+    stream = TagStream(stand_in)
+    assert stream.feed(np.zeros(0, np.float32)).scores.shape == (0, 527)
+    assert stream.finish().features.shape == (0, 96)
+
+
+def test_a_bad_chunk_leaves_the_stream_as_it_was(stand_in):
+    stream, audio = TagStream(stand_in), noise(1.0)
+    stream.feed(audio[:20000])
+    for bad in (np.zeros(10, np.int16), np.zeros((1, 10), np.float32), np.full(9, np.nan)):
+        with pytest.raises(AudioError, match="chunk"):
+            stream.feed(bad)
+    expected = stand_in.tag_audio_window(audio).scores
+    np.testing.assert_allclose(stream.feed(audio[20000:]).scores, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model_name": "mn11_as"}, ConfigError, "did you mean"),
+        ({"model_name": []}, ConfigError, "at least one"),
+        (
+            {"model_name": ["mn01_as", "mn02_as"], "model_file_path": "a.pt"},
+            ConfigError,
+            "for one model, not for 2",
+        ),
+        ({"model_name": "mn01_as", "model_file_path": "no.pt"}, CheckpointError, "no.pt"),
+    ],
+)
+def test_taggers_that_cannot_be(arguments, error, message):
+    with pytest.raises(error, match=message):
+        EATagger(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        (np.zeros((2, 100), np.float32), r"\(samples,\)"),
+        (np.zeros(0, np.float32), r"\(0,\)"),
+        (np.zeros(100, np.int16), "int16"),
+        (np.full(1000, np.nan, np.float32), "NaN"),
+        ("nowhere.wav", "there is no file nowhere.wav"),
+    ],
+)
+def test_audio_that_is_none(stand_in, audio, message):
+    with pytest.raises(AudioError, match=message):
+        stand_in.tag_audio_window(audio)
+
+
+def test_a_window_of_nothing(stand_in):
+    with pytest.raises(ConfigError, match="hop_length must be longer than a sample, not 0"):
+        stand_in.tag_audio_window(noise(1.0), hop_length=0)
+
+
+def test_labels(stand_in):
+    assert stand_in.labels == audioset_labels()
