@@ -7,9 +7,7 @@ import time
 
 import torch
 
-from hear_mn import ZOO
-from hear_mn.streaming import TagStream
-from hear_mn.tagger import EATagger
+from hear_mn import ZOO, EATagger, TagStream
 
 SECONDS, CHUNK = 60, 0.02
 

@@ -8,9 +8,11 @@
 from types import ModuleType
 
 from hear_core import modules
+from hear_mn.streaming import TagStream
+from hear_mn.tagger import EATagger
 from hear_mn.zoo import ZOO
 
-__all__ = ["ZOO"]
+__all__ = ["ZOO", "EATagger", "TagStream"]
 
 modules.publish(__name__, ZOO)
 
