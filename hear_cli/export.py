@@ -27,7 +27,9 @@ def export_command(
     model: Annotated[
         Path | None, typer.Option(help="File of weights; default: the released ones.")
     ] = None,
-    taps: Annotated[str, typer.Option(help="Of a backbone, separated by commas.")] = "logits",
+    taps: Annotated[
+        str, typer.Option(help="Separated by commas; default: the module's, or logits.")
+    ] = "",
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="To try things without a checkpoint.")
     ] = False,
@@ -38,7 +40,7 @@ def export_command(
     is 1.
     """
     options = {"pretrained": False} if random_weights else {"model_file_path": str(model or "")}
-    loaded = load_by_name(name, taps.split(","), engine="torch", **options)
+    loaded = load_by_name(name, taps.split(",") if taps else [], engine="torch", **options)
     if audio:
         recordings = [read_audio(path, loaded.sample_rate).numpy() for path in audio]
     else:
