@@ -26,7 +26,9 @@ def export_command(
         typer.Option(help="Recording to check the file with and calibrate int8 on; repeatable."),
     ] = None,
     model: options.Model = None,
-    taps: Annotated[str, typer.Option(help="Of a backbone, separated by commas.")] = "logits",
+    taps: Annotated[
+        str, typer.Option(help="Separated by commas; default: the module's, or logits.")
+    ] = "",
     random_weights: options.RandomWeights = False,
 ) -> None:
     """Write an ONNX file from waveform to embedding, and check it against torch.
@@ -35,7 +37,7 @@ def export_command(
     is 1.
     """
     source = options.weights(model, random=random_weights)
-    loaded = load_by_name(name, taps.split(","), engine="torch", **source)
+    loaded = load_by_name(name, taps.split(",") if taps else [], engine="torch", **source)
     if audio:
         recordings = [read_audio(path, loaded.sample_rate).numpy() for path in audio]
     else:

@@ -45,24 +45,25 @@ def modules(pattern: str = "*") -> Iterator[Module]:
 
 
 def load_by_name(name: str, taps: Sequence[str], **options: Any) -> PluginModel:
-    """Return the model of a plug-in module, or of a backbone with taps of one's own.
+    """Return the model of a plug-in module or of a backbone.
 
     Args:
         name: Of either, with or without the package in front.
-        taps: For a backbone.
+        taps: In place of those of the module, or of the logits of the backbone.
         options: For `hear_core.plugin.load`.
 
     Raises:
         ConfigError: There is nothing of this name.
     """
     known: list[str] = []
+    own: dict[str, Any] = {"taps": tuple(taps)} if taps else {}
     for package in PACKAGES:
         short = name.removeprefix(f"{package.__name__}.")
         configs = embeddings(package.__name__)
         if short in configs:
-            return load(package.ZOO, configs[short], **options)
+            return load(package.ZOO, configs[short], **own, **options)
         if short in package.ZOO:
-            return load(package.ZOO, EmbeddingConfig(short, tuple(taps)), **options)
+            return load(package.ZOO, EmbeddingConfig(short, ("logits",)), **own, **options)
         known += [*configs, *package.ZOO]
     raise ConfigError(unknown("module or backbone", name, known))
 

@@ -10,13 +10,14 @@ importable plug-in; `graph` and `export` make ONNX files.
 from hear_core.audio import read_audio
 from hear_core.errors import AudioError, CheckpointError, ConfigError, HearError
 from hear_core.extractor import Extractor
-from hear_core.frontend import LogMel
+from hear_core.frontend import DecibelMel, LogMel
 from hear_core.plugin import PluginModel
 
 __all__ = [
     "AudioError",
     "CheckpointError",
     "ConfigError",
+    "DecibelMel",
     "Extractor",
     "HearError",
     "LogMel",

@@ -15,16 +15,18 @@ class Backbone(nn.Module):
     Attributes:
         tap_shapes: The taps that a network offers and what each gives, known without running it.
         class_layers: Prefixes of the parameters whose shapes depend on the number of classes.
+        min_frames: Frames that the shortest log-mel must have, as poolings need some.
     """
 
     tap_shapes: Mapping[str, TapShape]
     class_layers: tuple[str, ...]
+    min_frames: int = 1
 
     def forward(self, log_mel: Tensor, taps: Sequence[str] = ("logits",)) -> dict[str, Tensor]:
         """Run as far as the deepest of `taps`, and no further, and return what was tapped.
 
         Args:
-            log_mel: (batch, n_mels, frames), of any number of frames.
+            log_mel: (batch, n_mels, frames), of at least `min_frames` frames.
             taps: Keys of `tap_shapes`.
 
         Returns:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,19 @@ from hear_core.errors import CheckpointError
 log = logging.getLogger(__name__)
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
+# Training leaves more than weights in a file, such as the arrays that the sampler of PANNs goes by.
+# Arrays are data, but torch reads those of numpy only if told what builds them, by the name that
+# it has in the file: numpy 2 renamed it.
+_BUILDERS: dict[str, Any] = {
+    "_reconstruct": np.empty(0).__reduce__()[0],
+    "scalar": np.float64(0).__reduce__()[0],
+}
+_ARRAYS: list[Any] = [
+    *((build, f"numpy.core.multiarray.{name}") for name, build in _BUILDERS.items()),
+    *((build, f"numpy._core.multiarray.{name}") for name, build in _BUILDERS.items()),
+    *(np.ndarray, np.dtype),
+    *(type(np.dtype(code)) for code in "?bhilqBHILQefd"),
+]
 
 
 @dataclass(frozen=True)
@@ -136,7 +150,8 @@ def read(path: Path) -> dict[str, Tensor]:
             state: Any = load_file(path)
         else:
             _check_archive(path)
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_ARRAYS):
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except Exception as error:  # what a damaged file raises depends on where it is damaged

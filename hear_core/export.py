@@ -81,7 +81,7 @@ def export(
         raise ConfigError(unknown("precision", precision, PRECISIONS))
     graph = extractor_to_onnx(model.extractor, half=precision == "float16")
     if precision == "int8":
-        graph = _quantise(graph, calibration, model.sample_rate)
+        graph = _quantise(graph, calibration, _lengths(model))
     proto = onnx.load_from_string(graph)
     onnx.helper.set_model_props(proto, describe(model, precision))
     part = path.with_name(f".{path.name}.part")
@@ -95,7 +95,7 @@ def describe(model: PluginModel, precision: str) -> dict[str, str]:
     config, extractor = model.config, model.extractor
     found: dict[str, Any] = {
         "sample_rate": model.sample_rate,
-        "min_samples": extractor.frontend.min_samples,
+        "min_samples": extractor.min_samples,
         "embedding_size": extractor.size,
         "taps": {tap: [s.start, s.stop] for tap, s in extractor.slices.items()},
         "pooling": config.pooling,
@@ -132,8 +132,7 @@ def compare(
     """
     tolerance = PRECISIONS[precision]
     for runtime, run in _runtimes(path).items():
-        for seconds in _SECONDS:
-            samples = round(seconds * model.sample_rate)
+        for samples in _lengths(model):
             clips = np.stack([mirrored(r, 0, samples) for r in recordings]).astype(np.float32)
             found = run(clips)
             with torch.inference_mode():
@@ -143,7 +142,15 @@ def compare(
             lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
             cosine = float(((found * expected).sum(1) / lengths).min())
             passed = relative <= tolerance.relative and cosine >= tolerance.cosine
-            yield Comparison(runtime, seconds, len(clips), max_abs, relative, cosine, passed)
+            yield Comparison(
+                runtime, samples / model.sample_rate, len(clips), max_abs, relative, cosine, passed
+            )
+
+
+def _lengths(model: PluginModel) -> list[int]:
+    """Return how long, in samples, the waveforms are that a graph is tried on."""
+    lengths = [round(seconds * model.sample_rate) for seconds in _SECONDS]
+    return [max(length, model.extractor.min_samples) for length in lengths]
 
 
 def _runtimes(path: Path) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
@@ -163,7 +170,7 @@ def _runtimes(path: Path) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     return runtimes
 
 
-def _quantise(graph: bytes, calibration: Sequence[np.ndarray], sample_rate: int) -> bytes:
+def _quantise(graph: bytes, calibration: Sequence[np.ndarray], lengths: Sequence[int]) -> bytes:
     """Return a graph whose network computes in 8 bits, but for its first layers."""
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
@@ -177,7 +184,6 @@ def _quantise(graph: bytes, calibration: Sequence[np.ndarray], sample_rate: int)
         """Every recording at several lengths, as short windows reach values that clips do not."""
 
         def __init__(self) -> None:
-            lengths = [round(seconds * sample_rate) for seconds in _SECONDS]
             cuts = (mirrored(r, 0, length) for length in lengths for r in calibration)
             self.left = ({"waveform": cut[None].astype(np.float32)} for cut in cuts)
 

@@ -28,9 +28,10 @@ class Extractor(nn.Module):
         taps: Names of the taps, aliases spelt out.
         slices: The columns of the embedding that each tap fills.
         size: Length of the embedding.
+        min_samples: Shortest waveform that both front-end and backbone can take.
 
     Shape:
-        (batch, samples), at least `frontend.min_samples` long, to (batch, size), float32.
+        (batch, samples), at least `min_samples` long, to (batch, size), float32.
 
     Raises:
         ConfigError: A tap or the pooling is unknown.
@@ -52,6 +53,7 @@ class Extractor(nn.Module):
         self.taps = resolve(taps, shapes)
         self.slices = layout(self.taps, shapes, pooling)
         self.size = self.slices[self.taps[-1]].stop
+        self.min_samples = frontend.samples_for(backbone.min_frames)
         self.train(False)
 
     def train(self, mode: bool = True) -> Extractor:

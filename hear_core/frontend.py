@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hear_core.melbanks import MelFilters, kaldi_mel_bank
+from hear_core.melbanks import MelFilters, kaldi_mel_bank, slaney_mel_bank
 from hear_core.spectrum import MatrixPowerSpectrum, PowerSpectrum
 
 
@@ -25,12 +26,57 @@ class Frontend(nn.Module):
     n_mels: int
     min_samples: int
 
-    def exportable(self) -> Frontend:
+    def samples_for(self, frames: int) -> int:
+        """Return the length of the shortest waveform that gives as many frames, or more."""
+        raise NotImplementedError
+
+    def exportable(self) -> Self:
         """Return the same front-end, of operations that every runtime has."""
         raise NotImplementedError
 
 
-class LogMel(Frontend):
+class MelFrontend(Frontend):
+    """Base of those that see mel bands of centred frames, the ends of the waveform mirrored.
+
+    Args:
+        sample_rate: Of the waveform, in Hz.
+        window: Of every frame, (length,).
+        hop: Samples from one frame to the next.
+        n_fft: Length of the Fourier transform; the window is padded to it with zeros.
+        bank: Mel filters (n_mels, n_fft // 2 + 1).
+        lost: Samples that what comes before the frames takes off the waveform.
+    """
+
+    def __init__(
+        self, sample_rate: int, window: Tensor, hop: int, n_fft: int, bank: Tensor, lost: int = 0
+    ) -> None:
+        super().__init__()
+        self.sample_rate, self.n_mels = sample_rate, len(bank)
+        self.hop, self.window = hop, len(window)
+        self.min_samples = len(window) // 2 + 1 + lost
+        self._lost, self._bank, self._spectrum = lost, bank, (window, hop, n_fft)
+        self.spectrum: nn.Module = PowerSpectrum(*self._spectrum)
+        self.filters: nn.Module = MelFilters(bank)
+
+    def mel(self, waveform: Tensor) -> Tensor:
+        """Return the power in every band, (batch, frames, n_mels)."""
+        half = self.window // 2
+        return self.filters(self.spectrum(F.pad(waveform, (half, half), mode="reflect")))
+
+    def samples_for(self, frames: int) -> int:
+        return max(self.min_samples, (frames - 1) * self.hop + self._lost)
+
+    def exportable(self) -> Self:
+        """Return the same front-end without a fast Fourier transform, which few runtimes have."""
+        twin = copy.deepcopy(self)
+        highest = int(self._bank.any(0).nonzero().max())
+        twin.spectrum = spectrum = MatrixPowerSpectrum(*self._spectrum, highest)
+        # A bin that comes twice counts half each time.
+        twin.filters = MelFilters(self._bank[:, spectrum.bins] / spectrum.times_each_bin)
+        return twin
+
+
+class LogMel(MelFrontend):
     """The front-end of EfficientAT: pre-emphasis, power spectrum, Kaldi mel bands, scaled log.
 
     Args:
@@ -58,26 +104,48 @@ class LogMel(Frontend):
         fmin: float = 0.0,
         fmax: float = 15000.0,
     ) -> None:
-        super().__init__()
-        self.sample_rate, self.n_mels, self.hop, self.window = sample_rate, n_mels, hop, window
-        self.min_samples = window // 2 + 2
-        self._bank = kaldi_mel_bank(n_mels, n_fft, sample_rate, fmin, fmax)
-        self._spectrum = torch.hann_window(window, periodic=False), hop, n_fft
-        self.spectrum: nn.Module = PowerSpectrum(*self._spectrum)
-        self.filters: nn.Module = MelFilters(self._bank)
+        bank = kaldi_mel_bank(n_mels, n_fft, sample_rate, fmin, fmax)
+        hann = torch.hann_window(window, periodic=False)
+        super().__init__(sample_rate, hann, hop, n_fft, bank, lost=1)
 
     def forward(self, waveform: Tensor) -> Tensor:
         emphasised = torch.sub(waveform[:, 1:], waveform[:, :-1], alpha=0.97)
-        half = self.window // 2
-        power = self.spectrum(F.pad(emphasised, (half, half), mode="reflect"))
-        log_mel = self.filters(power).add_(1e-5).log().add_(4.5).div_(5.0)
+        log_mel = self.mel(emphasised).add_(1e-5).log().add_(4.5).div_(5.0)
         return log_mel.transpose(1, 2)
 
-    def exportable(self) -> LogMel:
-        """Return the same front-end without a fast Fourier transform, which few runtimes have."""
-        twin = copy.deepcopy(self)
-        highest = int(self._bank.any(0).nonzero().max())
-        twin.spectrum = spectrum = MatrixPowerSpectrum(*self._spectrum, highest)
-        # A bin that comes twice counts half each time.
-        twin.filters = MelFilters(self._bank[:, spectrum.bins] / spectrum.times_each_bin)
-        return twin
+
+class DecibelMel(MelFrontend):
+    """The front-end of PANNs: power spectrum, Slaney mel bands, decibels.
+
+    From Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern
+    Recognition" (TASLP 2020).
+
+    Args:
+        sample_rate: Of the waveform, in Hz.
+        n_mels: Number of mel bands.
+        hop: Samples from one frame to the next.
+        window: Length in samples of the periodic Hann window and of the Fourier transform.
+        fmin: Lower edge of the lowest band in Hz.
+        fmax: Upper edge of the highest band in Hz.
+
+    Shape:
+        Waveform (batch, samples) in [-1, 1], at least `min_samples` long, to log-mel
+        (batch, n_mels, frames) in dB, with frames = 1 + samples // hop. Frame t is centred on
+        sample t * hop, the ends mirrored. Digital silence gives -100.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 32000,
+        n_mels: int = 64,
+        hop: int = 320,
+        window: int = 1024,
+        fmin: float = 50.0,
+        fmax: float = 14000.0,
+    ) -> None:
+        bank = slaney_mel_bank(n_mels, window, sample_rate, fmin, fmax)
+        super().__init__(sample_rate, torch.hann_window(window), hop, window, bank)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        decibels = self.mel(waveform).clamp_(min=1e-10).log10().mul_(10.0)
+        return decibels.transpose(1, 2)

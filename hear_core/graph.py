@@ -16,8 +16,8 @@ _OPSET = 17
 def extractor_to_onnx(extractor: Extractor, *, half: bool = False) -> bytes:
     """Return an extractor as an ONNX model.
 
-    Its input ``waveform`` is (batch, samples), float32, samples at least `frontend.min_samples`;
-    its output ``embedding`` is (batch, size).
+    Its input ``waveform`` is (batch, samples), float32, samples at least `min_samples` of the
+    extractor; its output ``embedding`` is (batch, size).
 
     Args:
         extractor: On the CPU.
@@ -30,7 +30,7 @@ def extractor_to_onnx(extractor: Extractor, *, half: bool = False) -> bytes:
         file = Path(folder) / "extractor.onnx"
         torch.onnx.export(
             extractor.exportable(half=half),
-            (torch.zeros(2, 8 * extractor.frontend.min_samples),),
+            (torch.zeros(2, 8 * extractor.min_samples),),
             file,
             input_names=["waveform"],
             output_names=["embedding"],

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 _GROUPS = 4
+# Where Slaney's mel axis stops being straight, and how much log frequency a mel is beyond.
+_KNEE_HERTZ, _KNEE_MEL, _LOG_STEP = 1000.0, 15.0, math.log(6.4) / 27
 
 
 def kaldi_mel_bank(n_mels: int, n_fft: int, sample_rate: int, fmin: float, fmax: float) -> Tensor:
@@ -39,6 +41,30 @@ def kaldi_mel_bank(n_mels: int, n_fft: int, sample_rate: int, fmin: float, fmax:
     return torch.nn.functional.pad(triangles, (0, 1))
 
 
+def slaney_mel_bank(n_mels: int, n_fft: int, sample_rate: int, fmin: float, fmax: float) -> Tensor:
+    """Return Slaney's triangular mel filters, as (n_mels, n_fft // 2 + 1) weights.
+
+    They are those of the Auditory Toolbox (Slaney, 1998), which librosa and PANNs have. The mel
+    axis is straight up to 1000 Hz and logarithmic above, the triangles are straight over the
+    frequency, and the area of each is 1, so that wide ones are low.
+
+    Args:
+        n_mels: Number of filters.
+        n_fft: Length of the Fourier transform whose power spectrum is filtered.
+        sample_rate: In Hz.
+        fmin: Lower edge of the lowest filter in Hz.
+        fmax: Upper edge of the highest filter in Hz.
+    """
+    low, high = _slaney_mel(fmin), _slaney_mel(fmax)
+    edges = _slaney_hertz(torch.linspace(low, high, n_mels + 2, dtype=torch.float64)).unsqueeze(1)
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * (sample_rate / n_fft)
+    rising = (bins - left) / (centre - left)
+    falling = (right - bins) / (right - centre)
+    triangles = torch.minimum(rising, falling).clamp(min=0.0)
+    return (triangles * 2 / (right - left)).float()
+
+
 class MelFilters(nn.Module):
     """A bank of filters applied to power spectra, without the products that are zero.
 
@@ -68,3 +94,15 @@ class MelFilters(nn.Module):
 
 def _mel(hertz: float) -> float:
     return 1127.0 * math.log(1.0 + hertz / 700.0)
+
+
+def _slaney_mel(hertz: float) -> float:
+    if hertz < _KNEE_HERTZ:
+        return hertz * _KNEE_MEL / _KNEE_HERTZ
+    return _KNEE_MEL + math.log(hertz / _KNEE_HERTZ) / _LOG_STEP
+
+
+def _slaney_hertz(mel: Tensor) -> Tensor:
+    straight = mel * _KNEE_HERTZ / _KNEE_MEL
+    logarithmic = _KNEE_HERTZ * ((mel - _KNEE_MEL) * _LOG_STEP).exp()
+    return torch.where(mel < _KNEE_MEL, straight, logarithmic)

@@ -50,7 +50,7 @@ class PluginModel(nn.Module):
         timestamp_embedding_size: Length of a timestamp embedding.
 
     Raises:
-        ConfigError: A window is too short for the front-end, or the engine is not to be had.
+        ConfigError: A window is too short for the extractor, or the engine is not to be had.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class PluginModel(nn.Module):
         self.sample_rate = extractor.frontend.sample_rate
         self.scene_embedding_size = self.timestamp_embedding_size = extractor.size
         self._megabytes = megabytes
-        quarter = torch.zeros(1, self.sample_rate // 4)
-        self._bytes_per_sample = peak_activations(extractor, quarter) / quarter.numel()
+        some = torch.zeros(1, max(self.sample_rate // 4, extractor.min_samples))
+        self._bytes_per_sample = peak_activations(extractor, some) / some.numel()
         self._timestamps = self._windows(config.timestamp_window, config.timestamp_hop)
         self._scenes = self._windows(config.scene_window, config.scene_hop)
 
@@ -100,7 +100,7 @@ class PluginModel(nn.Module):
         count, samples = clips.shape
         embeddings = _zeros(clips, count, self.scene_embedding_size)
         if samples <= self._scenes.length:
-            whole = mirrored(clips, 0, max(samples, self.extractor.frontend.min_samples))
+            whole = mirrored(clips, 0, max(samples, self.extractor.min_samples))
             most = self._most(whole.shape[1], count, engine.at_once)
             parts = (slice(start, start + most) for start in range(0, count, most))
             for rows, found in engine.map((rows, whole[rows]) for rows in parts):
@@ -162,9 +162,12 @@ class PluginModel(nn.Module):
 
     def _windows(self, length: float, hop: float) -> Windows:
         windows = Windows(round(length * self.sample_rate), max(1, round(hop * self.sample_rate)))
-        shortest = self.extractor.frontend.min_samples
+        shortest = self.extractor.min_samples
         if windows.length < shortest:
-            msg = f"a window of {length} s is too short; it takes {shortest / self.sample_rate} s"
+            msg = (
+                f"a window of {length} s is too short for {self.config.backbone}; "
+                f"it takes {shortest / self.sample_rate} s"
+            )
             raise ConfigError(msg)
         return windows
 

@@ -4,8 +4,8 @@ A backbone offers taps of two kinds. A *vector* tap, such as ``logits``, is (bat
 *map* tap, such as the output of block ``b5``, is (batch, channels, bands, frames) and is pooled to
 a vector. An embedding is the concatenation of its taps in the order in which they are listed.
 
-The names follow the two generations of EfficientAT_HEAR; the poolings are those of Schmid et al.,
-"Low-Complexity Audio Embedding Extractors" (EUSIPCO 2023).
+The names follow the two generations of EfficientAT_HEAR, and PANNs in ``embedding``; the poolings
+are those of Schmid et al., "Low-Complexity Audio Embedding Extractors" (EUSIPCO 2023).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "l": ("logits",),
     "clf1": ("e1",),
     "clf2": ("clf",),
+    "embedding": ("clf",),
     "mels": (MEL_AVERAGES,),
     "se": ("se12", "se13", "se14", "se15"),
     "all_se": ("se4", "se5", "se6", "se11", "se12", "se13", "se14", "se15"),

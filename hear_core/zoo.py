@@ -29,6 +29,10 @@ class Row:
         arguments: For `network`.
         frontend: Makes the front-end that the network was trained with.
         checkpoint: Its weights.
+        constants: Shapes of tensors that the checkpoint may hold besides the weights. They belong
+            to the front-end, which computes them, and are not loaded, but they tell whether the
+            weights were trained with it.
+        features: The tap that its makers hand out as the embedding.
         labels: The classes of its logits, if they have names.
         figures: What its makers published of it, such as ``{"mAP": 0.471}``.
     """
@@ -37,6 +41,8 @@ class Row:
     arguments: Mapping[str, Any]
     frontend: Callable[[], Frontend]
     checkpoint: Checkpoint
+    constants: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    features: str = "e1"
     labels: tuple[str, ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict)
 
@@ -98,12 +104,14 @@ class Zoo(dict[str, Row]):
         network = row.outline(num_classes)
         if num_classes is not None:
             state |= _untrained_last_layer(row, name, network, state, num_classes)
-        if mismatch := _mismatch(network.state_dict(), state):
+        weights = network.state_dict()
+        if mismatch := _mismatch(weights | _constants(row, state), state):
             msg = f"{file} does not fit {name}: {mismatch}"
-            if fitting := [n for n, r in self.items() if not _mismatch(_shapes(r), state)]:
+            if fitting := [n for n, r in self.items() if not _mismatch(_shapes(r, state), state)]:
                 msg += f". It fits {', '.join(fitting[:3])}{' …' if len(fitting) > 3 else ''}"
             raise CheckpointError(msg)
-        network.load_state_dict(state, strict=True, assign=True)
+        loaded = {key: state[key] for key in weights}
+        network.load_state_dict(loaded, strict=True, assign=True)
         return network
 
     def untrained(self, name: str, *, num_classes: int | None = None, seed: int = 0) -> Backbone:
@@ -116,8 +124,14 @@ class Zoo(dict[str, Row]):
             return self[name].build(num_classes)
 
 
-def _shapes(row: Row) -> dict[str, Tensor]:
-    return row.outline().state_dict()
+def _shapes(row: Row, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return row.outline().state_dict() | _constants(row, state)
+
+
+def _constants(row: Row, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return those constants of a row that a checkpoint holds, without memory for their values."""
+    shapes = {key: shape for key, shape in row.constants.items() if key in state}
+    return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
 
 
 def _untrained_last_layer(

@@ -90,8 +90,7 @@ class EATagger:
             msg = f"an ensemble must agree on its classes; {odd[0]} knows others than {names[0]}"
             raise ConfigError(msg)
         options["model_file_path"] = str(model_file_path)
-        configs = (EmbeddingConfig(name, ("logits", "e1")) for name in names)
-        self._members = [load(ZOO, config, **options).to(device) for config in configs]
+        self._members = [_member(name, options).to(device) for name in names]
         self.sample_rate = max(member.sample_rate for member in self._members)
 
     def tag(
@@ -156,7 +155,7 @@ class EATagger:
             )
             columns = member.extractor.slices
             logits.append(found[:, columns["logits"]])
-            features.append(found[:, columns["e1"]])
+            features.append(found[:, columns[member.row.features]])
         mean = torch.from_numpy(np.mean(logits, axis=0))
         return mean.sigmoid().numpy(), np.concatenate(features, axis=1)
 
@@ -201,6 +200,12 @@ class EATagger:
         if isinstance(audio, str | Path):
             return read_audio(audio, self.sample_rate).numpy()
         return as_waveform(audio, sample_rate or self.sample_rate, self.sample_rate)
+
+
+def _member(name: str, options: dict[str, Any]) -> PluginModel:
+    # A tagger has no use for timestamps; theirs is a window that every network takes.
+    config = EmbeddingConfig(name, ("logits", ZOO[name].features), timestamp_window=1.0)
+    return load(ZOO, config, **options)
 
 
 def _parts(windows: np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:

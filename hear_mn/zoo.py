@@ -1,25 +1,31 @@
-"""The zoo of hear_mn: every released MobileNet, as a table.
+"""The zoo of hear_mn: every released MobileNet, and CNN14, as a table.
 
 Names, widths, resolutions and figures are those of the releases of EfficientAT
 (https://github.com/fschmid56/EfficientAT, MIT); mAP is on the AudioSet evaluation set. Several
-checkpoints of one recipe are numbered, as they are there.
+checkpoints of one recipe are numbered, as they are there. Those of CNN14 are from the release of
+PANNs (https://zenodo.org/record/3987831, CC BY 4.0).
 """
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from hear_core.checkpoints import Checkpoint
-from hear_core.frontend import LogMel
+from hear_core.frontend import DecibelMel, LogMel
 from hear_core.labels import audioset_labels
 from hear_core.zoo import Row, Zoo
 from hear_mn.mobilenet import MobileNet
+from hear_mn.panns import Cnn14
 
 _RELEASE = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/"
+_PANNS = "https://zenodo.org/record/3987831/files/"
 _SHA256 = {
     "mn04_as_mAP_432.pt": "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
     "mn10_as_mAP_471.pt": "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",
+    "Cnn14_mAP=0.431.pth": "0dc499e40e9761ef5ea061ffc77697697f277f6a960894903df3ada000e34b31",
+    "Cnn14_16k_mAP=0.438.pth": "e2ee543a27919542c2ea03eabaa70b24dcd4e6c8e05621de6b67a94e4c5058e6",
 }
 
 
@@ -37,7 +43,27 @@ def _mn(file: str, width: float, mAP: float | None = None, **other: Any) -> Row:
     )
 
 
+def _cnn14(file: str, mAP: float, window: int, **other: Any) -> Row:  # noqa: N803
+    """Make a row; `window` and `other` are arguments of `DecibelMel`."""
+    bins = window // 2 + 1
+    return Row(
+        network=Cnn14,
+        arguments={},
+        frontend=partial(DecibelMel, window=window, **other),
+        labels=audioset_labels(),
+        checkpoint=Checkpoint(file, _PANNS + quote(file), _SHA256[file], "CC-BY-4.0"),
+        constants={
+            "spectrogram_extractor.stft.conv_real.weight": (bins, 1, window),
+            "spectrogram_extractor.stft.conv_imag.weight": (bins, 1, window),
+            "logmel_extractor.melW": (bins, Cnn14.n_mels),
+        },
+        features="clf",
+        figures={"mAP": mAP},
+    )
+
+
 _FC = {"head": "fully_convolutional"}
+_16_KHZ = {"sample_rate": 16000, "hop": 160, "fmax": 8000.0}
 
 # fmt: off
 ZOO = Zoo({
@@ -82,5 +108,8 @@ ZOO = Zoo({
     "mn20_im": _mn("mn20_im", 2.0),
     "mn30_im": _mn("mn30_im", 3.0),
     "mn40_im": _mn("mn40_im", 4.0),
+    # CNN14 of PANNs, trained on AudioSet.
+    "cnn14": _cnn14("Cnn14_mAP=0.431.pth", 0.431, 1024),
+    "cnn14_16k": _cnn14("Cnn14_16k_mAP=0.438.pth", 0.438, 512, **_16_KHZ),
 })
 # fmt: on

@@ -23,7 +23,10 @@ MN = SHARED / "parity" / "mn"
 MN04 = SHARED / "data" / "checkpoints" / "mn04_as_mAP_432.pt"
 METRO = SHARED / "data" / "audio" / "metro_station-paris.wav"
 
+SED = SHARED / "parity" / "sed"
+
 needs_goldens = pytest.mark.skipif(not MN.is_dir(), reason=f"there are no golden arrays in {MN}")
+needs_sed = pytest.mark.skipif(not SED.is_dir(), reason=f"there are no golden arrays in {SED}")
 needs_mn04 = pytest.mark.skipif(not MN04.is_file(), reason=f"there are no real weights at {MN04}")
 
 
@@ -49,8 +52,13 @@ def arrays(name: str) -> Any:
     return np.load(MN / name)
 
 
-def waveform(seconds: float, batch: int = 1) -> Tensor:
-    return torch.from_numpy(fill().waveform(seconds, 32000, batch))
+@lru_cache
+def sed_arrays(name: str) -> Any:
+    return np.load(SED / "goldens" / name)
+
+
+def waveform(seconds: float, batch: int = 1, sample_rate: int = 32000) -> Tensor:
+    return torch.from_numpy(fill().waveform(seconds, sample_rate, batch))
 
 
 def stand_in(architecture: str, *, calibrated: bool = True) -> dict[str, Tensor]:
@@ -71,3 +79,16 @@ def stand_in(architecture: str, *, calibrated: bool = True) -> dict[str, Tensor]
                 state[key] = values[start:stop].astype(np.float32).reshape(shape)
                 start = stop
     return {key: torch.from_numpy(np.asarray(value)) for key, value in state.items()}
+
+
+def panns(architecture: str) -> dict[str, Tensor]:
+    """Return a state dict of stand-in weights for an architecture of PANNs.
+
+    As in the released files, the constants of the front-end stand in it, here without values.
+    """
+    manifest = json.loads(
+        gzip.decompress((SED / "manifests" / f"PANNs_{architecture}.json.gz").read_bytes())
+    )
+    state = fill().filled(manifest["tensors"])
+    constants = {key: np.zeros(shape) for key, (_, shape, _) in manifest["computed"].items()}
+    return {key: torch.from_numpy(np.asarray(value)) for key, value in (constants | state).items()}

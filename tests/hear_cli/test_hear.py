@@ -98,6 +98,13 @@ def test_export_checks_what_it_writes(tmp_path):
     assert all(comparison["passed"] for comparison in report["comparisons"])
 
 
+def test_export_of_a_module_takes_other_taps(tmp_path):
+    arguments = ["export", "mn01_all_b_mel_avgs", str(tmp_path / "out.onnx"), "--random-weights"]
+    assert "mel_avgs, b5, b11, b13, b15 -> 184" in CliRunner().invoke(app, arguments).stdout
+    arguments += ["--taps", "logits"]
+    assert "mn01_as: logits -> 527" in CliRunner().invoke(app, arguments).stdout
+
+
 def test_export_fails_when_its_check_does(tmp_path, monkeypatch):
     monkeypatch.setitem(PRECISIONS, "float32", Tolerance(relative=1e-9, cosine=1.0))
     arguments = ["export", "mn01_as", str(tmp_path / "out.onnx"), "--random-weights"]

@@ -1,5 +1,6 @@
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -86,6 +87,19 @@ def test_reads_the_old_format_of_torch(folders):
     assert same(read(folders / "w.pth"))
 
 
+@pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"])
+def test_reads_weights_beside_arrays(folders, core):
+    """As in files of PANNs, which numpy 1 wrote."""
+    sampler = {"indexes": [np.arange(9), np.arange(3, dtype="i4")], "best": np.float64(0.4)}
+    content = {"iteration": 7, "model": STATE, "sampler": sampler}
+    torch.save(content, folders / "w.pth", _use_new_zipfile_serialization=False)
+    written = (folders / "w.pth").read_bytes()
+    own = np.empty(0).__reduce__()[0].__module__.removesuffix(".multiarray").encode()
+    assert own in written
+    (folders / "w.pth").write_bytes(written.replace(own, core))
+    assert same(read(folders / "w.pth"))
+
+
 def test_reads_safetensors(folders):
     save_file(STATE, folders / "w.safetensors")
     assert same(read(folders / "w.safetensors"))
@@ -135,6 +149,9 @@ def test_code_in_a_file_is_not_run(folders):
     torch.save({"weight": Malice()}, folders / "w.pt")
     with pytest.raises(CheckpointError, match=r"something else than tensors and was not loaded"):
         read(folders / "w.pt")
+    torch.save({"weight": np.array([Malice()])}, folders / "u.pt")
+    with pytest.raises(CheckpointError):
+        read(folders / "u.pt")
     (folders / "v.pt").write_bytes(pickle.dumps({"weight": Malice()}, protocol=2))
     with pytest.raises(CheckpointError):
         read(folders / "v.pt")

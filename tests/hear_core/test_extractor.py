@@ -3,8 +3,9 @@ import torch
 
 from hear_core.errors import ConfigError
 from hear_core.extractor import Extractor
-from hear_core.frontend import LogMel
+from hear_core.frontend import DecibelMel, LogMel
 from hear_mn.mobilenet import MobileNet
+from hear_mn.panns import Cnn14
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +44,17 @@ def test_stays_in_evaluation_mode(network):
 def test_unknown_tap(network):
     with pytest.raises(ConfigError, match=r"unknown tap 'se1'; did you mean"):
         Extractor(LogMel(), network, ["se1"])
+
+
+def test_takes_its_shortest_clip(network):
+    with torch.device("meta"):
+        poolings = Cnn14()
+    for frontend, backbone, shortest in [
+        (LogMel(), network, 402),
+        (LogMel(), poolings, 31 * 320 + 1),
+        (DecibelMel(), poolings, 31 * 320),
+    ]:
+        extractor = Extractor(frontend, backbone, ["logits"])
+        assert extractor.min_samples == shortest
+        log_mel = frontend(torch.rand(1, shortest))
+        assert log_mel.shape[2] >= backbone.min_frames

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hear_core.melbanks import MelFilters, kaldi_mel_bank
-from tests.goldens import arrays, needs_goldens
+from hear_core.melbanks import MelFilters, kaldi_mel_bank, slaney_mel_bank
+from tests.goldens import arrays, needs_goldens, needs_sed, sed_arrays
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,36 @@ def test_equals_triangles_drawn_by_interpolation(n_mels, n_fft, rate):
     expected = [np.interp(bins, edges[i : i + 3], [0, 1, 0]) for i in range(n_mels)]
     ours = kaldi_mel_bank(n_mels, n_fft, rate, 0.0, fmax)[:, :-1]
     np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("n_mels", "n_fft", "rate", "fmin", "fmax"),
+    [
+        (64, 1024, 32000, 50.0, 14000.0),
+        (64, 512, 16000, 50.0, 8000.0),
+        (80, 400, 16000, 50.0, 8000.0),
+        (10, 512, 16000, 1500.0, 4000.0),
+        (5, 2048, 44100, 0.0, 900.0),
+    ],
+)
+def test_slaney_equals_torchaudio(n_mels, n_fft, rate, fmin, fmax):
+    functional = pytest.importorskip("torchaudio.functional")
+    bins = n_fft // 2 + 1
+    theirs = functional.melscale_fbanks(bins, fmin, fmax, n_mels, rate, "slaney", "slaney")
+    ours = slaney_mel_bank(n_mels, n_fft, rate, fmin, fmax)
+    # Theirs is computed in float32, and its triangles are that uncertain.
+    torch.testing.assert_close(ours, theirs.T, atol=2e-7, rtol=1e-4)
+
+
+@needs_sed
+@pytest.mark.parametrize(
+    ("name", "n_fft", "rate", "fmax"),
+    [("Cnn14", 1024, 32000, 14000.0), ("Cnn14_16k", 512, 16000, 8000.0)],
+)
+def test_slaney_equals_the_original(name, n_fft, rate, fmax):
+    ours = slaney_mel_bank(64, n_fft, rate, 50.0, fmax)
+    theirs = sed_arrays("panns.npz")[f"{name}.melW"].T
+    np.testing.assert_allclose(ours, theirs, atol=1e-8, rtol=1e-6)
 
 
 @pytest.mark.parametrize("n_mels", [1, 2, 40, 128, 256])

@@ -1,4 +1,5 @@
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -68,6 +69,25 @@ def test_missing_and_unexpected_keys_are_named(tmp_path):
     torch.save(state, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match=r"it lacks last.bias; the network has no extra"):
         ZOO.load("tiny3", tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("held", [{}, {"window": (8,)}])
+def test_constants_of_the_front_end_may_stand_in_a_file(file, tmp_path, held):
+    zoo = Zoo({"tiny3": replace(row(3), constants={"window": (8,), "bank": (4, 2)})})
+    state = torch.load(file)
+    torch.save(state | {k: torch.ones(s) for k, s in held.items()}, tmp_path / "held.pt")
+    network = zoo.load("tiny3", tmp_path / "held.pt")
+    assert torch.equal(network.first.weight, state["first.weight"])
+
+
+def test_constants_of_another_front_end_are_named(file, tmp_path):
+    zoo = Zoo({f"w{n}": replace(row(3), constants={"window": (n,)}) for n in (8, 16)})
+    torch.save(torch.load(file) | {"window": torch.ones(16)}, tmp_path / "other.pt")
+    message = r"window is \(16,\) in the file and \(8,\) here. It fits w16"
+    with pytest.raises(CheckpointError, match=message):
+        zoo.load("w8", tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=r"the network has no window"):
+        ZOO.load("tiny3", tmp_path / "other.pt")
 
 
 def test_another_number_of_classes_drops_the_last_layer_and_says_so(file, caplog):

@@ -195,3 +195,18 @@ def test_a_window_of_nothing(stand_in):
 
 def test_labels(stand_in):
     assert stand_in.labels == audioset_labels()
+
+
+def test_an_ensemble_of_networks_at_different_rates():
+    """Each hears the clip at its own rate; the logits are averaged all the same."""
+    clip, logits = noise(1.0), []
+    for name, rate in (("mn01_as", 32000), ("cnn14_16k", 16000)):
+        single = EATagger(name, pretrained=False, engine="torch")
+        assert single.sample_rate == rate
+        scores = single.tag(clip, sample_rate=32000)[0]
+        logits.append(torch.from_numpy(scores.astype(np.float64)).logit())
+    both = EATagger(["cnn14_16k", "mn01_as"], pretrained=False, engine="torch")
+    assert both.sample_rate == 32000
+    scores, features = both.tag(clip)
+    np.testing.assert_allclose(scores, torch.stack(logits).mean(0).sigmoid(), atol=1e-5)
+    assert features.shape == (2048 + 96,)

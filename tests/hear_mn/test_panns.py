@@ -1,0 +1,239 @@
+"""CNN14 against the original, with stand-in weights in files like those that were released."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hear_core.errors import CheckpointError, ConfigError
+from hear_core.folding import fold_batch_norms
+from hear_mn import ZOO
+from hear_mn.panns import Cnn14
+from tests import goldens
+from tests.goldens import needs_sed, sed_arrays, waveform
+
+ARCHITECTURES = {"cnn14": "Cnn14", "cnn14_16k": "Cnn14_16k"}
+CLOSE = {"atol": 5e-6, "rtol": 1e-5}
+rows = pytest.mark.parametrize("row", ARCHITECTURES)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return ZOO.untrained("cnn14").eval()
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def released(request, tmp_path_factory):
+    """The name of a row, and a file of stand-in weights laid out as the one released."""
+    file = tmp_path_factory.mktemp("weights") / f"{request.param}.pth"
+    content = {
+        "iteration": 600000,
+        "model": goldens.panns(ARCHITECTURES[request.param]),
+        "sampler": {"indexes_per_class": [np.arange(5)], "queue": [3, 1], "pointers": [0, 2]},
+    }
+    torch.save(content, file, _use_new_zipfile_serialization=False)
+    yield request.param, file
+    file.unlink()
+
+
+def golden(row, what):
+    return sed_arrays("panns.npz")[f"{ARCHITECTURES[row]}.{what}"]
+
+
+def run(network, log_mel, taps):
+    with torch.inference_mode():
+        return network(torch.as_tensor(log_mel), taps)
+
+
+def module(row):
+    return importlib.import_module(f"hear_mn.{row}")
+
+
+@needs_sed
+@pytest.mark.parametrize("folded", [False, True])
+@rows
+def test_equals_the_original(row, folded):
+    network = ZOO[row].build().eval()
+    state = {k: v for k, v in goldens.panns(ARCHITECTURES[row]).items() if "extractor" not in k}
+    network.load_state_dict(state)
+    if folded:
+        fold_batch_norms(network)
+        network.to(memory_format=torch.channels_last)
+    values = run(network, golden(row, "logmel").squeeze(1).swapaxes(1, 2).copy(), ("clf", "logits"))
+    np.testing.assert_allclose(values["clf"], golden(row, "embedding"), **CLOSE)
+    np.testing.assert_allclose(values["logits"].sigmoid(), golden(row, "clipwise_output"), **CLOSE)
+
+
+@needs_sed
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_plugins_equal_the_original(released, engine, tmp_path, monkeypatch):
+    if engine == "onnx":
+        pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("HEAR_CACHE", str(tmp_path))
+    row, file = released
+    model = module(row).load_model(str(file), engine=engine, taps=["embedding", "logits"])
+    audio = waveform(2.0, batch=2, sample_rate=model.sample_rate)
+    embedding, logits = module(row).get_scene_embeddings(audio, model).split([2048, 527], dim=1)
+    np.testing.assert_allclose(embedding, golden(row, "embedding"), **CLOSE)
+    np.testing.assert_allclose(logits.sigmoid(), golden(row, "clipwise_output"), **CLOSE)
+
+
+@needs_sed
+def test_a_file_that_lacks_a_key_or_is_for_another_rate_is_refused(released, tmp_path):
+    row, file = released
+    other = next(name for name in ARCHITECTURES if name != row)
+    with pytest.raises(CheckpointError) as error:
+        ZOO.load(other, file)
+    assert "stft.conv_real.weight is" in str(error.value)
+    assert f"It fits {row}" in str(error.value)
+    state = torch.load(file, weights_only=False)["model"]
+    del state["conv_block3.bn2.running_var"]
+    torch.save({"model": state}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"it lacks conv_block3.bn2.running_var$"):
+        ZOO.load(row, tmp_path / "w.pth")
+
+
+@needs_sed
+@rows
+def test_the_rows_are_what_was_released(row):
+    facts = json.loads((goldens.SED / "checkpoints.json").read_text())["panns"]["from_readme"]
+    facts = facts[ARCHITECTURES[row]]
+    ours, frontend = ZOO[row], ZOO[row].frontend()
+    assert ours.checkpoint.file == facts["file"]
+    assert ours.checkpoint.url == facts["url"].removesuffix("?download=1")
+    assert ours.figures == {"mAP": facts["mAP"]}
+    assert frontend.sample_rate == facts["front_end"]["sample_rate"]
+    assert frontend.window == facts["front_end"]["window_size"]
+    assert frontend.hop == facts["front_end"]["hop_size"]
+    assert frontend.n_mels == facts["front_end"]["mel_bins"]
+    computed = {
+        k: v.shape for k, v in goldens.panns(ARCHITECTURES[row]).items() if k in ours.constants
+    }
+    assert computed == ours.constants
+
+
+@pytest.mark.parametrize("frames", [32, 101])
+def test_gives_what_it_declares(network, frames):
+    values = run(network, torch.randn(2, 64, frames), tuple(network.tap_shapes))
+    assert values.keys() == network.tap_shapes.keys()
+    for index in range(1, 7):
+        channels, bands = network.tap_shapes[f"b{index}"]
+        assert values[f"b{index}"].shape == (2, channels, bands, frames >> min(index, 5))
+    for tap in ("e1", "clf", "logits"):
+        assert values[tap].shape == (2, *network.tap_shapes[tap][:1])
+    assert sum(p.numel() for p in network.parameters()) == 80753615
+
+
+def test_maps_have_frequency_before_time(network):
+    """A sound in the upper half of the first frames is found there in the first map."""
+    log_mel = torch.full((1, 64, 96), -100.0)
+    silence = run(network, log_mel, ("b1",))["b1"]
+    log_mel[:, 40:, :16] = 0.0
+    (bands, frames) = (run(network, log_mel, ("b1",))["b1"] - silence)[0].abs().amax(0).nonzero().T
+    assert bands.min() >= 19
+    assert frames.max() <= 9
+
+
+def test_fewer_frames_than_it_says_it_needs_are_too_few(network):
+    with pytest.raises(RuntimeError):
+        run(network, torch.randn(1, 64, Cnn14.min_frames - 1), ("logits",))
+
+
+@pytest.mark.parametrize(
+    ("tap", "last"),
+    [("b1", "conv_block1.relu2"), ("b6", "conv_block6.relu2"), ("logits", "fc_audioset")],
+)
+def test_nothing_runs_after_the_deepest_tap(network, tap, last):
+    ran = []
+    hooks = [
+        layer.register_forward_hook(lambda *_, name=name: ran.append(name))
+        for name, layer in network.named_modules()
+        if not any(layer.children())
+    ]
+    alone = run(network, torch.ones(1, 64, 40), (tap,))
+    for hook in hooks:
+        hook.remove()
+    assert ran[-1] == last
+    assert alone.keys() == {tap}
+    together = run(network, torch.ones(1, 64, 40), tuple(network.tap_shapes))
+    assert torch.equal(alone[tap], together[tap])
+
+
+def test_learns():
+    network = ZOO.untrained("cnn14", num_classes=3)
+    loss = nn.functional.cross_entropy(
+        network(torch.randn(2, 64, 32))["logits"], torch.tensor([0, 2])
+    )
+    loss.backward()
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in network.parameters())
+
+
+@pytest.fixture(scope="module")
+def plugin():
+    gc.collect()  # the networks of other tests are large
+    return module("cnn14_16k").load_model(pretrained=False, engine="torch")
+
+
+def sound(samples, clips=1):
+    return torch.rand(clips, samples, generator=torch.Generator().manual_seed(samples)) - 0.5
+
+
+def relative(found, expected):
+    """The norm of the difference; random weights give embeddings that are small themselves."""
+    return (found - expected).norm() / expected.norm()
+
+
+@pytest.mark.parametrize("samples", [1, 2, 4959, 4960, 12000])
+def test_clips_of_any_length(plugin, samples):
+    audio = sound(samples, clips=2)
+    scenes = plugin.get_scene_embeddings(audio)
+    embeddings, timestamps = plugin.get_timestamp_embeddings(audio)
+    count = samples // 800 + 1
+    assert scenes.shape == (2, plugin.scene_embedding_size) == (2, 2048)
+    assert embeddings.shape == (2, count, plugin.timestamp_embedding_size)
+    assert timestamps.tolist() == 2 * [[50.0 * i for i in range(count)]]
+    for index in (0, 1):
+        alone = audio[index : index + 1]
+        assert relative(scenes[index : index + 1], plugin.get_scene_embeddings(alone)) < 1e-5
+        expected, _ = plugin.get_timestamp_embeddings(alone)
+        assert relative(embeddings[index : index + 1], expected) < 1e-5
+
+
+def test_a_timestamp_is_its_window(plugin):
+    audio = sound(40000)
+    embeddings, _ = plugin.get_timestamp_embeddings(audio)
+    window = audio[:, 20 * 800 - 8000 : 20 * 800 + 8000]
+    expected = plugin.get_scene_embeddings(window)
+    assert relative(embeddings[:, 20], expected) < 1e-5
+    assert relative(embeddings[:, 21], expected) > 1e-3
+
+
+def test_engines_agree(plugin, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("HEAR_CACHE", str(tmp_path))
+    onnx = module("cnn14_16k").load_model(pretrained=False, engine="onnx")
+    for samples in (1, 24000):
+        audio = sound(samples, clips=2)
+        for ours, theirs in [
+            (plugin.get_scene_embeddings(audio), onnx.get_scene_embeddings(audio)),
+            (plugin.get_timestamp_embeddings(audio)[0], onnx.get_timestamp_embeddings(audio)[0]),
+        ]:
+            assert relative(theirs, ours) < 1e-4
+
+
+def test_the_rate_is_that_of_the_network(plugin):
+    assert plugin.sample_rate == 16000
+    assert "Audio is mono at 16000 Hz" in module("cnn14_16k").__doc__
+    assert "Audio is mono at 32000 Hz" in module("cnn14").__doc__
+
+
+def test_a_window_that_the_poolings_leave_nothing_of_is_refused():
+    message = r"a window of 0.16 s is too short for cnn14; it takes 0.31 s"
+    with pytest.raises(ConfigError, match=message):
+        module("cnn14").load_model(pretrained=False, timestamp_window=0.16)
