@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from hear_cli import demo, export, modules, tasks
+from hear_cli import complexity, demo, export, info, modules, tasks
 from hear_core.errors import HearError
 
 app = typer.Typer(
@@ -16,6 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("list")(modules.list_modules)
+app.command("info")(info.info)
+app.command("complexity")(complexity.complexity_command)
 app.command("demo")(demo.demo)
 app.command("export")(export.export_command)
 app.add_typer(tasks.app, name="tasks")

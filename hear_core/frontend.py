@@ -18,12 +18,20 @@ class Frontend(nn.Module):
     Attributes:
         sample_rate: Of the waveform, in Hz.
         n_mels: Number of mel bands.
+        hop: Samples from one frame to the next.
+        window: Samples that one frame sees.
         min_samples: Shortest waveform there can be a log-mel of.
     """
 
     sample_rate: int
     n_mels: int
+    hop: int
+    window: int
     min_samples: int
+
+    def frames(self, samples: int) -> int:
+        """Return the number of frames of a waveform of so many samples."""
+        raise NotImplementedError
 
     def exportable(self) -> Frontend:
         """Return the same front-end, of operations that every runtime has."""
@@ -72,6 +80,9 @@ class LogMel(Frontend):
         power = self.spectrum(F.pad(emphasised, (half, half), mode="reflect"))
         log_mel = self.filters(power).add_(1e-5).log().add_(4.5).div_(5.0)
         return log_mel.transpose(1, 2)
+
+    def frames(self, samples: int) -> int:
+        return 1 + (samples - 1) // self.hop
 
     def exportable(self) -> LogMel:
         """Return the same front-end without a fast Fourier transform, which few runtimes have."""
