@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import best
+from hear_core.complexity import complexity
 from hear_core.engine import onnx_available
 from hear_mn import ZOO
 
@@ -74,7 +74,7 @@ def report(backbones: tuple[str, ...], rounds: int) -> str:
         for key in ("scene", "timestamps"):
             best = min(values[key])
             cells += [f"{1000 * best:.1f}", f"{min(reference[key]) / best:.1f}"]
-        cells.append(f"{1000 * 2 * _macs(backbone) / gemm / 1e9:.1f}")
+        cells.append(f"{1000 * 2 * complexity(ZOO[backbone]).macs / gemm / 1e9:.1f}")
         cells.append(f"{max(values['throughput']):.0f}" if values["throughput"] else "")
         cells.append(f"{min(values['start_up']):.1f} ({min(values['torch']):.1f})")
         lines.append(f"| {' | '.join(cells)} |")
@@ -86,14 +86,6 @@ def _measure(backbone: str, engine: str) -> dict[str, float]:
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
     print(backbone, engine, result.stdout.decode().strip(), file=sys.stderr)
     return json.loads(result.stdout)
-
-
-def _macs(backbone: str) -> float:
-    """Return the multiplications of a network on 10 s of audio."""
-    row = ZOO[backbone]
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        row.outline().eval()(torch.zeros(1, row.frontend().n_mels, 1000, device="meta"))
-    return counter.get_total_flops() / 2
 
 
 def _gemm(size: int = 1024) -> float:

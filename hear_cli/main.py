@@ -6,7 +6,17 @@ import sys
 
 import typer
 
-from hear_cli import demo, export, listen, modules, tag, tasks, weights
+from hear_cli import (
+    complexity,
+    demo,
+    export,
+    info,
+    listen,
+    modules,
+    tag,
+    tasks,
+    weights,
+)
 from hear_core.errors import HearError
 
 app = typer.Typer(
@@ -16,9 +26,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("list")(modules.list_modules)
+app.command("info")(info.info)
 app.command("tag")(tag.tag)
 app.command("listen")(listen.listen)
 app.command("weights")(weights.weights)
+app.command("complexity")(complexity.complexity_command)
 app.command("demo")(demo.demo)
 app.command("export")(export.export_command)
 app.add_typer(tasks.app, name="tasks")

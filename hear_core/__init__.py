@@ -4,7 +4,8 @@ The way of the data is the list of modules: `audio` (file to waveform), `framing
 windows), `frontend` (window to log-mel), a backbone (log-mel to taps), `taps` (to embedding),
 `extractor` (these together), `engine` (what runs it), `plugin` (the HEAR API). `zoo`,
 `checkpoints` and `download` bring the weights; `configs` and `modules` make a line of YAML an
-importable plug-in; `graph` and `export` make ONNX files.
+importable plug-in; `graph` and `export` make ONNX files; `operations` and `complexity` count what
+a network costs.
 """
 
 from hear_core.audio import read_audio

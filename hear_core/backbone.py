@@ -33,3 +33,11 @@ class Backbone(nn.Module):
             Vectors (batch, channels) and maps (batch, channels, bands, frames), by tap.
         """
         raise NotImplementedError
+
+    def in_parts(self) -> Sequence[Sequence[nn.Module]]:
+        """Return chains of layers that can be computed together, some channels at a time.
+
+        The layers of a chain run one after another. Between the first and the last of them no
+        channel needs another, so that what is between them never has to be there as a whole.
+        """
+        return ()

@@ -19,12 +19,20 @@ class Frontend(nn.Module):
     Attributes:
         sample_rate: Of the waveform, in Hz.
         n_mels: Number of mel bands.
+        hop: Samples from one frame to the next.
+        window: Samples that one frame sees.
         min_samples: Shortest waveform there can be a log-mel of.
     """
 
     sample_rate: int
     n_mels: int
+    hop: int
+    window: int
     min_samples: int
+
+    def frames(self, samples: int) -> int:
+        """Return the number of frames of a waveform of so many samples."""
+        raise NotImplementedError
 
     def samples_for(self, frames: int) -> int:
         """Return the length of the shortest waveform that gives as many frames, or more."""
@@ -62,6 +70,9 @@ class MelFrontend(Frontend):
         """Return the power in every band, (batch, frames, n_mels)."""
         half = self.window // 2
         return self.filters(self.spectrum(F.pad(waveform, (half, half), mode="reflect")))
+
+    def frames(self, samples: int) -> int:
+        return 1 + (samples - self._lost) // self.hop
 
     def samples_for(self, frames: int) -> int:
         return max(self.min_samples, (frames - 1) * self.hop + self._lost)

@@ -149,6 +149,11 @@ class InvertedResidual(nn.Module):
                 y = layer(y)
         return (x + y if self.residual else y), bottlenecks
 
+    def in_parts(self) -> Sequence[nn.Module]:
+        """Return the layers that can run for some channels at a time: all, or up to squeezing."""
+        layers = list(self.block)
+        return layers[:-2] if isinstance(layers[-2], SqueezeExcitation) else [self]
+
 
 class MobileNet(Backbone):
     """A MobileNet backbone.
@@ -250,6 +255,12 @@ class MobileNet(Backbone):
             head = self.classifier(x)
             values |= {tap: head[tap] for tap in taps if tap in head}
         return values
+
+    def in_parts(self) -> Sequence[Sequence[nn.Module]]:
+        # The first block filters the channels of the first layer, which so is its expansion.
+        stem, first, *others, _ = self.features
+        blocks = (block for block in others if isinstance(block, InvertedResidual))
+        return [(stem, first), *(block.in_parts() for block in blocks), (self.classifier,)]
 
     def _initialise(self) -> None:
         for module in self.modules():

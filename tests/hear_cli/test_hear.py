@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+from hear_cli.figures import short
 from hear_cli.main import app
 from hear_core.export import PRECISIONS, Tolerance
 
@@ -32,14 +34,8 @@ def hear(*arguments, code=0, **environment):
 @pytest.mark.parametrize(
     "command",
     [
-        [],
-        ["list"],
-        ["tag"],
-        ["listen"],
-        ["weights"],
-        ["demo"],
-        ["export"],
-        ["tasks"],
+        *([], ["list"], ["info"], ["complexity"], ["tag"], ["listen"], ["weights"], ["demo"]),
+        *(["export"], ["tasks"]),
         ["tasks", "make"],
     ],
 )
@@ -49,15 +45,97 @@ def test_help(command):
 
 def test_list():
     lines = hear("list", "mn10_all_b_mel*").splitlines()
-    assert lines[0].split() == ["module", "size", "backbone", "mAP", "taps", "pooling"]
+    assert lines[0].split() == [
+        *("module", "size", "backbone", "mAP", "parameters", "MACs", "taps", "pooling")
+    ]
     assert lines[1].split() == [
-        *("hear_mn.mn10_all_b_mel_avgs", "600", "mn10_as", "0.471"),
+        *("hear_mn.mn10_all_b_mel_avgs", "600", "mn10_as", "0.471", "4.88M", "541M"),
         *("mel_avgs", "all_b", "avg"),
     ]
 
 
 def test_list_as_markdown():
-    assert "| hear_mn.mn04_e1_l | 911 | mn04_as | 0.432 |" in hear("list", "mn04*", "--markdown")
+    assert "| hear_mn.mn04_e1_l | 911 | mn04_as | 0.432 | 984k | 111M |" in hear(
+        "list", "mn04*", "--markdown"
+    )
+
+
+def test_a_list_counts_once(tmp_path):
+    cache = {"HEAR_CACHE": str(tmp_path)}
+    first = hear("list", "mn04_e1_l", **cache)
+    (kept,) = tmp_path.rglob("mn04_as.json")
+    kept.write_text(kept.read_text().replace("110646167", "110646167000"))
+    assert hear("list", "mn04_e1_l", **cache) == first.replace("111M", "111G")
+    kept.write_text("{")
+    assert hear("list", "mn04_e1_l", **cache) == first
+
+
+def test_complexity():
+    # A backbone may be named by a module of it, but is one line.
+    output = hear("complexity", "mn04_as", "hear_mn.mn10_all_b", "mn10_as")
+    head, *lines = [re.split(r"  +", line.strip()) for line in output.splitlines()]
+    assert head[:5] == ["backbone", "parameters", "MACs", "peak memory", "in parts"]
+    assert lines == [
+        ["mn04_as", "984k", "111M", "2048 kB", "1008 kB", "595 x 595", "5.96"],
+        ["mn10_as", "4.88M", "541M", "5120 kB", "2048 kB", "595 x 595", "5.96"],
+    ]
+
+
+def test_complexity_as_json():
+    (found,) = json.loads(hear("complexity", "mn10_as_mels_64", "--json", "--seconds", 5))
+    assert found["backbone"] == "mn10_as_mels_64"
+    assert (found["n_mels"], found["frames"]) == (64, 500)
+    assert found["parameters"] == 4876831
+    assert found["receptive_field_seconds"] == (594 * 320 + 800) / 32000
+
+
+@pytest.mark.parametrize("command", ["complexity", "info"])
+def test_an_unknown_name_is_answered_with_the_nearest(command):
+    message = hear(command, "mn40_az", code=1)
+    assert message.startswith("hear: unknown module or backbone 'mn40_az'; did you mean 'mn40_as'")
+
+
+def test_info_on_a_module(tmp_path):
+    lines = [line.split() for line in hear("info", "mn10_all_b_mel_avgs").splitlines()]
+    for line in [
+        "module hear_mn.mn10_all_b_mel_avgs",
+        "embedding 600 numbers",
+        "mel_avgs columns 0 to 127",
+        "b15 columns 440 to 599",
+        "sample rate 32000 Hz",
+        "backbone mn10_as",
+        "checkpoint mn10_as_mAP_471.pt",
+        "licence MIT",
+        "mAP, published 0.471",
+        "parameters 4.88M (4876831)",
+        "MACs of 10 s 541M (541085095)",
+    ]:
+        assert line.split() in lines
+
+
+def test_info_says_where_the_weights_are(tmp_path):
+    folders = {"HEAR_CHECKPOINTS": str(tmp_path), "HEAR_CACHE": str(tmp_path / "cache")}
+    assert "not on this machine" in hear("info", "mn04_as", **folders)
+    (tmp_path / "mn04_as_mAP_432.pt").touch()
+    output = hear("info", "hear_mn.mn04_as", **folders)
+    assert str(tmp_path / "mn04_as_mAP_432.pt") in output
+    assert ["clf", "512", "channels"] in [line.split() for line in output.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        (983599, "984k"),
+        (999_499, "999k"),
+        (999_500, "1.00M"),
+        (9_994_999, "9.99M"),
+        (9_995_001, "10.0M"),
+        (8_027_637_831, "8.03G"),
+        (999, "999"),
+    ],
+)
+def test_numbers_have_three_digits(number, written):
+    assert short(number) == written
 
 
 def test_demo_says_that_its_weights_are_random(tmp_path):

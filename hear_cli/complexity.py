@@ -1,0 +1,64 @@
+"""``hear complexity``: what backbones cost."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from hear_cli.figures import short
+from hear_cli.modules import find
+from hear_cli.tables import print_table
+from hear_core.complexity import Complexity, complexity
+
+_COLUMNS = (
+    "backbone",
+    "parameters",
+    "MACs",
+    "peak memory",
+    "in parts",
+    "receptive field",
+    "seconds",
+)
+
+
+def complexity_command(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME", help="Backbones, or modules for theirs.")
+    ],
+    seconds: Annotated[float, typer.Option(help="Length of the clip.")] = 10.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print exact numbers, memory in bytes, as JSON.")
+    ] = False,
+) -> None:
+    """Count parameters, operations and memory of backbones, and how far they see.
+
+    MACs are multiply-accumulates, from the log-mel of a clip to logits. Peak
+    memory is that of activations of 16 bits while one layer runs: what goes in,
+    what comes out, and what is kept for later; in parts, when inverted residuals
+    are computed an eighth of their channels at a time. The receptive field is
+    what one point of the last map sees: mel bands x frames, and the seconds of
+    audio behind them. No weights are needed.
+    """
+    # Several modules may have one backbone.
+    rows = {found.backbone: found.row for found in map(find, names)}
+    found = {backbone: complexity(row, seconds) for backbone, row in rows.items()}
+    if as_json:
+        entries = [{"backbone": name, **costs._asdict()} for name, costs in found.items()]
+        typer.echo(json.dumps(entries, indent=1))
+    else:
+        print_table(_COLUMNS, [[name, *cells(costs)] for name, costs in found.items()])
+
+
+def cells(costs: Complexity) -> list[str]:
+    """Return the cells of the table after the name."""
+    bands, frames = costs.receptive_field
+    return [
+        short(costs.parameters),
+        short(costs.macs),
+        f"{costs.peak_memory / 1000:.0f} kB",
+        f"{costs.peak_memory_in_parts / 1000:.0f} kB",
+        f"{bands} x {frames}",
+        f"{costs.receptive_field_seconds:.2f}",
+    ]

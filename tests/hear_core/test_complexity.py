@@ -1,0 +1,164 @@
+"""Complexity against the figures of the original, against counting by hand, and by gradients."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hear_core.backbone import Backbone
+from hear_core.complexity import complexity, macs, parameters, peak_memory, receptive_field
+from hear_core.errors import ConfigError
+from hear_core.frontend import LogMel
+from hear_mn import ZOO
+from hear_mn.mobilenet import MobileNet
+from tests import goldens
+from tests.goldens import needs_goldens
+
+# At width 0.1 the original raises an error. There, layer 0 and block 1 need most: the log-mel,
+# 8 channels of 64 x 500 as output, and an eighth of each of the two maps between, as large.
+IN_PARTS_AT_WIDTH_01 = 2 * (128 * 1000 + 8 * 64 * 500 + 2 * 8 * 64 * 500 // 8)
+
+
+def outline(**arguments):
+    with torch.device("meta"):
+        return MobileNet(**arguments)
+
+
+def check(found, golden):
+    in_parts, plain = golden["peak_memory_mnv3_kB_16bit"], golden["peak_memory_cnn_kB_16bit"]
+    assert found[0] == golden["params"]
+    assert found[1] == golden["count_macs"]
+    assert found[2] == 1000 * plain
+    if in_parts == "raises ValueError":
+        in_parts = IN_PARTS_AT_WIDTH_01 / 1000
+    assert found[3] == 1000 * in_parts
+    assert list(found[4]) == golden["receptive_field_freq_time"]
+
+
+@needs_goldens
+@pytest.mark.parametrize("name", [n for n, row in ZOO.items() if row.network is MobileNet])
+def test_released_networks_cost_what_the_original_counts(name):
+    found = complexity(ZOO[name])
+    golden = goldens.load_json("complexity.json")["models"][name]
+    assert [found.n_mels, found.frames] == golden["spectrogram"][2:]
+    check(found[3:8], golden)
+
+
+@needs_goldens
+def test_other_widths_cost_what_the_original_counts():
+    widths = goldens.load_json("complexity.json")["mn_by_width"]
+    assert len(widths) > 10
+    for width, golden in widths.items():
+        network, size = outline(width=float(width)), golden["spectrogram"][2:]
+        memory = peak_memory(network, *size), peak_memory(network, *size, in_parts=True)
+        counts = parameters(network), macs(network, *size)
+        check((*counts, *memory, receptive_field(network, *size)), golden)
+
+
+@needs_goldens
+@pytest.mark.parametrize("seed", ["0-eatagger-fork.md", "1-efficientat.md"])
+def test_the_published_tables_to_the_digit(seed):
+    text = (goldens.SHARED / "seeds" / seed).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) +\|[^|]*\| ([\d.]+) +\| ([\d.]+) +\| [\d.]+ +\|$", text, re.M)
+    published = {name: figures for name, *figures in rows if name in ZOO}
+    assert len(published) == 14
+    for name, figures in published.items():
+        costs = complexity(ZOO[name])
+        for value, printed in zip((costs.parameters / 1e6, costs.macs / 1e9), figures, strict=True):
+            digits = len(printed.partition(".")[2])
+            # They round all figures but one, the parameters of mn04_as, which they cut off.
+            written = f"{value:.6f}"[: 2 + digits] if printed == "0.983" else f"{value:.{digits}f}"
+            assert written == printed, name
+
+
+def test_attention_pooling_projects_every_frame():
+    mlp = outline(width=0.4)
+    attention = outline(width=0.4, head="multihead_attention_pooling", attention_heads=3)
+    channels, hidden = mlp.tap_shapes["e1"].channels, mlp.tap_shapes["clf"].channels
+    without_head = macs(mlp, 128, 1000) - (channels + 1) * hidden - (hidden + 1) * 527
+    projections = 32 * (channels + 1) * 2 * 3 * 527  # 32 of the 1000 frames are left
+    assert macs(attention, 128, 1000) == without_head + projections
+
+
+class Small(Backbone):
+    """Layers that a counter may miss: weights made of the input, dilation, pooling, a shortcut."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, (3, 5), stride=(1, 2), padding=(1, 2))
+        self.weights = nn.Linear(4, 4 * 4 * 9)
+        self.last = nn.Conv2d(4, 16, 1)
+
+    def forward(self, log_mel, taps=("logits",)):
+        x = self.first(log_mel[:, None])
+        weights = self.weights(x.mean((2, 3))).view(4, 4, 3, 3)
+        x = x + F.conv2d(x, weights, padding=2, dilation=2)
+        return {"logits": self.last(F.avg_pool2d(x.relu(), 2)).mean((2, 3))}
+
+    def in_parts(self):
+        return [(self.last,)]
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_counted_by_hand(device):
+    with torch.device(device):
+        network = Small()
+    x = 4 * 8 * 10  # elements after the first layer, for 8 bands and 20 frames
+    first = x * (15 + 1)
+    weights = 4 * 4 * 9 * (4 + 1)
+    assert macs(network, 8, 20) == first + weights + x * 4 * 9 + 16 * 4 * 5 * (4 + 1)
+    # The shortcut is what goes into the convolution; the weights are activations too.
+    assert peak_memory(network, 8, 20) == 2 * (2 * x + 4 * 4 * 9)
+    # After the first layer: + 4 steps of the dilated one, + 1 of the pooling, steps of two in time.
+    assert receptive_field(network, 8, 20) == (3 + 4 + 1, 5 + 2 * 4 + 2 * 1)
+
+
+def test_what_a_shortcut_keeps_is_counted():
+    class Shortcut(Small):
+        def forward(self, log_mel, taps=("logits",)):
+            x = self.first(log_mel[:, None])
+            pooled = F.max_pool2d(self.last(x), 2)
+            return {"logits": pooled.mean((1, 2, 3)) + x.mean((1, 2, 3))}
+
+    x = 4 * 8 * 10
+    # At the pooling: x for later, 16 channels in, a quarter of their points out.
+    assert peak_memory(Shortcut(), 8, 20) == 2 * (x + 4 * x + x)
+    assert receptive_field(Shortcut(), 8, 20) == (3 + 1, 5 + 2)
+
+
+def test_a_receptive_field_is_where_gradients_reach():
+    # All weights positive, so that no activation stops a gradient and none cancels another.
+    network = MobileNet(0.1, se_dims="none", strides=(2, 1, 2, 1)).double().eval()
+    for parameter in network.parameters():
+        parameter.data = parameter.data.abs() + 1e-3
+    log_mel = torch.ones(1, 600, 600, dtype=torch.float64, requires_grad=True)
+    last = network(log_mel, ("b16",))["b16"]
+    last[0, :, last.shape[2] // 2, last.shape[3] // 2].sum().backward()
+    seen = log_mel.grad[0] > 0
+    expected = int(seen.any(1).sum()), int(seen.any(0).sum())
+    assert expected[0] < 600
+    assert receptive_field(network, 600, 600) == expected
+
+
+def test_a_network_is_counted_where_it_is_and_left_as_it_is():
+    network = MobileNet(0.1)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    assert macs(network, 128, 100) == macs(outline(width=0.1), 128, 100)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_a_clip_that_is_too_short():
+    with pytest.raises(ConfigError, match=r"a clip of 0.01 s is too short; it takes 0.0125625 s"):
+        complexity(ZOO["mn04_as"], 0.01)
+
+
+@pytest.mark.parametrize("hop", [320, 480])
+@pytest.mark.parametrize("samples", [402, 479, 480, 481, 960, 961, 32000])
+def test_a_front_end_knows_its_frames(hop, samples):
+    frontend = LogMel(hop=hop)
+    assert frontend(torch.zeros(1, samples)).shape[2] == frontend.frames(samples)
