@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from hear_cli import demo, export, modules, tasks
+from hear_cli import demo, embed, export, modules, tasks
 from hear_core.errors import HearError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.command("list")(modules.list_modules)
 app.command("demo")(demo.demo)
+app.command("embed")(embed.embed_command)
 app.command("export")(export.export_command)
 app.add_typer(tasks.app, name="tasks")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -66,6 +67,23 @@ def load_by_name(name: str, taps: Sequence[str], **options: Any) -> PluginModel:
             return load(package.ZOO, EmbeddingConfig(short, tuple(taps)), **options)
         known += [*configs, *package.ZOO]
     raise ConfigError(unknown("module or backbone", name, known))
+
+
+def importable(name: str) -> str:
+    """Return the name to import a plug-in module by; one of ours may be short of its package.
+
+    Raises:
+        ConfigError: There is nothing of this name.
+    """
+    known: list[str] = []
+    for package in _PACKAGES:
+        configs = embeddings(package.__name__)
+        if name in configs:
+            return f"{package.__name__}.{name}"
+        known += configs
+    if "." not in name and find_spec(name) is None:
+        raise ConfigError(unknown("module", name, known))
+    return name
 
 
 def list_modules(
