@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hear_cli.figures import short
-from hear_cli.modules import find
+from hear_cli.names import find
 from hear_cli.tables import print_table
 from hear_core.complexity import Complexity, complexity
 

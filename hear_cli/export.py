@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hear_cli import options
-from hear_cli.modules import load_by_name
+from hear_cli.names import load_by_name
 from hear_cli.sounds import siren
 from hear_core.audio import read_audio
 from hear_core.export import PRECISIONS, compare, export

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hear_cli.figures import kept_complexity, short
-from hear_cli.modules import Found, find
+from hear_cli.names import Found, find
 from hear_cli.tables import print_table
 from hear_core.checkpoints import cache_folder
 from hear_core.checkpoints import find as find_checkpoint

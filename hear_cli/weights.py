@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hear_cli.modules import PACKAGES
+from hear_cli.names import PACKAGES
 from hear_cli.tables import print_table
 from hear_core import checkpoints
 from hear_core.errors import CheckpointError, ConfigError

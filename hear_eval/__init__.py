@@ -1,1 +1,1 @@
-"""The benchmark side: HEAR tasks on disk, and the tools of HEAR itself."""
+"""The benchmark side: HEAR tasks on disk, the tools of HEAR itself, embeddings of many files."""

@@ -1,0 +1,157 @@
+"""``hear embed`` through its console script, killed and broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.goldens import MN04, SHARED, needs_mn04
+
+HEAR = Path(sys.executable).with_name("hear")
+ESC10 = SHARED / "data" / "esc10"
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(Path(__file__).parents[2]),  # these sources, wherever others are installed
+    "HEAR_CHECKPOINTS": str(MN04.parent),
+    "OMP_NUM_THREADS": "1",
+}
+RANDOM = ["mn01_all_b_mel_avgs", "--random-weights", "--model-options", '{"engine": "torch"}']
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [HEAR, "embed", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**ENVIRONMENT, "COLUMNS": "200"},
+    )
+
+
+def hear(*arguments, code=0):
+    process = start(*arguments)
+    out, err = process.communicate()
+    assert process.returncode == code, out + err
+    return err if code else out
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def sounds(tmp_path):
+    for i in range(12):
+        path = tmp_path / "sounds" / f"{i % 2}" / f"{i}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(i).uniform(-0.5, 0.5, 44100 * 8)
+        soundfile.write(path, noise, 44100)
+    return tmp_path / "sounds"
+
+
+def kill_when(ready, *arguments):
+    """Start a run, kill it once something is so; say whether it was killed before its end."""
+    process = start(*arguments)
+    while process.poll() is None and not ready():
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("format_", ["npy", "npz"])
+def test_a_killed_run_goes_on_to_the_same_bytes(sounds, tmp_path, format_):
+    out = tmp_path / "out"
+    arguments = [*RANDOM, sounds, "--timestamps", "--format", format_]
+    hear(*arguments, "-o", tmp_path / "whole")
+    written = lambda: len(list(out.glob(f"*/*.wav.{format_}")))  # noqa: E731
+    assert kill_when(lambda: written() >= 3, *arguments, "-o", out)
+    assert 3 <= written() < 12
+    assert not (out / "index.jsonl").exists()
+    output = hear(*arguments, "-o", out)
+    assert "files were done before" in output
+    assert "\n12 files" not in output
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@needs_mn04
+@pytest.mark.skipif(not ESC10.is_dir(), reason=f"there is no ESC-10 in {ESC10}")
+@pytest.mark.parametrize("format_", ["npy", "parquet"])
+def test_esc10_killed_at_random_moments(tmp_path, format_):
+    out, moments = tmp_path / "out", random.Random(0)
+    arguments = ["mn04_e1_l", ESC10, "--format", format_, "--part-files", 20]
+    assert "400 files, 2003 s of audio" in hear(*arguments, "-o", tmp_path / "whole")
+    kills = 0
+    for _ in range(6):
+        until = None
+
+        def ready():
+            nonlocal until
+            if until is None and (out / ".index.jsonl.journal").exists():
+                until = time.monotonic() + moments.uniform(0.0, 1.0)
+            return until is not None and time.monotonic() > until
+
+        if (out / "index.jsonl").exists():
+            break
+        kills += kill_when(ready, *arguments, "-o", out)
+    assert kills >= 2
+    hear(*arguments, "-o", out)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_exit_codes(sounds, tmp_path):
+    out = tmp_path / "out"
+    (sounds / "notes.txt").touch()
+    output = hear(*RANDOM, sounds, "-o", out)
+    assert "1 files that do not end like audio are ignored: 1 .txt" in output
+    assert "12 files, 96 s of audio in" in output
+    assert "s of audio per second" in output
+
+    (sounds / "text.wav").write_text("no sound at all")
+    for more in ([], ["--retry"]):
+        message = hear(*RANDOM, sounds, "-o", out, *more, code=1)
+        assert f"1 files could not be embedded; {out / 'index.jsonl'} says why" in message
+        assert "'text.wav': " in message
+        assert "cannot be read as audio" in message
+    lines = map(json.loads, (out / "index.jsonl").read_text().splitlines())
+    assert [line["file"] for line in lines if line["reason"]] == ["text.wav"]
+
+    assert "made otherwise" in hear(*RANDOM, sounds, "-o", out, "--timestamps", code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mn4_e1_l", "."], "unknown module 'mn4_e1_l'; did you mean"),
+        (["mn04_e1_l", "gone"], "'gone' does not exist"),
+        (["mn04_e1_l", ".", "--shard", "3/2"], "'3/2' is not the share of a whole"),
+        (["mn04_e1_l", ".", "--model-options", "[1]"], "'[1]' is not a JSON object"),
+        (["mn04_e1_l", ".", "--model-options", "{"], "'{' is not JSON"),
+        (["mn04_e1_l", ".", "--format", "mat"], "unknown format 'mat'"),
+    ],
+)
+def test_usage_errors(tmp_path, arguments, message):
+    assert message in hear(*arguments, "-o", tmp_path / "out", code=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_help():
+    assert "Usage: hear embed" in hear("--help")
+
+
+def test_options_reach_load_model(sounds, tmp_path):
+    options = '{"engine": "torch", "taps": ["logits"]}'
+    arguments = ["hear_mn.mn01_all_b_mel_avgs", "--random-weights", "--model-options", options]
+    hear(*arguments, sounds / "0" / "0.wav", "-o", tmp_path / "out")
+    assert np.load(tmp_path / "out" / "0.wav.npy").shape == (527,)
