@@ -80,7 +80,8 @@ def test_declared_size_is_observed_size(name, untrained, monkeypatch):
 
 @needs_goldens
 def test_everything_the_originals_published_is_published():
-    assert {original.split(".")[1] for original in ORIGINALS} == set(NAMES)
+    published = {name for name in NAMES if not name.startswith("dymn")}
+    assert {original.split(".")[1] for original in ORIGINALS} == published
 
 
 @needs_goldens
