@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,6 +31,14 @@ class Head(nn.Module):
 
     tap_shapes: Mapping[str, TapShape]
     class_layers: tuple[str, ...]
+
+    def tap(self, feature_map: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
+        """Return those of `taps` that follow the last map: its average ``e1``, the head's own."""
+        values = {"e1": feature_map.mean((2, 3))} if "e1" in taps else {}
+        if wanted := [tap for tap in taps if tap in self.tap_shapes]:
+            found = self(feature_map)
+            values |= {tap: found[tap] for tap in wanted}
+        return values
 
 
 class Mlp(Head, nn.Sequential):

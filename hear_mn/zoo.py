@@ -1,9 +1,9 @@
-"""The zoo of hear_mn: every released MobileNet, and CNN14, as a table.
+"""The zoo of hear_mn: every released MobileNet, dynamic ones included, and CNN14, as a table.
 
 Names, widths, resolutions and figures are those of the releases of EfficientAT
-(https://github.com/fschmid56/EfficientAT, MIT); mAP is on the AudioSet evaluation set. Several
-checkpoints of one recipe are numbered, as they are there. Those of CNN14 are from the release of
-PANNs (https://zenodo.org/record/3987831, CC BY 4.0).
+(https://github.com/fschmid56/EfficientAT, MIT); mAP is on the AudioSet evaluation set, from the
+file name if it is in there. Several checkpoints of one recipe are numbered, as they are there.
+Those of CNN14 are from the release of PANNs (https://zenodo.org/record/3987831, CC BY 4.0).
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from hear_core.backbone import Backbone
 from hear_core.checkpoints import Checkpoint
 from hear_core.frontend import DecibelMel, LogMel
 from hear_core.labels import audioset_labels
 from hear_core.zoo import Row, Zoo
+from hear_mn.dynamic_mobilenet import DynamicMobileNet
 from hear_mn.mobilenet import MobileNet
 from hear_mn.panns import Cnn14
 
@@ -29,12 +31,18 @@ _SHA256 = {
 }
 
 
-def _mn(file: str, width: float, mAP: float | None = None, **other: Any) -> Row:  # noqa: N803
-    """Make a row; `other` are `hop` for the front-end and arguments of `MobileNet`."""
+def _row(
+    network: type[Backbone],
+    file: str,
+    width: float,
+    mAP: float | None = None,  # noqa: N803
+    **other: Any,
+) -> Row:
+    """Make a row; `other` are `hop` for the front-end and arguments of the network."""
     resolution = {key: other[key] for key in ("hop", "n_mels") if key in other}
     other.pop("hop", None)
     return Row(
-        network=MobileNet,
+        network=network,
         arguments={"width": width, **other},
         frontend=partial(LogMel, **resolution),
         labels=audioset_labels(),
@@ -62,6 +70,7 @@ def _cnn14(file: str, mAP: float, window: int, **other: Any) -> Row:  # noqa: N8
     )
 
 
+_mn, _dymn = partial(_row, MobileNet), partial(_row, DynamicMobileNet)
 _FC = {"head": "fully_convolutional"}
 _16_KHZ = {"sample_rate": 16000, "hop": 160, "fmax": 8000.0}
 
@@ -108,6 +117,20 @@ ZOO = Zoo({
     "mn20_im": _mn("mn20_im", 2.0),
     "mn30_im": _mn("mn30_im", 3.0),
     "mn40_im": _mn("mn40_im", 4.0),
+    # Dynamic, trained on AudioSet, from ImageNet weights.
+    "dymn04_as": _dymn("dymn04_as", 0.4, 0.450),
+    "dymn10_as": _dymn("dymn10_as", 1.0, 0.477),
+    "dymn20_as": _dymn("dymn20_as_mAP_493", 2.0, 0.493),
+    "dymn20_as(1)": _dymn("dymn20_as", 2.0),
+    "dymn20_as(2)": _dymn("dymn20_as_mAP_489", 2.0, 0.489),
+    "dymn20_as(3)": _dymn("dymn20_as_mAP_490", 2.0, 0.490),
+    # … only where a MobileNet has squeeze-and-excitation.
+    "dymn04_replace_se_as": _dymn("dymn04_replace_se_as", 0.4, dynamic_blocks="replace_se"),
+    "dymn10_replace_se_as": _dymn("dymn10_replace_se_as", 1.0, dynamic_blocks="replace_se"),
+    # … ImageNet weights to train from; their last layer is untrained.
+    "dymn04_im": _dymn("dymn04_im", 0.4),
+    "dymn10_im": _dymn("dymn10_im", 1.0),
+    "dymn20_im": _dymn("dymn20_im", 2.0),
     # CNN14 of PANNs, trained on AudioSet.
     "cnn14": _cnn14("Cnn14_mAP=0.431.pth", 0.431, 1024),
     "cnn14_16k": _cnn14("Cnn14_16k_mAP=0.438.pth", 0.438, 512, **_16_KHZ),

@@ -1,6 +1,7 @@
 import pytest
 
 from hear_mn import ZOO
+from hear_mn.dynamic_mobilenet import DynamicMobileNet
 from hear_mn.mobilenet import MobileNet
 from tests import goldens
 from tests.goldens import needs_goldens, needs_mn04
@@ -9,8 +10,9 @@ from tests.goldens import needs_goldens, needs_mn04
 @needs_goldens
 def test_every_released_mobilenet_is_in_the_zoo():
     released = goldens.load_json("checkpoints.json")["EfficientAT"]
-    mobilenets = {name: row for name, row in ZOO.items() if row.network is MobileNet}
-    assert set(mobilenets) == {name for name, row in released.items() if row["family"] == "mn"}
+    mobilenets = {n: row for n, row in ZOO.items() if row.network in (MobileNet, DynamicMobileNet)}
+    families = {n: row["family"] for n, row in released.items()}
+    assert set(mobilenets) == {n for n, family in families.items() if family in ("mn", "dymn")}
     for name, ours in mobilenets.items():
         theirs = released[name]
         frontend = ours.frontend()
@@ -21,7 +23,11 @@ def test_every_released_mobilenet_is_in_the_zoo():
         assert list(ours.arguments.get("strides", (2, 2, 2, 2))) == theirs["strides"]
         assert ours.arguments.get("n_mels", 128) == frontend.n_mels == theirs["n_mels"]
         assert frontend.hop == theirs["hopsize"]
-        assert ours.figures.get("mAP") == theirs["mAP_in_file_name"]
+        blocks = ours.arguments.get("dynamic_blocks", "all")
+        assert blocks == theirs.get("use_dy_blocks", "all")
+        assert ours.network.__name__.startswith("Dynamic") == (theirs["family"] == "dymn")
+        published = theirs["mAP_in_file_name"] or theirs["mAP_in_readme"]
+        assert ours.figures.get("mAP") == published
 
 
 @pytest.mark.parametrize("name", ZOO)

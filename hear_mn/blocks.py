@@ -1,0 +1,171 @@
+"""What all MobileNets are made of: the table of their blocks, and inverted residuals.
+
+From Howard et al., "Searching for MobileNetV3" (ICCV 2019), and Sandler et al., "MobileNetV2"
+(CVPR 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from hear_mn.squeeze_excitation import SqueezeExcitation
+
+_RE, _HS = nn.ReLU, nn.Hardswish
+STEM, HIDDEN, LAST_EXPANSION = 16, 1280, 6
+"""Channels of the first layer and of the classifier at width 1; those of the last, per input."""
+
+
+class BlockRow(NamedTuple):
+    """One inverted residual, its channels still at width 1."""
+
+    kernel: int
+    expanded: int
+    out: int
+    squeeze: bool
+    activation: type[nn.Module]
+    stride: int = 1
+    dilation: int = 1
+
+    @property
+    def effective_stride(self) -> int:
+        """The stride that is run: dilation takes its place."""
+        return self.stride if self.dilation == 1 else 1
+
+    def scaled(self, width: float) -> BlockRow:
+        """Return the row with its channels scaled."""
+        return self._replace(
+            expanded=make_divisible(self.expanded * width), out=make_divisible(self.out * width)
+        )
+
+
+def block_table(
+    strides: Sequence[int] = (2, 2, 2, 2), *, reduced_tail: bool = False, dilated: bool = False
+) -> list[BlockRow]:
+    """List the 15 blocks of MobileNetV3-Large."""
+    c1, c2, c3, c4 = strides
+    r = 2 if reduced_tail else 1
+    d = 2 if dilated else 1
+    return [
+        BlockRow(3, 16, 16, False, _RE),
+        BlockRow(3, 64, 24, False, _RE, c1),
+        BlockRow(3, 72, 24, False, _RE),
+        BlockRow(5, 72, 40, True, _RE, c2),
+        BlockRow(5, 120, 40, True, _RE),
+        BlockRow(5, 120, 40, True, _RE),
+        BlockRow(3, 240, 80, False, _HS, c3),
+        BlockRow(3, 200, 80, False, _HS),
+        BlockRow(3, 184, 80, False, _HS),
+        BlockRow(3, 184, 80, False, _HS),
+        BlockRow(3, 480, 112, True, _HS),
+        BlockRow(3, 672, 112, True, _HS),
+        BlockRow(5, 672, 160 // r, True, _HS, c4, d),
+        BlockRow(5, 960 // r, 160 // r, True, _HS, 1, d),
+        BlockRow(5, 960 // r, 160 // r, True, _HS, 1, d),
+    ]
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """Round to a multiple of `divisor` that is not more than a tenth below `value`."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * value else rounded + divisor
+
+
+def strided(size: int, stride: int) -> int:
+    """Return what a stride makes of the size of a map."""
+    return -(-size // stride)
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Return a batch norm with the constants of the original."""
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+
+def conv_norm(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    activation: type[nn.Module] | None,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+) -> nn.Sequential:
+    """Return convolution, batch norm and activation, padded so that only strides shrink the map."""
+    layers = [
+        nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel,
+            stride=stride,
+            padding=(kernel - 1) // 2 * dilation,
+            dilation=dilation,
+            groups=groups,
+            bias=False,
+        ),
+        batch_norm(out_channels),
+    ]
+    return nn.Sequential(*layers, *([activation(inplace=True)] if activation else []))
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter each channel, squeeze and excite, project; add the input where it fits."""
+
+    def __init__(
+        self, in_channels: int, row: BlockRow, squeeze_excitation: SqueezeExcitation | None
+    ) -> None:
+        super().__init__()
+        self.residual = row.stride == 1 and in_channels == row.out
+        layers: list[nn.Module] = []
+        if row.expanded != in_channels:
+            layers.append(conv_norm(in_channels, row.expanded, 1, row.activation))
+        layers.append(
+            conv_norm(
+                row.expanded,
+                row.expanded,
+                row.kernel,
+                row.activation,
+                stride=row.effective_stride,
+                dilation=row.dilation,
+                groups=row.expanded,
+            )
+        )
+        if squeeze_excitation is not None:
+            layers.append(squeeze_excitation)
+        layers.append(conv_norm(row.expanded, row.out, 1, None))
+        self.block = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor, *, squeeze_only: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """Return the output and the bottlenecks of squeeze-and-excitation (none without it).
+
+        With `squeeze_only`, what comes after the bottlenecks is left out, and so is the output.
+        """
+        y, bottlenecks = x, []
+        for layer in self.block:
+            if isinstance(layer, SqueezeExcitation):
+                bottlenecks = layer.squeeze(y)
+                if squeeze_only:
+                    return x, bottlenecks
+                y = layer.excite(y, bottlenecks)
+            else:
+                y = layer(y)
+        return (x + y if self.residual else y), bottlenecks
+
+    def in_parts(self) -> Sequence[nn.Module]:
+        """Return the layers that can run for some channels at a time: all, or up to squeezing."""
+        layers = list(self.block)
+        return layers[:-2] if isinstance(layers[-2], SqueezeExcitation) else [self]
+
+
+def initialise(network: nn.Module) -> None:
+    """Draw the weights of convolutions and linear layers, where there is memory for them."""
+    for module in network.modules():
+        if any(p.is_meta for p in module.parameters(recurse=False)):
+            continue  # an outline has no weights
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)
