@@ -25,7 +25,7 @@ class Module(NamedTuple):
     module: str
     size: int
     backbone: str
-    mAP: float | None  # noqa: N815 - the field writes it so
+    mAP: str  # noqa: N815 - the field writes it so
     parameters: str
     MACs: str
     taps: str
@@ -41,11 +41,12 @@ def modules(pattern: str = "*") -> Iterator[Module]:
             if fnmatch(full_name, pattern) or fnmatch(name, pattern):
                 network = outlined(config.backbone)
                 costs = kept_complexity(package, config.backbone)
+                precision = package.ZOO[config.backbone].figures.get("mAP")
                 yield Module(
                     full_name,
                     Extractor(*network, config.taps, config.pooling).size,
                     config.backbone,
-                    package.ZOO[config.backbone].figures.get("mAP"),
+                    "" if precision is None else f"{precision:.3f}",
                     short(costs.parameters),
                     short(costs.macs),
                     " ".join(config.taps),
@@ -65,7 +66,7 @@ def list_modules(
 
     MACs are the multiply-accumulates of the backbone on ten seconds of audio.
     """
-    rows = [["" if cell is None else str(cell) for cell in row] for row in modules(pattern)]
+    rows = [list(map(str, row)) for row in modules(pattern)]
     if markdown:
         lines = [Module._fields, ["---"] * len(Module._fields), *rows]
         typer.echo("\n".join(f"| {' | '.join(line)} |" for line in lines))

@@ -162,12 +162,10 @@ class EATagger:
     def log_mel(self, waveform: np.ndarray) -> np.ndarray:
         """Return what the first member sees of a waveform (samples,), (n_mels, frames)."""
         member = self._members[0]
-        heard = resample(waveform, self.sample_rate, member.sample_rate)
+        heard = torch.from_numpy(resample(waveform, self.sample_rate, member.sample_rate))
         device = next(member.parameters()).device
         with torch.inference_mode():
-            return (
-                member.extractor.frontend(torch.from_numpy(heard)[None].to(device))[0].cpu().numpy()
-            )
+            return member.extractor.frontend(heard[None].to(device))[0].cpu().numpy()
 
     def label_times(
         self, scores: np.ndarray, features: np.ndarray, steps: Steps, first: int, samples: int

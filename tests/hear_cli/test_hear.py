@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import typer
 from typer.testing import CliRunner
 
 from hear_cli.figures import short
@@ -31,16 +32,18 @@ def hear(*arguments, code=0, **environment):
     return result.stderr if code else result.stdout
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        *([], ["list"], ["info"], ["complexity"], ["tag"], ["listen"], ["weights"], ["demo"]),
-        *(["export"], ["tasks"]),
-        ["tasks", "make"],
-    ],
-)
-def test_help(command):
-    assert "Usage: hear" in hear(*command, "--help")
+def commands(command, *path):
+    """Yield the paths of a command and all below it."""
+    yield path
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, *path, name)
+
+
+@pytest.mark.parametrize("path", list(commands(typer.main.get_command(app))), ids=" ".join)
+def test_help(path):
+    result = CliRunner().invoke(app, [*path, "--help"], prog_name="hear")
+    assert result.exit_code == 0
+    assert " ".join(["Usage: hear", *path]) in result.output
 
 
 def test_list():

@@ -214,6 +214,7 @@ def test_a_timestamp_is_its_window(plugin):
     assert relative(embeddings[:, 21], expected) > 1e-3
 
 
+@pytest.mark.slow
 def test_engines_agree(plugin, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     monkeypatch.setenv("HEAR_CACHE", str(tmp_path))

@@ -52,6 +52,19 @@ def test_an_ensemble_of_one_model_with_itself_is_that_model(real, monkeypatch):
 
 
 @needs_goldens
+def test_an_ensemble_equals_the_original(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEAR_CHECKPOINTS", str(tmp_path))
+    for name in ("mn04", "mn10", "dymn04"):
+        torch.save(goldens.stand_in(name), tmp_path / f"{name}_im.pt")
+    tagger = EATagger(["mn04_im", "mn10_im", "dymn04_im"])
+    scores, _ = tagger.run(goldens.waveform(2.0, batch=2).numpy())
+    golden = goldens.arrays("networks.npz")["ensemble_mn04_mn10_dymn04.calib.logits"]
+    np.testing.assert_allclose(scores, torch.from_numpy(golden).sigmoid(), atol=2e-4)
+    # The original's clips differ by more than ten times as much.
+    assert np.abs(scores[0] - scores[1]).max() > 2e-3
+
+
+@needs_goldens
 def test_an_ensemble_is_the_mean_of_logits():
     """Of networks with front-ends of their own, against torch without any of our windows."""
     names = ["mn01_as", "mn10_as_hop_15", "mn10_as_mels_40"]
