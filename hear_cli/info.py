@@ -13,7 +13,7 @@ from hear_cli.tables import print_table
 from hear_core.checkpoints import cache_folder
 from hear_core.checkpoints import find as find_checkpoint
 from hear_core.configs import EmbeddingConfig
-from hear_core.plugin import outline
+from hear_core.loading import outline
 from hear_core.taps import TapShape
 
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import hear_mn
 from hear_core.configs import EmbeddingConfig, embeddings
 from hear_core.errors import ConfigError, unknown
-from hear_core.plugin import PluginModel, load
+from hear_core.loading import load
+from hear_core.plugin import PluginModel
 from hear_core.zoo import Row
 
 PACKAGES = (hear_mn,)
@@ -54,7 +55,7 @@ def load_by_name(name: str, taps: Sequence[str], **options: Any) -> PluginModel:
     Args:
         name: Of either, with or without the package in front.
         taps: In place of those of the module, or of the logits of the backbone.
-        options: For `hear_core.plugin.load`.
+        options: For `hear_core.loading.load`.
 
     Raises:
         ConfigError: There is nothing of this name.

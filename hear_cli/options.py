@@ -28,5 +28,5 @@ MinDuration = Annotated[float, typer.Option(help="Seconds; shorter events are dr
 
 
 def weights(model: Path | None, *, random: bool) -> dict[str, Any]:
-    """Return the options of `hear_core.plugin.load` that say where weights come from."""
+    """Return the options of `hear_core.loading.load` that say where weights come from."""
     return {"pretrained": False} if random else {"model_file_path": str(model or "")}

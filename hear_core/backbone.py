@@ -16,11 +16,14 @@ class Backbone(nn.Module):
         tap_shapes: The taps that a network offers and what each gives, known without running it.
         class_layers: Prefixes of the parameters whose shapes depend on the number of classes.
         min_frames: Frames that the shortest log-mel must have, as poolings need some.
+        frame_stride: Frames of the log-mel behind each frame of a network that hears frame by
+            frame; None for one that hears clips as a whole.
     """
 
     tap_shapes: Mapping[str, TapShape]
     class_layers: tuple[str, ...]
     min_frames: int = 1
+    frame_stride: int | None = None
 
     def forward(self, log_mel: Tensor, taps: Sequence[str] = ("logits",)) -> dict[str, Tensor]:
         """Run as far as the deepest of `taps`, and no further, and return what was tapped.

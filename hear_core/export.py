@@ -61,6 +61,9 @@ def export(
 ) -> None:
     """Write a model as an ONNX file: ``waveform`` (batch, samples) to ``embedding`` (batch, size).
 
+    That of a frame-wise model is (batch, frames, size), and samples must be a multiple of the
+    ``samples_per_frame`` in the metadata.
+
     The file says what it is in its metadata: sample rate, shortest waveform, taps and the columns
     they fill, windows in seconds, labels if there are logits, checkpoint and its checksum.
 
@@ -99,8 +102,6 @@ def describe(model: PluginModel, precision: str) -> dict[str, str]:
         "embedding_size": extractor.size,
         "taps": {tap: [s.start, s.stop] for tap, s in extractor.slices.items()},
         "pooling": config.pooling,
-        "timestamp_window_seconds": config.timestamp_window,
-        "timestamp_hop_seconds": config.timestamp_hop,
         "scene_window_seconds": config.scene_window,
         "scene_hop_seconds": config.scene_hop,
         "precision": precision,
@@ -108,6 +109,11 @@ def describe(model: PluginModel, precision: str) -> dict[str, str]:
         "checkpoint": model.weights.name if model.weights else "random weights",
         "licence": model.row.checkpoint.licence,
     }
+    if extractor.samples_per_frame:
+        found["samples_per_frame"] = extractor.samples_per_frame
+    else:
+        found["timestamp_window_seconds"] = config.timestamp_window
+        found["timestamp_hop_seconds"] = config.timestamp_hop
     if model.weights:
         found["checkpoint_sha256"] = sha256_of(model.weights)
     logits = extractor.slices.get("logits")
@@ -139,8 +145,8 @@ def compare(
                 expected = model.extractor(torch.from_numpy(clips)).numpy()
             max_abs = float(np.abs(found - expected).max())
             relative = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
-            lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
-            cosine = float(((found * expected).sum(1) / lengths).min())
+            lengths = np.linalg.norm(found, axis=-1) * np.linalg.norm(expected, axis=-1)
+            cosine = float(((found * expected).sum(-1) / lengths).min())
             passed = relative <= tolerance.relative and cosine >= tolerance.cosine
             yield Comparison(
                 runtime, samples / model.sample_rate, len(clips), max_abs, relative, cosine, passed
@@ -150,7 +156,8 @@ def compare(
 def _lengths(model: PluginModel) -> list[int]:
     """Return how long, in samples, the waveforms are that a graph is tried on."""
     lengths = [round(seconds * model.sample_rate) for seconds in _SECONDS]
-    return [max(length, model.extractor.min_samples) for length in lengths]
+    step = model.extractor.samples_per_frame or 1
+    return [max(-(-length // step) * step, model.extractor.min_samples) for length in lengths]
 
 
 def _runtimes(path: Path) -> dict[str, Callable[[np.ndarray], np.ndarray]]:

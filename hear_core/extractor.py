@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from hear_core.backbone import Backbone
 from hear_core.frontend import Frontend
-from hear_core.taps import MEL_AVERAGES, TapShape, concatenate, layout, resolve
+from hear_core.taps import (
+    MEL_AVERAGES,
+    TapShape,
+    concatenate,
+    concatenate_frames,
+    layout,
+    resolve,
+)
 
 
 class Extractor(nn.Module):
@@ -29,9 +36,12 @@ class Extractor(nn.Module):
         slices: The columns of the embedding that each tap fills.
         size: Length of the embedding.
         min_samples: Shortest waveform that both front-end and backbone can take.
+        samples_per_frame: From one frame of a frame-wise backbone to the next; else 0.
 
     Shape:
-        (batch, samples), at least `min_samples` long, to (batch, size), float32.
+        (batch, samples), at least `min_samples` long, to (batch, size), float32. If the backbone
+        hears frame by frame, samples must be a multiple of `samples_per_frame`, and the result is
+        (batch, frames, size).
 
     Raises:
         ConfigError: A tap or the pooling is unknown.
@@ -53,7 +63,10 @@ class Extractor(nn.Module):
         self.taps = resolve(taps, shapes)
         self.slices = layout(self.taps, shapes, pooling)
         self.size = self.slices[self.taps[-1]].stop
+        self.samples_per_frame = (backbone.frame_stride or 0) * frontend.hop
         self.min_samples = frontend.samples_for(backbone.min_frames)
+        if self.samples_per_frame:
+            self.min_samples += -self.min_samples % self.samples_per_frame
         self.train(False)
 
     def train(self, mode: bool = True) -> Extractor:
@@ -62,10 +75,20 @@ class Extractor(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         log_mel = self.frontend(waveform)
-        values = {MEL_AVERAGES: log_mel.mean(2)} if MEL_AVERAGES in self.taps else {}
+        stride = self.backbone.frame_stride
+        if stride:
+            # Some front-ends give a frame more, which is centred on the end.
+            frames = log_mel.shape[2] // stride
+            log_mel = log_mel[:, :, : frames * stride]
+        values = {}
+        if MEL_AVERAGES in self.taps:
+            by_frame = log_mel.unflatten(2, (-1, stride)) if stride else log_mel
+            values[MEL_AVERAGES] = by_frame.mean(-1)
         if deeper := [tap for tap in self.taps if tap != MEL_AVERAGES]:
             with torch.autocast("cuda", torch.float16, enabled=self.autocast and waveform.is_cuda):
                 values |= self.backbone(log_mel.to(self._dtype), deeper)
+        if stride:
+            return concatenate_frames(values, self.taps, frames, self.pooling)
         return concatenate(values, self.taps, self.pooling)
 
     def exportable(self, *, half: bool = False) -> Extractor:

@@ -45,6 +45,13 @@ def mirrored(waveform: Array, start: int, stop: int) -> Array:
     return np.concatenate(parts, -1) if isinstance(waveform, np.ndarray) else torch.cat(parts, -1)
 
 
+def zeros(like: Array, *shape: int) -> Array:
+    """Return zeros, float32, of the kind that another array is, and where it is."""
+    if isinstance(like, np.ndarray):
+        return np.zeros(shape, np.float32)
+    return torch.zeros(shape, device=like.device)
+
+
 @dataclass(frozen=True)
 class Windows:
     """Windows of one length, each centred on a multiple of the hop, the first on sample 0.
@@ -130,3 +137,29 @@ class Steps:
         padded = np.pad(waveform, (0, missing)) if missing > 0 else waveform
         view = np.lib.stride_tricks.sliding_window_view(padded, self.length, writeable=True)
         return view[:: self.hop][: last - first]
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Overlapping chunks of a sequence of frames, faded into each other where they overlap.
+
+    All are of one length, so the last lies closer to the one before it. A sequence that is no
+    longer than one is a chunk of its own.
+
+    Args:
+        length: In frames.
+        hop: In frames, at most the length.
+    """
+
+    length: int
+    hop: int
+
+    def starts(self, frames: int) -> list[int]:
+        """Return the first frame of every chunk of a sequence."""
+        last = max(0, frames - self.length)
+        return [*range(0, last, self.hop), last]
+
+    def fade(self, frames: int) -> np.ndarray:
+        """Return the weight of every frame of a chunk, (frames, 1): highest in its middle."""
+        ramp = np.arange(1, frames + 1, dtype=np.float32)[:, None]
+        return np.minimum(ramp, ramp[::-1])

@@ -17,7 +17,8 @@ def extractor_to_onnx(extractor: Extractor, *, half: bool = False) -> bytes:
     """Return an extractor as an ONNX model.
 
     Its input ``waveform`` is (batch, samples), float32, samples at least `min_samples` of the
-    extractor; its output ``embedding`` is (batch, size).
+    extractor; its output ``embedding`` is (batch, size), or (batch, frames, size) if it is
+    frame-wise.
 
     Args:
         extractor: On the CPU.
@@ -25,6 +26,7 @@ def extractor_to_onnx(extractor: Extractor, *, half: bool = False) -> bytes:
     """
     # The exporter that traces takes a thirtieth of the time of the one that torch recommends, and
     # gives a graph as fast: time matters, as graphs are made when a model is first used.
+    framewise = bool(extractor.samples_per_frame)
     with warnings.catch_warnings(), TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         file = Path(folder) / "extractor.onnx"
@@ -34,7 +36,10 @@ def extractor_to_onnx(extractor: Extractor, *, half: bool = False) -> bytes:
             file,
             input_names=["waveform"],
             output_names=["embedding"],
-            dynamic_axes={"waveform": {0: "batch", 1: "samples"}, "embedding": {0: "batch"}},
+            dynamic_axes={
+                "waveform": {0: "batch", 1: "samples"},
+                "embedding": {0: "batch", 1: "frames"} if framewise else {0: "batch"},
+            },
             opset_version=_OPSET,
             dynamo=False,
         )

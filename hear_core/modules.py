@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hear_core import plugin
+from hear_core import loading
 from hear_core.configs import EmbeddingConfig, embeddings
 from hear_core.errors import unknown
 from hear_core.plugin import PluginModel
@@ -78,8 +78,8 @@ class _PluginFinder(MetaPathFinder, Loader):
 
 def _loader(zoo: Zoo, config: EmbeddingConfig) -> Callable[..., PluginModel]:
     def load_model(model_file_path: str = "", **options: Any) -> PluginModel:
-        """Return the model, ready to embed; `hear_core.plugin.load` lists the options."""
-        return plugin.load(zoo, config, model_file_path, **options)
+        """Return the model, ready to embed; `hear_core.loading.load` lists the options."""
+        return loading.load(zoo, config, model_file_path, **options)
 
     return load_model
 
@@ -96,7 +96,7 @@ def get_timestamp_embeddings(audio: Tensor, model: PluginModel) -> tuple[Tensor,
 
 def _describe(zoo: Zoo, config: EmbeddingConfig) -> str:
     """Return the docstring of a plug-in module."""
-    extractor = plugin.outline(zoo, config)
+    extractor = loading.outline(zoo, config)
     parts = ", ".join(f"{tap} {s.stop - s.start}" for tap, s in extractor.slices.items())
     pooling = "" if config.pooling == "avg" else f", block outputs pooled by {config.pooling}"
     return f"""HEAR plug-in: an embedding of {extractor.size} numbers from {config.backbone}.

@@ -7,13 +7,11 @@ the device that the audio came from, timestamps in milliseconds.
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,22 +20,19 @@ from hear_core.configs import EmbeddingConfig
 from hear_core.engine import ENGINES, OnnxEngine, TorchEngine, onnx_available
 from hear_core.errors import AudioError, ConfigError, unknown
 from hear_core.extractor import Extractor
-from hear_core.folding import fold_batch_norms
-from hear_core.framing import Array, Windows, mirrored
-from hear_core.zoo import Row, Zoo
-
-log = logging.getLogger(__name__)
+from hear_core.framing import Array
+from hear_core.zoo import Row
 
 _LOUD = 2.0
 _MEGABYTES = {"cpu": 64.0, "cuda": 2048.0}
 
 
 class PluginModel(nn.Module):
-    """A model as HEAR knows it.
+    """A model as HEAR knows it; how it cuts clips is for subclasses to say.
 
     Args:
-        extractor: From windows of audio to embeddings.
-        config: How clips are cut into windows.
+        extractor: From stretches of audio to embeddings.
+        config: How clips are cut.
         row: Of the zoo, that the backbone was made of.
         weights: The file that its weights were read from; None if they are random.
         engine: What runs the extractor: ``torch``, ``onnx`` (ONNX Runtime, on the CPU), or
@@ -50,7 +45,7 @@ class PluginModel(nn.Module):
         timestamp_embedding_size: Length of a timestamp embedding.
 
     Raises:
-        ConfigError: A window is too short for the extractor, or the engine is not to be had.
+        ConfigError: The engine is not to be had, or clips cannot be cut as the config says.
     """
 
     def __init__(
@@ -77,47 +72,20 @@ class PluginModel(nn.Module):
         self._megabytes = megabytes
         some = torch.zeros(1, max(self.sample_rate // 4, extractor.min_samples))
         self._bytes_per_sample = peak_activations(extractor, some) / some.numel()
-        self._timestamps = self._windows(config.timestamp_window, config.timestamp_hop)
-        self._scenes = self._windows(config.scene_window, config.scene_hop)
 
     def get_scene_embeddings(self, audio: Tensor) -> Tensor:
-        """Return one embedding a clip.
-
-        A clip up to the scene window is embedded as a whole. A longer one is the mean of windows
-        of that length, centred on every multiple of the scene hop, the clip mirrored at its ends.
+        """Return one embedding a clip, (clips, scene_embedding_size).
 
         Args:
             audio: (clips, samples), see `check_audio`.
 
-        Returns:
-            (clips, scene_embedding_size).
-
         Raises:
             AudioError: The audio is none.
         """
-        engine = self._choose_engine()
-        clips = _clips(audio, on_cpu=isinstance(engine, OnnxEngine))
-        count, samples = clips.shape
-        embeddings = _zeros(clips, count, self.scene_embedding_size)
-        if samples <= self._scenes.length:
-            whole = mirrored(clips, 0, max(samples, self.extractor.min_samples))
-            most = self._most(whole.shape[1], count, engine.at_once)
-            parts = (slice(start, start + most) for start in range(0, count, most))
-            for rows, found in engine.map((rows, whole[rows]) for rows in parts):
-                embeddings[rows] = found
-        else:
-            windows = self._scenes.count(samples)
-            most = self._most(self._scenes.length, count * windows, engine.at_once)
-            for (rows, _), found in engine.map(self._scenes.batches(clips, most)):
-                per_clip = found.reshape(rows.stop - rows.start, -1, found.shape[1])
-                embeddings[rows] += per_clip.sum(1) / windows
-        return torch.as_tensor(embeddings, device=audio.device)
+        raise NotImplementedError
 
     def get_timestamp_embeddings(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Return an embedding for every timestamp of every clip.
-
-        Each is that of the window centred on its timestamp, the clip mirrored at its ends. The
-        first timestamp is 0, and there is one for every multiple of the hop up to the end.
+        """Return embeddings over time.
 
         Args:
             audio: (clips, samples), see `check_audio`.
@@ -129,16 +97,7 @@ class PluginModel(nn.Module):
         Raises:
             AudioError: The audio is none.
         """
-        engine = self._choose_engine()
-        clips = _clips(audio, on_cpu=isinstance(engine, OnnxEngine))
-        count, samples = clips.shape
-        centres = self._timestamps.centres(samples) * 1000.0 / self.sample_rate
-        embeddings = _zeros(clips, count, len(centres), self.timestamp_embedding_size)
-        most = self._most(self._timestamps.length, count * len(centres), engine.at_once)
-        for place, found in engine.map(self._timestamps.batches(clips, most)):
-            embeddings[place] = found.reshape(embeddings[place].shape)
-        timestamps = torch.as_tensor(centres, dtype=torch.float32, device=audio.device)
-        return torch.as_tensor(embeddings, device=audio.device), timestamps.repeat(count, 1)
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         taps = ", ".join(self.extractor.taps)
@@ -156,20 +115,17 @@ class PluginModel(nn.Module):
             self._onnx = OnnxEngine(self.extractor, recipe)
         return self._onnx
 
+    def _prepare(self, audio: Tensor) -> tuple[TorchEngine | OnnxEngine, Array]:
+        """Return the engine, and audio that was found good, as float32 and where it works."""
+        check_audio(audio)
+        engine = self._choose_engine()
+        clips = audio.detach().float()
+        on_cpu = isinstance(engine, OnnxEngine) or clips.device.type == "cpu"
+        return engine, clips.cpu().numpy() if on_cpu else clips
+
     def __getstate__(self) -> dict[str, Any]:
         # A session cannot be pickled; it is made again when it is needed.
         return {**super().__getstate__(), "_onnx": None}
-
-    def _windows(self, length: float, hop: float) -> Windows:
-        windows = Windows(round(length * self.sample_rate), max(1, round(hop * self.sample_rate)))
-        shortest = self.extractor.min_samples
-        if windows.length < shortest:
-            msg = (
-                f"a window of {length} s is too short for {self.config.backbone}; "
-                f"it takes {shortest / self.sample_rate} s"
-            )
-            raise ConfigError(msg)
-        return windows
 
     def _most(self, length: int, windows: int, at_once: int) -> int:
         """Return how many windows of a length go into one batch, of so many in all."""
@@ -179,76 +135,6 @@ class PluginModel(nn.Module):
         # Where batches are run at the same time there should be some for everyone.
         share = windows if at_once == 1 else -(-windows // (2 * at_once))
         return max(1, min(fitting, share))
-
-
-def _clips(audio: Tensor, *, on_cpu: bool) -> Array:
-    """Return audio that was found good as float32: an array if on the CPU, else a tensor."""
-    check_audio(audio)
-    clips = audio.detach().float()
-    return clips.cpu().numpy() if on_cpu or clips.device.type == "cpu" else clips
-
-
-def _zeros(like: Array, *shape: int) -> Array:
-    if isinstance(like, np.ndarray):
-        return np.zeros(shape, np.float32)
-    return torch.zeros(shape, device=like.device)
-
-
-def load(
-    zoo: Zoo,
-    config: EmbeddingConfig,
-    model_file_path: str = "",
-    *,
-    pretrained: bool = True,
-    num_classes: int | None = None,
-    engine: str = "auto",
-    autocast: bool = True,
-    megabytes: float | None = None,
-    **overrides: Any,
-) -> PluginModel:
-    """Return the plug-in model of a config.
-
-    Args:
-        zoo: Where the config's backbone stands.
-        config: Of the embedding.
-        model_file_path: Weights for the backbone; the released ones are found or fetched if
-            there is no path.
-        pretrained: If False, take random weights, always the same. They are good for nothing but
-            trying things, and as a control.
-        num_classes: Of the checkpoint, if it is not the released one.
-        engine: ``torch``, ``onnx`` or ``auto``, see `PluginModel`.
-        autocast: On CUDA, run the backbone in float16, as it was trained. Elsewhere, and always
-            for the front-end, it is float32.
-        megabytes: Memory that the activations of one batch may take, about.
-        overrides: Values of the config to replace: ``backbone``, ``taps``, ``pooling``,
-            ``timestamp_window``, ``timestamp_hop``, ``scene_window``, ``scene_hop``.
-
-    Raises:
-        ConfigError: An option, a name or a value means nothing here.
-        CheckpointError: The weights cannot be had, or are those of another network.
-    """
-    config = config.override(**overrides)
-    row, weights = zoo[config.backbone], None
-    if pretrained:
-        weights = zoo.weights(config.backbone, model_file_path)
-        network = zoo.load(config.backbone, weights, num_classes=num_classes)
-    elif model_file_path:
-        msg = f"pretrained=False takes no weights, but model_file_path is {model_file_path!r}"
-        raise ConfigError(msg)
-    else:
-        log.warning("%s: the weights are random; its embeddings mean nothing", config.backbone)
-        network = zoo.untrained(config.backbone, num_classes=num_classes)
-    # Folded and channels-last, a MobileNet takes a third of its time on a CPU.
-    fold_batch_norms(network)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    extractor = Extractor(row.frontend(), network, config.taps, config.pooling, autocast=autocast)
-    return PluginModel(extractor, config, row, weights, engine=engine, megabytes=megabytes)
-
-
-def outline(zoo: Zoo, config: EmbeddingConfig) -> Extractor:
-    """Return the extractor of a config without memory for its weights, to ask for its shape."""
-    row = zoo[config.backbone]
-    return Extractor(row.frontend(), row.outline(), config.taps, config.pooling)
 
 
 def check_audio(audio: Tensor) -> None:

@@ -4,6 +4,9 @@ A backbone offers taps of two kinds. A *vector* tap, such as ``logits``, is (bat
 *map* tap, such as the output of block ``b5``, is (batch, channels, bands, frames) and is pooled to
 a vector. An embedding is the concatenation of its taps in the order in which they are listed.
 
+Networks that hear frame by frame also offer *sequence* taps, (batch, channels, frames). What they
+give has an embedding for every frame; there a map is pooled over the part of it behind a frame.
+
 The names follow the two generations of EfficientAT_HEAR, and PANNs in ``embedding``; the poolings
 are those of Schmid et al., "Low-Complexity Audio Embedding Extractors" (EUSIPCO 2023).
 """
@@ -116,3 +119,29 @@ def concatenate(values: Mapping[str, Tensor], taps: Sequence[str], pooling: str 
     pool = POOLINGS[pooling].pool
     vectors = [pool(values[t]) if values[t].ndim == 4 else values[t] for t in taps]
     return torch.cat([vector.float() for vector in vectors], dim=1)
+
+
+def concatenate_frames(
+    values: Mapping[str, Tensor], taps: Sequence[str], frames: int, pooling: str = "avg"
+) -> Tensor:
+    """Pool what was tapped frame by frame and join it to (batch, frames, size), float32.
+
+    Args:
+        values: By tap: sequences of so many frames, maps with as many or a multiple of them, and
+            vectors, which are the same in every frame.
+        taps: In the order of their columns.
+        frames: How many there are.
+        pooling: A key of `POOLINGS`, applied to the part of a map behind a frame.
+    """
+    parts = []
+    for value in (values[tap].float() for tap in taps):
+        if value.ndim == 4:
+            batch, channels, bands, _ = value.shape
+            by_frame = value.reshape(batch, channels, bands, frames, -1).permute(0, 3, 1, 2, 4)
+            pooled = POOLINGS[pooling].pool(by_frame.flatten(0, 1))
+            parts.append(pooled.reshape(batch, frames, pooled.shape[1]))
+        elif value.ndim == 3:
+            parts.append(value.transpose(1, 2))
+        else:
+            parts.append(value.unsqueeze(1).expand(-1, frames, -1))
+    return torch.cat(parts, dim=2)

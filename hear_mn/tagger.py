@@ -15,7 +15,8 @@ from hear_core.audio import as_waveform, read_audio, resample
 from hear_core.configs import EmbeddingConfig
 from hear_core.errors import ConfigError
 from hear_core.framing import Steps
-from hear_core.plugin import PluginModel, load
+from hear_core.loading import load
+from hear_core.plugin import PluginModel
 from hear_mn.zoo import ZOO
 
 _AT_ONCE = 600.0  # seconds of audio
@@ -59,7 +60,7 @@ class EATagger:
         model_name: A backbone of `hear_mn.ZOO`, or several for an ensemble.
         device: Where to run, such as ``cpu`` or ``cuda``.
         model_file_path: Weights, of a single backbone; the released ones if there is no path.
-        options: For `hear_core.plugin.load`, such as ``engine`` or ``pretrained``.
+        options: For `hear_core.loading.load`, such as ``engine`` or ``pretrained``.
 
     Attributes:
         sample_rate: Of the waveforms it takes, in Hz: the highest of its members.

@@ -13,7 +13,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from hear_cli.main import app
-from hear_core import plugin
+from hear_core import loading
 from hear_core.configs import embeddings
 from tests.goldens import METRO, MN04, needs_mn04
 
@@ -65,7 +65,7 @@ def test_commands_were_found():
 
 
 def test_the_options_of_load_model_are_those_of_the_table():
-    names = set(plugin.load.__annotations__) - {"zoo", "config", "model_file_path", "overrides"}
+    names = set(loading.load.__annotations__) - {"zoo", "config", "model_file_path", "overrides"}
     names -= {"return"}
     overrides = set(embeddings("hear_mn")["mn04_e1_l"].__dataclass_fields__) - {"note"}
     (table,) = re.findall(r"\| option \| default.*?\n\n", TEXT, re.DOTALL)
