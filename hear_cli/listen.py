@@ -47,7 +47,14 @@ def listen(
     stream = TagStream(tagger, window, hop)
     names = choose(only, tagger.labels) if only else list(tagger.labels)
     own = read_thresholds(thresholds, names) if thresholds else None
-    rule = EventRule(threshold, own, release, smoothing, merge_gap, min_duration)
+    rule = EventRule(
+        threshold=threshold,
+        thresholds=own,
+        release=release,
+        smoothing=smoothing,
+        merge_gap=merge_gap,
+        min_duration=min_duration,
+    )
     finder = EventFinder(names, rule)
 
     def find(heard: WindowTags) -> list[Event]:

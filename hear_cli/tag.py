@@ -112,7 +112,14 @@ def tag(
     tagger = EATagger(backbone, device, **options.weights(model, random=random_weights))
     classes = _classes(tagger.labels, only, groups)
     own = read_thresholds(thresholds, list(classes)) if thresholds else None
-    rule = EventRule(threshold, own, release, smoothing, merge_gap, min_duration)
+    rule = EventRule(
+        threshold=threshold,
+        thresholds=own,
+        release=release,
+        smoothing=smoothing,
+        merge_gap=merge_gap,
+        min_duration=min_duration,
+    )
 
     tags: list[Tag] = []
     failures = 0

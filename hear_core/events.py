@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hear_core.errors import ConfigError
+from hear_core.smoothing import MedianFilter
 
 _ROUNDING = 1e-6  # seconds; times are sums of floats
 
@@ -31,7 +32,8 @@ class EventRule:
         thresholds: The same for single classes, by label.
         release: An event lasts until its score falls below this share of the threshold, so that
             it does not break where a score wavers around the threshold.
-        smoothing: Scores are averaged over so many windows, this one and those before it.
+        median: Scores are the median of so many windows, this one in their middle.
+        smoothing: They are averaged over so many windows, this one and those before it.
         merge_gap: Two events of a class are one if at most so many seconds lie between them.
         min_duration: Shorter events, in seconds, are dropped, after merging.
 
@@ -42,6 +44,7 @@ class EventRule:
     threshold: float = 0.3
     thresholds: Mapping[str, float] | None = None
     release: float = 0.8
+    median: int = 1
     smoothing: int = 1
     merge_gap: float = 0.0
     min_duration: float = 0.0
@@ -52,6 +55,7 @@ class EventRule:
             if not 0 <= value <= 1:
                 msg = f"{name} must be between 0 and 1, not {value}"
                 raise ConfigError(msg)
+        MedianFilter(self.median, 0)  # it knows what it can be made of
         if self.smoothing < 1:
             msg = f"smoothing must be at least one window, not {self.smoothing}"
             raise ConfigError(msg)
@@ -83,6 +87,8 @@ class EventFinder:
         thresholds = rule.thresholds or {}
         self._on = np.array([thresholds.get(label, rule.threshold) for label in labels])
         self._off = self._on * rule.release
+        self._median = MedianFilter(rule.median, len(labels))
+        self._times = np.zeros((0, 2))  # of the windows that the median waits for others with
         self._active = np.zeros(len(labels), bool)
         self._last = np.zeros((0, len(labels)))
         self._open: dict[int, Event] = {}
@@ -96,8 +102,21 @@ class EventFinder:
             onset: Begin of the stretch that each window stands for, in seconds, (windows,).
             offset: Its end.
         """
+        self._times = np.concatenate([self._times, np.stack([onset, offset], axis=1)])
+        return self._find(self._median.feed(scores))
+
+    def finish(self) -> list[Event]:
+        """Return the events that were still going on or might have been merged, by offset."""
+        found = self._find(self._median.finish())
+        self._closed |= self._open
+        self._open = {}
+        self._active[:] = False
+        return [*found, *self._release(float("inf"))]
+
+    def _find(self, scores: np.ndarray) -> list[Event]:
         found: list[Event] = []
-        for row, begin, end in zip(scores, onset.tolist(), offset.tolist(), strict=True):
+        times, self._times = self._times[: len(scores)], self._times[len(scores) :]
+        for row, (begin, end) in zip(scores, times.tolist(), strict=True):
             self._last = np.concatenate([self._last, row[None]])[-self._rule.smoothing :]
             smooth = self._last.mean(0)
             heard = smooth >= np.where(self._active, self._off, self._on)
@@ -108,13 +127,6 @@ class EventFinder:
                 self._extend(index, begin, end, float(smooth[index]))
             self._active = heard
         return found
-
-    def finish(self) -> list[Event]:
-        """Return the events that were still going on or might have been merged, by offset."""
-        self._closed |= self._open
-        self._open = {}
-        self._active[:] = False
-        return list(self._release(float("inf")))
 
     def _extend(self, index: int, onset: float, offset: float, score: float) -> None:
         """Prolong the event of a class, or one that ended just before, or begin one."""

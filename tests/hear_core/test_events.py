@@ -22,9 +22,11 @@ def plainly(rule, scores):
     found = []
     for index, label in enumerate(LABELS):
         on = (rule.thresholds or {}).get(label, rule.threshold)
+        half = rule.median // 2
+        ends = np.pad(scores[:, index], half, mode="symmetric") if len(scores) else []
+        medians = [np.median(ends[i : i + rule.median]) for i in range(len(scores))]
         smooth = [
-            np.mean(scores[max(0, i + 1 - rule.smoothing) : i + 1, index])
-            for i in range(len(scores))
+            np.mean(medians[max(0, i + 1 - rule.smoothing) : i + 1]) for i in range(len(scores))
         ]
         heard, last = [], False
         for value in smooth:
@@ -53,6 +55,7 @@ RULES = st.builds(
     threshold=st.sampled_from([0.3, 0.5]),
     thresholds=st.sampled_from([None, {"bell": 0.7}]),
     release=st.sampled_from([1.0, 0.6]),
+    median=st.sampled_from([1, 3, 5]),
     smoothing=st.integers(1, 3),
     merge_gap=st.sampled_from([0.0, 0.5, 1.2]),
     min_duration=st.sampled_from([0.0, 1.0]),
@@ -99,6 +102,7 @@ def test_an_event_comes_as_soon_as_it_is_certain():
         ({"threshold": 1.5}, "threshold must be between 0 and 1, not 1.5"),
         ({"thresholds": {"bell": -1}}, "bell must be between 0 and 1, not -1"),
         ({"smoothing": 0}, "at least one window, not 0"),
+        ({"median": 2}, "an odd number of rows, not 2"),
         ({"merge_gap": -1}, "merge_gap must be at least 0 seconds"),
     ],
 )

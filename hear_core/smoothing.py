@@ -1,0 +1,60 @@
+"""Smoothing of scores in time, for sources that may still be going on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hear_core.errors import ConfigError
+
+_AT_ONCE = 1024  # rows, whose windows exist at the same time
+
+
+class MedianFilter:
+    """The median of each row and those around it, class by class.
+
+    Beyond its ends, a source goes on mirrored, the outermost row coming twice. How the rows are
+    parted into calls makes no difference.
+
+    Args:
+        size: Rows in a window, an odd number.
+        classes: In a row.
+
+    Raises:
+        ConfigError: The size is even or below 1.
+    """
+
+    def __init__(self, size: int, classes: int) -> None:
+        if size < 1 or size % 2 == 0:
+            msg = f"the median must be of an odd number of rows, not {size}"
+            raise ConfigError(msg)
+        self._half = size // 2
+        self._kept = np.zeros((0, classes), np.float32)
+        self._begin = 0  # index of the first row that is kept
+        self._done = 0
+
+    def feed(self, rows: np.ndarray) -> np.ndarray:
+        """Take the next rows (rows, classes), and return those that are certain now."""
+        self._kept = np.concatenate([self._kept, rows])
+        return self._filter(max(self._done, self._end() - self._half))
+
+    def finish(self) -> np.ndarray:
+        """Return the last rows; the filter takes no more."""
+        return self._filter(self._end())
+
+    def _end(self) -> int:
+        return self._begin + len(self._kept)
+
+    def _filter(self, until: int) -> np.ndarray:
+        if until == self._done:
+            return self._kept[:0]
+        period = 2 * self._end()
+        index = np.arange(self._done - self._half, until + self._half) % period
+        rows = self._kept[np.minimum(index, period - 1 - index) - self._begin]
+        windows = np.lib.stride_tricks.sliding_window_view(rows, 2 * self._half + 1, axis=0)
+        medians = [
+            np.partition(windows[first : first + _AT_ONCE], self._half, axis=-1)[..., self._half]
+            for first in range(0, len(windows), _AT_ONCE)
+        ]
+        self._done, begin = until, max(0, until - self._half)
+        self._kept, self._begin = self._kept[begin - self._begin :].copy(), begin
+        return np.concatenate(medians)
