@@ -44,6 +44,25 @@ def read_audio(path: str | Path, sample_rate: int) -> Tensor:
     return torch.from_numpy(resample(samples.mean(axis=1), rate, sample_rate))
 
 
+def as_chunk(chunk: np.ndarray) -> np.ndarray:
+    """Return the next samples of a live source, checked, as float32, in memory of their own.
+
+    Args:
+        chunk: (samples,), floating-point; may be empty.
+
+    Raises:
+        AudioError: It has another shape or type, or holds NaN.
+    """
+    chunk = np.asarray(chunk)
+    if chunk.ndim != 1 or not np.issubdtype(chunk.dtype, np.floating):
+        msg = f"a chunk must be floats (samples,), not {chunk.dtype} {chunk.shape}"
+        raise AudioError(msg)
+    if not np.isfinite(chunk).all():
+        msg = "the chunk holds NaN or infinite values"
+        raise AudioError(msg)
+    return chunk.astype(np.float32)  # a copy: sources reuse their buffers
+
+
 def as_waveform(samples: np.ndarray | Tensor, rate: int, wanted: int) -> np.ndarray:
     """Return samples that a user gave as a waveform at the rate wanted.
 

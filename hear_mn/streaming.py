@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hear_core.errors import AudioError
+from hear_core.audio import as_chunk
 from hear_mn.tagger import EATagger, WindowTags
 
 
@@ -40,14 +40,7 @@ class TagStream:
         Raises:
             AudioError: It has another shape or type, or holds NaN. The stream is as it was before.
         """
-        chunk = np.asarray(chunk)
-        if chunk.ndim != 1 or not np.issubdtype(chunk.dtype, np.floating):
-            msg = f"a chunk must be floats (samples,), not {chunk.dtype} {chunk.shape}"
-            raise AudioError(msg)
-        if not np.isfinite(chunk).all():
-            msg = "the chunk holds NaN or infinite values"
-            raise AudioError(msg)
-        self._chunks.append(chunk.astype(np.float32))  # a copy: sources reuse their buffers
+        self._chunks.append(as_chunk(chunk))
         self._end += len(chunk)
         complete = (self._end - self._steps.length) // self._steps.hop + 1
         return self._tag(max(self._done, complete))
