@@ -23,7 +23,8 @@ def heads_of(dim: int) -> int:
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """Take (batch, frames, heads * size) to (batch, heads, frames, size)."""
-    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+    # The exporter that traces would take the sizes that `unflatten` meets for constants.
+    return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 class RotaryPositions(nn.Module):
@@ -42,7 +43,7 @@ class RotaryPositions(nn.Module):
         frames = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)
         angles = frames.unsqueeze(1) * self.freqs.float()
         cos, sin = angles.cos(), angles.sin()
-        first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
+        first, second = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
         turned = torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-1)
         return turned.flatten(-2).to(x.dtype)
 

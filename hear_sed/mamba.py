@@ -40,7 +40,8 @@ def state_space(x: Tensor, step: Tensor, rate: Tensor, read: Tensor, write: Tens
     frames, heads = x.shape[1:3]
     # From here on, axes are batch, chunks, heads, frames of a chunk, and what each frame has.
     read, write = (in_chunks(y).unsqueeze(2) for y in (read, write))
-    values = in_chunks((x * step.unsqueeze(3)).flatten(2)).unflatten(3, (heads, -1)).transpose(2, 3)
+    values = in_chunks((x * step.unsqueeze(3)).flatten(2))
+    values = values.reshape(*values.shape[:3], heads, -1).transpose(2, 3)
     decayed = in_chunks(step * rate).transpose(2, 3).cumsum(3).unsqueeze(4)
     later = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=x.device).triu(1)
     decay = (decayed - decayed.transpose(3, 4)).masked_fill(later, -torch.inf).exp()
@@ -83,7 +84,7 @@ class Mamba2(nn.Module):
         mixed = self.conv1d(mixed.transpose(1, 2))[:, :, :frames].transpose(1, 2)
         # What is carried on over many frames has to be exact, whatever the layers compute in.
         values, write, read = F.silu(mixed).float().split(self.sizes[1:4], dim=2)
-        values = values.unflatten(2, (self.heads, -1))
+        values = values.reshape(*values.shape[:2], self.heads, -1)
         step = F.softplus(step.float() + self.dt_bias.float())
         y = state_space(values, step, -self.A_log.float().exp(), read, write)
         y = (y + values * self.D.float().unsqueeze(1)).flatten(2).to(x.dtype)
