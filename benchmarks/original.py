@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hear_core.melbanks import kaldi_mel_bank
-from hear_mn.blocks import InvertedResidual
+from hear_core.mobilenet_blocks import InvertedResidual
+from hear_core.squeeze_excitation import SqueezeExcitation
 from hear_mn.mobilenet import MobileNet
-from hear_mn.squeeze_excitation import SqueezeExcitation
 
 _COLLECTED = (12, 13, 14, 15)
 

@@ -49,7 +49,7 @@ class Checkpoint:
 
     Args:
         file: File name, by which it is found on disk.
-        url: Where it was released.
+        url: Where it was released; empty if it was not.
         sha256: Its checksum, where one is known; else that of the first file used is kept.
         licence: SPDX identifier.
     """
@@ -88,6 +88,13 @@ def fetch(checkpoint: Checkpoint) -> Path:
         CheckpointError: It is not here and cannot be downloaded, or it is not what was released.
     """
     path = find(checkpoint)
+    if path is None and not checkpoint.url:
+        msg = (
+            f"no weights {checkpoint.file} were ever released: put yours into {cache_folder()} or "
+            f"into a folder listed in HEAR_CHECKPOINTS under this name, or pass their path as "
+            f"model_file_path."
+        )
+        raise CheckpointError(msg)
     if path is None:
         path = cache_folder() / checkpoint.file
         mirror = os.environ.get("HEAR_MIRROR")

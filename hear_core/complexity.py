@@ -167,15 +167,14 @@ def _peak_memory(run: Run, *, in_parts: bool) -> int:
     def size(values: Iterable[int]) -> int:
         return sum(run.sizes[value] for value in values)
 
-    peak = 0
+    peak, there = 0, {run.log_mel}
     for span in _spans(operations, in_parts):
-        layers = [operations[index] for index in span if operations[index].layer]
-        if not layers:
-            continue
-        there = [v for v in made if made[v] < span.start <= used[v]]
-        coming = [v for v in made if made[v] in span and used[v] >= span.stop]
-        handed_on = {v for layer in layers for v in layer.reads} - {*there, *coming}
-        peak = max(peak, size(there) + size(coming) + -(-size(handed_on) // _PARTS))
+        new = {v for index in span for v in operations[index].makes if made[v] in span}
+        coming = {v for v in new if used[v] >= span.stop}
+        if layers := [operations[index] for index in span if operations[index].layer]:
+            handed_on = {v for layer in layers for v in layer.reads} - there - coming
+            peak = max(peak, size(there) + size(coming) + -(-size(handed_on) // _PARTS))
+        there = {v for v in there if used[v] >= span.stop} | coming
     return _BYTES * peak
 
 

@@ -98,11 +98,12 @@ class LogMel(MelFrontend):
         n_fft: Length of the Fourier transform; the window is padded to it with zeros.
         fmin: Lower edge of the lowest band in Hz.
         fmax: Upper edge of the highest band in Hz.
+        floor: Raise powers below it to it; if None, 1e-5 is added to every power instead.
 
     Shape:
         Waveform (batch, samples) in [-1, 1], at least `min_samples` long, to log-mel
         (batch, n_mels, frames), with frames = 1 + (samples - 1) // hop. Frame t is centred on
-        sample t * hop, the ends mirrored. Digital silence gives -1.40.
+        sample t * hop, the ends mirrored. Digital silence gives -1.40, with a floor of 1e-7 -2.32.
     """
 
     def __init__(
@@ -114,15 +115,18 @@ class LogMel(MelFrontend):
         n_fft: int = 1024,
         fmin: float = 0.0,
         fmax: float = 15000.0,
+        floor: float | None = None,
     ) -> None:
         bank = kaldi_mel_bank(n_mels, n_fft, sample_rate, fmin, fmax)
         hann = torch.hann_window(window, periodic=False)
         super().__init__(sample_rate, hann, hop, n_fft, bank, lost=1)
+        self.floor = floor
 
     def forward(self, waveform: Tensor) -> Tensor:
         emphasised = torch.sub(waveform[:, 1:], waveform[:, :-1], alpha=0.97)
-        log_mel = self.mel(emphasised).add_(1e-5).log().add_(4.5).div_(5.0)
-        return log_mel.transpose(1, 2)
+        mel = self.mel(emphasised)
+        above_zero = mel.add_(1e-5) if self.floor is None else mel.clamp_(min=self.floor)
+        return above_zero.log().add_(4.5).div_(5.0).transpose(1, 2)
 
 
 class DecibelMel(MelFrontend):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from hear_core.backbone import Backbone
 
@@ -21,6 +21,7 @@ _ATEN = torch.ops.aten
 _BIAS = {_ATEN.convolution.default: 2, _ATEN.addmm.default: 0}
 _ADD = {_ATEN.add.Tensor, _ATEN.add_.Tensor}
 _POOL = {_ATEN.avg_pool2d.default, _ATEN.max_pool2d_with_indices.default}
+_ATTENTION = _ATEN._scaled_dot_product_flash_attention_for_cpu.default  # torch forgot its formula
 _REDUCE = {_ATEN.mean.dim, _ATEN.amax.default, _ATEN._adaptive_avg_pool2d.default}
 
 
@@ -119,6 +120,8 @@ class _Recorder(TorchDispatchMode):
         products = 0
         if formula := flop_registry.get(func.overloadpacket):
             products = formula(*args, **(kwargs or {}), out_val=result) // 2
+        elif func is _ATTENTION:
+            products = sdpa_flop_count(*(tensor.shape for tensor in args[:3])) // 2
         windows = _windows(func, args)
         self.operations.append(
             Operation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ class Row:
         constants: Shapes of tensors that the checkpoint may hold besides the weights. They belong
             to the front-end, which computes them, and are not loaded, but they tell whether the
             weights were trained with it.
+        rename: From a key in the checkpoint to what it is called in the network.
+        optional: Prefixes of layers that the checkpoint may lack, or have in another size, as they
+            were no part of its training; they then start untrained, and a warning says so.
         features: The tap that its makers hand out as the embedding.
         labels: The classes of its logits, if they have names.
         figures: What its makers published of it, such as ``{"mAP": 0.471}``.
@@ -42,6 +45,8 @@ class Row:
     frontend: Callable[[], Frontend]
     checkpoint: Checkpoint
     constants: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    rename: Callable[[str], str] = str
+    optional: tuple[str, ...] = ()
     features: str = "e1"
     labels: tuple[str, ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -100,19 +105,36 @@ class Zoo(dict[str, Row]):
         """
         row = self[name]
         file = self.weights(name, model_file_path)
-        state = checkpoints.read(file)
+        found = checkpoints.read(file)
+        state = _renamed(row, found)
         network = row.outline(num_classes)
-        if num_classes is not None:
-            state |= _untrained_last_layer(row, name, network, state, num_classes)
+        replaceable = row.optional + (() if num_classes is None else network.class_layers)
+        if untrained := _misfits(network, state, replaceable):
+            log.warning(
+                "%s: the last layer of the checkpoint is not for %s classes; it was dropped, and "
+                "%s starts untrained",
+                name,
+                "these" if num_classes is None else num_classes,
+                ", ".join(untrained),
+            )
+            state = _replaced(state, untrained, row.build(num_classes).state_dict())
         weights = network.state_dict()
         if mismatch := _mismatch(weights | _constants(row, state), state):
             msg = f"{file} does not fit {name}: {mismatch}"
-            if fitting := [n for n, r in self.items() if not _mismatch(_shapes(r, state), state)]:
+            if fitting := [other for other in self if self._fits(other, found)]:
                 msg += f". It fits {', '.join(fitting[:3])}{' …' if len(fitting) > 3 else ''}"
             raise CheckpointError(msg)
         loaded = {key: state[key] for key in weights}
         network.load_state_dict(loaded, strict=True, assign=True)
         return network
+
+    def _fits(self, name: str, found: Mapping[str, Tensor]) -> bool:
+        """Say whether what was read from a file are the weights of a network."""
+        row = self[name]
+        network, state = row.outline(), _renamed(row, found)
+        wanted = network.state_dict()
+        state = _replaced(state, _misfits(network, state, row.optional), wanted)
+        return not _mismatch(wanted | _constants(row, state), state)
 
     def untrained(self, name: str, *, num_classes: int | None = None, seed: int = 0) -> Backbone:
         """Return a network with random weights, the same for the same seed.
@@ -124,8 +146,8 @@ class Zoo(dict[str, Row]):
             return self[name].build(num_classes)
 
 
-def _shapes(row: Row, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return row.outline().state_dict() | _constants(row, state)
+def _renamed(row: Row, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {row.rename(key): tensor for key, tensor in found.items()}
 
 
 def _constants(row: Row, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -134,23 +156,27 @@ def _constants(row: Row, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
 
 
-def _untrained_last_layer(
-    row: Row, name: str, network: Backbone, state: Mapping[str, Tensor], num_classes: int
-) -> dict[str, Tensor]:
-    """Return fresh values for the layers that depend on the number of classes, if they differ."""
+def _misfits(
+    network: Backbone, state: Mapping[str, Tensor], layers: Iterable[str]
+) -> tuple[str, ...]:
+    """Return those of some layers that have other names or shapes in a checkpoint."""
     wanted = network.state_dict()
-    keys = [k for k in wanted if k.startswith(tuple(f"{p}." for p in network.class_layers))]
-    if all(k in state and state[k].shape == wanted[k].shape for k in keys):
-        return {}
-    log.warning(
-        "%s: the last layer of the checkpoint is not for %d classes; it was dropped, and %s "
-        "starts untrained",
-        name,
-        num_classes,
-        ", ".join(network.class_layers),
+
+    def shapes(tensors: Mapping[str, Tensor], layer: str) -> dict[str, torch.Size]:
+        return {k: v.shape for k, v in tensors.items() if k.startswith(f"{layer}.")}
+
+    return tuple(
+        dict.fromkeys(layer for layer in layers if shapes(wanted, layer) != shapes(state, layer))
     )
-    fresh = row.build(num_classes).state_dict()
-    return {key: fresh[key] for key in keys}
+
+
+def _replaced(
+    state: Mapping[str, Tensor], layers: Iterable[str], fresh: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return a state dict with the values of some layers from another."""
+    prefixes = tuple(f"{layer}." for layer in layers)
+    kept = {key: tensor for key, tensor in state.items() if not key.startswith(prefixes)}
+    return kept | {key: tensor for key, tensor in fresh.items() if key.startswith(prefixes)}
 
 
 def _mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:

@@ -18,8 +18,7 @@ from torch.nn import functional as F
 
 from hear_core.backbone import Backbone
 from hear_core.errors import ConfigError, unknown
-from hear_core.taps import TapShape
-from hear_mn.blocks import (
+from hear_core.mobilenet_blocks import (
     HIDDEN,
     LAST_EXPANSION,
     STEM,
@@ -32,6 +31,7 @@ from hear_mn.blocks import (
     make_divisible,
     strided,
 )
+from hear_core.taps import TapShape
 from hear_mn.dynamic_convolution import (
     DynamicConv,
     DynamicDepthwiseConv,

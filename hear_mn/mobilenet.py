@@ -10,25 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from hear_core.backbone import Backbone
 from hear_core.errors import ConfigError, unknown
-from hear_core.taps import TapShape
-from hear_mn.blocks import (
+from hear_core.mobilenet_blocks import (
     HIDDEN,
-    LAST_EXPANSION,
-    STEM,
-    InvertedResidual,
+    Features,
     block_table,
-    conv_norm,
     initialise,
     make_divisible,
-    strided,
 )
+from hear_core.taps import TapShape
 from hear_mn.heads import HEADS, HeadSizes
-from hear_mn.squeeze_excitation import SqueezeExcitation
 
 
 class MobileNet(Backbone):
@@ -80,55 +74,31 @@ class MobileNet(Backbone):
         if head not in HEADS:
             raise ConfigError(unknown("head", head, HEADS))
         self.n_mels = n_mels
-        channels = make_divisible(STEM * width)
-        bands, frames = strided(n_mels, 2), strided(frames, 2)
-        stages: list[nn.Module] = [conv_norm(1, channels, 3, nn.Hardswish, stride=2)]
-        shapes = {"b0": TapShape(channels, bands)}
-        for row in block_table(strides, reduced_tail=reduced_tail, dilated=dilated):
-            row = row.scaled(width)
-            bands = strided(bands, row.effective_stride)
-            frames = strided(frames, row.effective_stride)
-            squeeze = None
-            if row.squeeze and se_dims != "none":
-                sizes = {"c": row.expanded, "f": bands, "t": frames}
-                bottlenecks = {d: make_divisible(n // se_ratio) for d, n in sizes.items()}
-                squeeze = SqueezeExcitation(sizes, bottlenecks, se_dims, se_agg)
-                shapes[f"se{len(stages)}"] = TapShape(squeeze.bottleneck)
-            shapes[f"b{len(stages)}"] = TapShape(row.out, bands)
-            stages.append(InvertedResidual(channels, row, squeeze))
-            channels = row.out
-        last = LAST_EXPANSION * channels
-        shapes[f"b{len(stages)}"] = TapShape(last, bands)
-        stages.append(conv_norm(channels, last, 1, nn.Hardswish))
-        self.features = nn.ModuleList(stages)
-
+        self.features = Features(
+            block_table(strides, reduced_tail=reduced_tail, dilated=dilated),
+            width,
+            n_mels,
+            frames=frames,
+            se_dims=se_dims,
+            se_agg=se_agg,
+            se_ratio=se_ratio,
+        )
+        last = self.features.channels
         hidden = make_divisible((HIDDEN // 2 if reduced_tail else HIDDEN) * width)
         self.classifier = HEADS[head](
             HeadSizes(last, num_classes, hidden, dropout, attention_heads)
         )
         self.class_layers = tuple(f"classifier.{name}" for name in self.classifier.class_layers)
-        self.tap_shapes = {**shapes, "e1": TapShape(last), **self.classifier.tap_shapes}
+        self.tap_shapes = {
+            **self.features.tap_shapes,
+            "e1": TapShape(last),
+            **self.classifier.tap_shapes,
+        }
         initialise(self)
 
     def forward(self, log_mel: Tensor, taps: Sequence[str] = ("logits",)) -> dict[str, Tensor]:
-        values: dict[str, Tensor] = {}
-        x = log_mel.unsqueeze(1)
-        for index, stage in enumerate(self.features):
-            if isinstance(stage, InvertedResidual):
-                squeeze_only = set(taps) - set(values) == {f"se{index}"}
-                x, bottlenecks = stage(x, squeeze_only=squeeze_only)
-                if f"se{index}" in taps:
-                    values[f"se{index}"] = torch.cat(bottlenecks, dim=1)
-            else:
-                x = stage(x)
-            if f"b{index}" in taps:
-                values[f"b{index}"] = x
-            if len(values) == len(taps):
-                return values
-        return values | self.classifier.tap(x, taps)
+        x, values = self.features(log_mel, taps)
+        return values if len(values) == len(taps) else values | self.classifier.tap(x, taps)
 
     def in_parts(self) -> Sequence[Sequence[nn.Module]]:
-        # The first block filters the channels of the first layer, which so is its expansion.
-        stem, first, *others, _ = self.features
-        blocks = (block for block in others if isinstance(block, InvertedResidual))
-        return [(stem, first), *(block.in_parts() for block in blocks), (self.classifier,)]
+        return [*self.features.in_parts(), (self.classifier,)]

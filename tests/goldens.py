@@ -92,3 +92,39 @@ def panns(architecture: str) -> dict[str, Tensor]:
     state = fill().filled(manifest["tensors"])
     constants = {key: np.zeros(shape) for key, (_, shape, _) in manifest["computed"].items()}
     return {key: torch.from_numpy(np.asarray(value)) for key, value in (constants | state).items()}
+
+
+@lru_cache
+def detector_manifest(name: str) -> Any:
+    """Return what a detector of the manifests is made of, and its tensors."""
+    return json.loads(gzip.decompress((SED / "manifests" / f"{name}.json.gz").read_bytes()))
+
+
+def detector(
+    name: str, part: str = "", *, scaled: bool = True, weak527: bool = False
+) -> dict[str, Tensor]:
+    """Return a state dict of stand-in weights for a detector of the manifests.
+
+    Args:
+        name: Such as ``fmn10+tf-256``.
+        part: Of the keys that start so only.
+        scaled: Weights that keep the signal alive; with plain ones it all but dies.
+        weak527: With a weak head for the classes of AudioSet.
+    """
+    manifest = detector_manifest(name)
+    tensors = manifest["tensors"] | (manifest["weak527"] if weak527 else {})
+    tensors = {key: row for key, row in tensors.items() if key.startswith(part)}
+    state = fill().filled(tensors)
+    if scaled:
+        for key, (dtype, shape, *literal) in tensors.items():
+            grown = key.startswith(manifest["scale_prefix"]) and dtype.startswith("float")
+            if grown and len(shape) >= 2 and not literal:
+                state[key] = state[key] * np.float32(manifest["scale"])
+    state |= {key: state[source] for key, source in manifest["tied"].items() if source in state}
+    return {key: torch.from_numpy(np.asarray(value)) for key, value in state.items()}
+
+
+def frames_input(channels: int, frames: int = 250) -> Tensor:
+    """Return what the sequence models of the goldens were fed."""
+    values = np.random.default_rng(7).standard_normal((1, 250, channels)).astype(np.float32)
+    return torch.from_numpy(values)[:, :frames]

@@ -14,8 +14,9 @@ MAY_IMPORT = {
     "embeddings_configs": set(),
     "hear_core": set(),
     "hear_mn": {"hear_core"},
+    "hear_sed": {"hear_core"},
     "hear_eval": {"hear_core"},
-    "hear_cli": {"hear_core", "hear_mn", "hear_eval"},
+    "hear_cli": {"hear_core", "hear_mn", "hear_sed", "hear_eval"},
 }
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from hear_core.errors import ConfigError
 from hear_core.folding import fold_batch_norms
-from hear_mn.blocks import make_divisible
+from hear_core.mobilenet_blocks import make_divisible
 from hear_mn.mobilenet import MobileNet
 from tests import goldens
 from tests.goldens import needs_goldens

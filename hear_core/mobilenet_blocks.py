@@ -1,4 +1,4 @@
-"""What all MobileNets are made of: the table of their blocks, and inverted residuals.
+"""What all MobileNets are made of: the table of their blocks, inverted residuals, their chain.
 
 From Howard et al., "Searching for MobileNetV3" (ICCV 2019), and Sandler et al., "MobileNetV2"
 (CVPR 2018).
@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from hear_mn.squeeze_excitation import SqueezeExcitation
+from hear_core.squeeze_excitation import SqueezeExcitation
+from hear_core.taps import TapShape
 
 _RE, _HS = nn.ReLU, nn.Hardswish
 STEM, HIDDEN, LAST_EXPANSION = 16, 1280, 6
@@ -19,7 +21,10 @@ STEM, HIDDEN, LAST_EXPANSION = 16, 1280, 6
 
 
 class BlockRow(NamedTuple):
-    """One inverted residual, its channels still at width 1."""
+    """One inverted residual, its channels still at width 1.
+
+    Its stride is that of both axes, unless there is one for time.
+    """
 
     kernel: int
     expanded: int
@@ -28,11 +33,14 @@ class BlockRow(NamedTuple):
     activation: type[nn.Module]
     stride: int = 1
     dilation: int = 1
+    time_stride: int | None = None
 
     @property
-    def effective_stride(self) -> int:
-        """The stride that is run: dilation takes its place."""
-        return self.stride if self.dilation == 1 else 1
+    def effective_strides(self) -> tuple[int, int]:
+        """The strides along frequency and time that are run: dilation takes their place."""
+        if self.dilation != 1:
+            return 1, 1
+        return self.stride, self.stride if self.time_stride is None else self.time_stride
 
     def scaled(self, width: float) -> BlockRow:
         """Return the row with its channels scaled."""
@@ -89,7 +97,7 @@ def conv_norm(
     kernel: int,
     activation: type[nn.Module] | None,
     *,
-    stride: int = 1,
+    stride: int | tuple[int, int] = 1,
     dilation: int = 1,
     groups: int = 1,
 ) -> nn.Sequential:
@@ -127,7 +135,7 @@ class InvertedResidual(nn.Module):
                 row.expanded,
                 row.kernel,
                 row.activation,
-                stride=row.effective_stride,
+                stride=row.effective_strides,
                 dilation=row.dilation,
                 groups=row.expanded,
             )
@@ -157,6 +165,92 @@ class InvertedResidual(nn.Module):
         """Return the layers that can run for some channels at a time: all, or up to squeezing."""
         layers = list(self.block)
         return layers[:-2] if isinstance(layers[-2], SqueezeExcitation) else [self]
+
+
+class Features(nn.ModuleList):
+    """The chain of a MobileNet: a first convolution, the blocks of a table, a last convolution.
+
+    Args:
+        rows: Of the block table, at width 1.
+        width: Factor on all channel counts.
+        n_mels: Mel bands of the input.
+        frames: Frames of the input; matters only where squeeze-and-excitation looks at time.
+        se_dims: What squeeze-and-excitation looks at: any of the letters ``c`` (channels), ``f``
+            (frequency) and ``t`` (time), or ``none``.
+        se_agg: How several of these are combined, see `SqueezeExcitation`.
+        se_ratio: Size of what is squeezed over size of its bottleneck.
+
+    Attributes:
+        channels: Of the last map.
+        tap_shapes: Of the maps ``b0``, ``b1`` … and the bottlenecks ``se4`` …
+
+    Raises:
+        ConfigError: An axis or an aggregation is unknown.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[BlockRow],
+        width: float,
+        n_mels: int,
+        *,
+        frames: int = 1000,
+        se_dims: str = "c",
+        se_agg: str = "max",
+        se_ratio: int = 4,
+    ) -> None:
+        channels = make_divisible(STEM * width)
+        bands, frames = strided(n_mels, 2), strided(frames, 2)
+        stages: list[nn.Module] = [conv_norm(1, channels, 3, nn.Hardswish, stride=2)]
+        shapes = {"b0": TapShape(channels, bands)}
+        for row in rows:
+            row = row.scaled(width)
+            stride, time_stride = row.effective_strides
+            bands, frames = strided(bands, stride), strided(frames, time_stride)
+            squeeze = None
+            if row.squeeze and se_dims != "none":
+                sizes = {"c": row.expanded, "f": bands, "t": frames}
+                bottlenecks = {d: make_divisible(n // se_ratio) for d, n in sizes.items()}
+                squeeze = SqueezeExcitation(sizes, bottlenecks, se_dims, se_agg)
+                shapes[f"se{len(stages)}"] = TapShape(squeeze.bottleneck)
+            shapes[f"b{len(stages)}"] = TapShape(row.out, bands)
+            stages.append(InvertedResidual(channels, row, squeeze))
+            channels = row.out
+        self.channels = LAST_EXPANSION * channels
+        shapes[f"b{len(stages)}"] = TapShape(self.channels, bands)
+        stages.append(conv_norm(channels, self.channels, 1, nn.Hardswish))
+        self.tap_shapes = shapes
+        super().__init__(stages)
+
+    def forward(self, log_mel: Tensor, taps: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the last map that was needed, and those of `taps` that are of this chain.
+
+        Args:
+            log_mel: (batch, n_mels, frames).
+            taps: What is wanted; the chain ends early if it has all of it.
+        """
+        values: dict[str, Tensor] = {}
+        x = log_mel.unsqueeze(1)
+        for index, stage in enumerate(self):
+            if isinstance(stage, InvertedResidual):
+                squeeze_only = set(taps) - set(values) == {f"se{index}"}
+                x, bottlenecks = stage(x, squeeze_only=squeeze_only)
+                if f"se{index}" in taps:
+                    values[f"se{index}"] = torch.cat(bottlenecks, dim=1)
+            else:
+                x = stage(x)
+            if f"b{index}" in taps:
+                values[f"b{index}"] = x
+            if len(values) == len(taps):
+                break
+        return x, values
+
+    def in_parts(self) -> Sequence[Sequence[nn.Module]]:
+        """Return the chains of layers that can be computed together, see `Backbone.in_parts`."""
+        # The first block filters the channels of the first layer, which so is its expansion.
+        stem, first, *others, _ = self
+        blocks = (block for block in others if isinstance(block, InvertedResidual))
+        return [(stem, first), *(block.in_parts() for block in blocks)]
 
 
 def initialise(network: nn.Module) -> None:

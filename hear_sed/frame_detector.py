@@ -1,0 +1,187 @@
+"""Detectors: a backbone that gives frames, a sequence model over them, and two linear heads.
+
+From Morocutti et al., "Exploring Performance-Complexity Trade-Offs in Sound Event Detection Models"
+(EUSIPCO 2025). Parameters are named as in EfficientSED.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hear_core.backbone import Backbone
+from hear_core.errors import ConfigError, unknown
+from hear_core.taps import TapShape
+from hear_sed import sequence_models
+from hear_sed.frame_mobilenet import FrameMobileNet
+
+BACKBONES: Mapping[str, Callable[[], FrameMobileNet]] = {
+    "fmn04": partial(FrameMobileNet, 0.4),
+    "fmn06": partial(FrameMobileNet, 0.6),
+    "fmn10": partial(FrameMobileNet, 1.0),
+    "fmn20": partial(FrameMobileNet, 2.0),
+    "fmn30": partial(FrameMobileNet, 3.0),
+}
+"""What gives the frames: networks with the tap ``frames``, and its `channels`."""
+
+
+def _weak_of_mean(sequence: Tensor, strong: Tensor, head: nn.Linear) -> Tensor:
+    """Return the logits of a clip, those of its mean frame."""
+    return head(sequence.mean(1))
+
+
+def _weak_by_attention(sequence: Tensor, strong: Tensor, head: nn.Linear) -> Tensor:
+    """Return the logits of a clip whose probabilities are weighted means of those of its frames.
+
+    From Wang, Li and Metze, "A Comparison of Five Multiple Instance Learning Pooling Functions"
+    (ICASSP 2019), but with weights that are a softmax over classes, as EfficientSED has it.
+    """
+    weights = head(sequence).softmax(2).clamp(1e-7, 1.0)
+    probabilities = (strong.sigmoid() * weights).sum(1) / weights.sum(1)
+    return probabilities.logit(1e-7)
+
+
+HEADS: Mapping[str, Callable[[Tensor, Tensor, nn.Linear], Tensor]] = {
+    "linear": _weak_of_mean,
+    "attention": _weak_by_attention,
+}
+"""Sequence (batch, frames, channels), strong logits (batch, frames, classes) and a layer to weak
+logits (batch, classes)."""
+
+_AFTER_FRAMES = ("sequence", "logits", "weak")
+_RENAMED = [
+    (re.compile(r"^(?:net|model)\.model\."), "model.fmn."),
+    (re.compile(r"^model\.frame_mn\."), "model.fmn."),
+    (re.compile(r"^(?:net|model)\.(?=seq_model\.|strong_head\.|weak_head\.)"), ""),
+]
+
+
+def rename(key: str) -> str:
+    """Return what a key of a released file is called in the network.
+
+    >>> rename("net.model.features.0.0.weight"), rename("net.strong_head.bias")
+    ('model.fmn.features.0.0.weight', 'strong_head.bias')
+    """
+    for pattern, replacement in _RENAMED:
+        key, found = pattern.subn(replacement, key)
+        if found:
+            break
+    return key
+
+
+class FrameDetector(Backbone):
+    """A detector: a class activity for every frame, and for the whole clip.
+
+    Taps: those of the backbone; ``frames``, its frames; ``sequence``, what the sequence model
+    makes of them, which is the same without one; ``logits``, what a sigmoid turns into the
+    probability of every class at every frame; ``weak``, that of the whole clip. All are maps
+    (batch, channels, 1, frames), but ``weak`` is (batch, weak_classes).
+
+    Args:
+        backbone: A key of `BACKBONES`, or a network of such a kind.
+        sequence_model: A key of `hear_sed.sequence_models.SEQUENCE_MODELS`, or None for none.
+        dim: Width of the sequence model.
+        num_classes: Of the strong head.
+        weak_classes: Of the weak head; as many as of the strong head if None.
+        head: A key of `HEADS`: how the frames of a clip become its ``weak`` logits.
+        resized_to: Bring every sequence to as many frames, as the original does with 250,
+            whatever the length of its audio: by averages over neighbours or, where there are too
+            few, by straight lines between them. If None, there are as many as there are.
+
+    Raises:
+        ConfigError: A name is unknown, or sizes do not go together.
+    """
+
+    def __init__(
+        self,
+        backbone: str | FrameMobileNet = "fmn10",
+        sequence_model: str | None = None,
+        dim: int = 256,
+        *,
+        num_classes: int = 447,
+        weak_classes: int | None = None,
+        head: str = "linear",
+        resized_to: int | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(backbone, str):
+            if backbone not in BACKBONES:
+                raise ConfigError(unknown("backbone", backbone, BACKBONES))
+            backbone = BACKBONES[backbone]()
+        if head not in HEADS:
+            raise ConfigError(unknown("head", head, HEADS))
+        if head == "attention" and weak_classes not in (None, num_classes):
+            msg = (
+                f"the head 'attention' weighs every strong class, so that weak_classes must be "
+                f"{num_classes} as num_classes, not {weak_classes}"
+            )
+            raise ConfigError(msg)
+        self.n_mels, self.head, self.resized_to = backbone.n_mels, head, resized_to
+        self.model = nn.ModuleDict({backbone.kind: backbone})
+        channels = backbone.channels
+        self.seq_model = None
+        if sequence_model is not None:
+            self.seq_model = sequence_models.build(sequence_model, channels, dim)
+            channels = self.seq_model.out_channels
+        weak = num_classes if weak_classes is None else weak_classes
+        self.strong_head = nn.Linear(channels, num_classes)
+        self.weak_head = nn.Linear(channels, weak)
+        self.class_layers = ("strong_head", *(["weak_head"] if weak_classes is None else []))
+        self.tap_shapes = {
+            **backbone.tap_shapes,
+            "sequence": TapShape(channels, 1),
+            "logits": TapShape(num_classes, 1),
+            "weak": TapShape(weak),
+        }
+
+    @property
+    def backbone(self) -> Backbone:
+        """What gives the frames."""
+        (backbone,) = self.model.values()
+        return backbone  # type: ignore[return-value]
+
+    def forward(self, log_mel: Tensor, taps: Sequence[str] = ("logits",)) -> dict[str, Tensor]:
+        after = [tap for tap in taps if tap in _AFTER_FRAMES]
+        before = {tap for tap in taps if tap not in after}
+        values = self.backbone(log_mel, [*(before | {"frames"} if after else before)])
+        if not after:
+            return values
+        frames = values["frames"] if "frames" in taps else values.pop("frames")
+        return values | self._detect(frames, after)
+
+    def in_parts(self) -> Sequence[Sequence[nn.Module]]:
+        return self.backbone.in_parts()
+
+    def _detect(self, frames: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
+        """Return what follows the frames (batch, channels, 1, frames)."""
+        sequence = frames.squeeze(2)
+        if self.resized_to is not None:
+            sequence = _resized(sequence, self.resized_to)
+        sequence = sequence.transpose(1, 2)
+        if self.seq_model is not None:
+            sequence = self.seq_model(sequence)
+        values = {"sequence": _as_map(sequence)}
+        if set(taps) != set(values):
+            strong = self.strong_head(sequence)
+            values["logits"] = _as_map(strong)
+            if "weak" in taps:
+                values["weak"] = HEADS[self.head](sequence, strong, self.weak_head)
+        return {tap: values[tap] for tap in taps}
+
+
+def _as_map(sequence: Tensor) -> Tensor:
+    """Take (batch, frames, channels) to (batch, channels, 1, frames)."""
+    return sequence.transpose(1, 2).unsqueeze(2)
+
+
+def _resized(sequence: Tensor, frames: int) -> Tensor:
+    """Bring (batch, channels, any number) to a number of frames."""
+    if sequence.shape[2] > frames:
+        return F.adaptive_avg_pool1d(sequence, frames)
+    if sequence.shape[2] < frames:
+        return F.interpolate(sequence, frames, mode="linear", align_corners=False)
+    return sequence

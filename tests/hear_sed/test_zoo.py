@@ -1,0 +1,183 @@
+"""The released detectors: that all are there, that their files load, and what they cost."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+
+import pytest
+import torch
+
+from hear_core.complexity import complexity
+from hear_core.errors import CheckpointError, ConfigError
+from hear_core.labels import audioset_labels, audioset_mids
+from hear_core.zoo import Zoo
+from hear_sed import ZOO, detector
+from hear_sed.labels import strong_labels, strong_mids
+from tests import goldens
+from tests.goldens import SED, needs_sed
+
+
+def manifest_of(name):
+    return name.partition("_")[0].replace(":", "-")
+
+
+def released_layout(state):
+    """Name weights as in the released files, as far as is known of them."""
+    return {
+        f"net.{key.replace('model.fmn.', 'model.', 1)}": tensor for key, tensor in state.items()
+    }
+
+
+def pretrained_sed_layout(state):
+    return {key.replace("model.fmn.", "model.frame_mn.", 1): t for key, t in state.items()}
+
+
+@needs_sed
+def test_every_released_detector_is_in_the_zoo():
+    released = json.loads((SED / "checkpoints.json").read_text())["efficientsed"].values()
+    assert len(released) == len(ZOO)
+    rows = {row.checkpoint.file: row for row in ZOO.values()}
+    for theirs in released:
+        ours = rows[theirs["file"]]
+        assert ours.checkpoint.url == theirs["url"]
+        assert ours.arguments["backbone"] == theirs["model"]
+        assert ours.arguments.get("sequence_model") == theirs.get("seq_model")
+        assert ours.arguments.get("dim") == theirs.get("seq_model_dim")
+        assert ours.figures == ({"PSDS1": theirs["psds1"]} if "psds1" in theirs else {})
+        assert (ours.optional == ("strong_head",)) == (theirs["trained_on"] == "AudioSet Weak")
+
+
+@needs_sed
+@pytest.mark.parametrize("name", ZOO)
+def test_a_row_has_the_tensors_of_its_manifest(name):
+    row = ZOO[name]
+    network, frontend = row.outline(), row.frontend()
+    facts = goldens.detector_manifest(manifest_of(name))
+    tensors = facts["tensors"] | (facts["weak527"] if name.endswith("_weak") else {})
+    found = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
+    assert found == {key: shape for key, (_, shape, *_) in tensors.items()}
+    assert network.n_mels == frontend.n_mels
+    assert (frontend.sample_rate, frontend.hop, frontend.window) == (16000, 160, 400)
+    strong = network.tap_shapes["logits"].channels
+    assert row.labels == ("" if name.endswith("_weak") else strong_labels()) or strong == 447
+    assert network.tap_shapes["weak"].channels == (527 if name.endswith("_weak") else 447)
+
+
+@needs_sed
+@pytest.mark.parametrize("layout", [dict, released_layout, pretrained_sed_layout])
+@pytest.mark.parametrize("name", ["fmn04", "fmn04+tf:104", "fmn04+hybrid:104", "fmn04+gru:104"])
+def test_a_file_in_any_layout_loads(name, layout, tmp_path):
+    state = goldens.detector(manifest_of(name))
+    torch.save(layout(state), tmp_path / "w.pt")
+    network = ZOO.load(name, tmp_path / "w.pt")
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+@needs_sed
+def test_the_head_that_was_not_trained_may_be_missing_or_of_another_size(tmp_path, caplog):
+    state = goldens.detector("fmn04", weak527=True)
+    torch.save(released_layout(state), tmp_path / "w.pt")
+    with caplog.at_level(logging.WARNING):
+        weak = ZOO.load("fmn04_weak", tmp_path / "w.pt")
+        assert not caplog.text
+        strong = ZOO.load("fmn04", tmp_path / "w.pt")
+    assert "not for these classes; it was dropped, and weak_head starts untrained" in caplog.text
+    assert weak.weak_head.weight.shape == (527, 384)
+    assert strong.weak_head.weight.shape == (447, 384)
+    assert torch.equal(strong.strong_head.weight, state["strong_head.weight"])
+    without = {key: value for key, value in state.items() if "strong_head" not in key}
+    torch.save(without, tmp_path / "w.pt")
+    network = ZOO.load("fmn04_weak", tmp_path / "w.pt")
+    assert "strong_head starts untrained" in caplog.text
+    assert network.strong_head.weight.isfinite().all()
+    with pytest.raises(CheckpointError, match=r"lacks strong_head.weight.* fits fmn04_weak"):
+        ZOO.load("fmn04", tmp_path / "w.pt")
+
+
+@needs_sed
+def test_another_number_of_classes_drops_both_heads(tmp_path, caplog):
+    torch.save(released_layout(goldens.detector("fmn04")), tmp_path / "w.pt")
+    network = ZOO.load("fmn04", tmp_path / "w.pt", num_classes=11)
+    assert "strong_head" in caplog.text
+    assert "weak_head" in caplog.text
+    assert network.tap_shapes["logits"].channels == network.tap_shapes["weak"].channels == 11
+
+
+@needs_sed
+def test_weights_of_another_sequence_model_are_refused(tmp_path):
+    torch.save(goldens.detector("fmn04+tf-104"), tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"the network has no seq_model.* fits fmn04\+tf:104"):
+        ZOO.load("fmn04", tmp_path / "w.pt")
+
+
+def test_a_row_that_was_not_released(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEAR_CACHE", str(tmp_path))
+    zoo = Zoo({"fmn04+tcn:32": detector("fmn04", "tcn", 32, num_classes=11)})
+    network = zoo.untrained("fmn04+tcn:32")
+    assert network.tap_shapes["logits"].channels == 11
+    message = r"no weights fmn04\+tcn-32_strong.pt were ever released.*model_file_path"
+    with pytest.raises(CheckpointError, match=message):
+        zoo.load("fmn04+tcn:32")
+    torch.save(network.state_dict(), tmp_path / "fmn04+tcn-32_strong.pt")
+    loaded = zoo.load("fmn04+tcn:32")
+    assert torch.equal(loaded.strong_head.weight, network.strong_head.weight)
+
+
+def test_an_unknown_name_is_explained():
+    with pytest.raises(ConfigError, match=r"unknown backbone 'fmn10\+tf-256'; did you mean"):
+        ZOO["fmn10+tf-256"]
+
+
+@needs_sed
+def test_the_labels_are_those_of_the_release():
+    with (SED / "labels_audioset_strong_447.csv").open(encoding="utf-8") as file:
+        theirs = list(csv.DictReader(file))
+    assert strong_labels() == tuple(row["display_name"] for row in theirs)
+    assert strong_mids() == {row["display_name"]: row["mid"] for row in theirs}
+    assert list(strong_labels()) == sorted(strong_labels())
+    shared = set(strong_mids().values()) & set(audioset_mids().values())
+    assert len(shared) == sum(int(row["in_audioset_527"]) for row in theirs)
+    assert len(audioset_labels()) == 527
+
+
+def expected_macs(kind, d, channels, frames, classes=447):
+    """Count the products of a sequence model and the strong head, and their biases, by hand."""
+    t = frames
+    project = t * (channels + 1) * d
+    attention = t * (3 * d * d + d * d) + 2 * t * t * d
+    if kind == "tf":
+        gates, feed = t * (d + 1) * 8, t * ((d + 1) * 4 * d + (4 * d + 1) * d)
+        return project + 2 * (attention + gates + feed) + t * (d + 1) * classes
+    if kind == "hybrid":
+        feed = t * ((d + 1) * 4 * d + (4 * d + 1) * d)
+        recurrent = t * (2 * d * 2 * d + 2 * d * d)
+        return project + 2 * (attention + recurrent + feed) + t * (d + 1) * classes
+    if kind == "gru":
+        inner = sum(t * 2 * 3 * d * (i + 1 + d + 1) for i in (channels, 2 * d))
+        return inner + t * (2 * d + 1) * classes
+    return t * (channels + 1) * classes
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow if "gru" in n and n != "fmn10+gru:256" else ())
+        for n in ZOO
+    ],
+)
+def test_what_a_detector_costs_is_counted_to_the_last_product(name):
+    network = ZOO[name].outline()
+    backbone = network.backbone.channels
+    kind, d = ZOO[name].arguments.get("sequence_model"), ZOO[name].arguments.get("dim", 0)
+    found = complexity(ZOO[name])
+    plain = ZOO[name.partition("+")[0]] if "+" in name else ZOO[name]
+    without = complexity(plain).macs - expected_macs(None, 0, backbone, 250)
+    head = "tf8" if kind == "tf" and d >= 128 else kind
+    products = expected_macs(kind, d, backbone, 250)
+    if head == "tf":  # has four heads, and so as many gates
+        products -= 2 * 250 * (d + 1) * 4
+    assert found.macs == without + products
+    assert found.parameters == sum(p.numel() for p in network.parameters())
+    assert found.receptive_field[1] == 163
