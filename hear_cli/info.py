@@ -37,13 +37,16 @@ def _of_module(found: Found, config: EmbeddingConfig) -> Iterator[tuple[str, str
     for tap, columns in extractor.slices.items():
         yield f"  {tap}", f"columns {columns.start} to {columns.stop - 1}"
     yield "pooling", config.pooling
-    yield (
-        "timestamps",
-        f"{config.timestamp_window:g} s around each, every {config.timestamp_hop:g} s",
-    )
+    if step := extractor.samples_per_frame:
+        yield "timestamps", f"every frame, of {step / extractor.frontend.sample_rate:g} s"
+        scenes = "the mean of frames; "
+    else:
+        window, hop = config.timestamp_window, config.timestamp_hop
+        yield "timestamps", f"{window:g} s around each, every {hop:g} s"
+        scenes = ""
     yield (
         "scenes",
-        f"up to {config.scene_window:g} s whole, longer ones in windows of that length, "
+        f"{scenes}up to {config.scene_window:g} s whole, longer ones in windows of that length, "
         f"every {config.scene_hop:g} s",
     )
     yield "backbone", found.backbone

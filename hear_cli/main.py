@@ -9,6 +9,7 @@ import typer
 from hear_cli import (
     complexity,
     demo,
+    detect,
     embed,
     export,
     info,
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command("list")(modules.list_modules)
 app.command("info")(info.info)
 app.command("tag")(tag.tag)
+app.command("detect")(detect.detect)
 app.command("listen")(listen.listen)
 app.command("embed")(embed.embed_command)
 app.command("weights")(weights.weights)

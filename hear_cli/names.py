@@ -8,13 +8,14 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import hear_mn
+import hear_sed
 from hear_core.configs import EmbeddingConfig, embeddings
 from hear_core.errors import ConfigError, unknown
 from hear_core.loading import load
 from hear_core.plugin import PluginModel
 from hear_core.zoo import Row
 
-PACKAGES = (hear_mn,)
+PACKAGES = (hear_mn, hear_sed)
 
 
 class Found(NamedTuple):

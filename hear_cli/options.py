@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from hear_core.labels import choose, read_groups
 
 Backbones = Annotated[list[str], typer.Option("--backbone", "-b", help="Repeat for an ensemble.")]
 Device = Annotated[str, typer.Option(help="Such as cpu or cuda.")]
@@ -24,9 +27,26 @@ Release = Annotated[
 ]
 Smoothing = Annotated[int, typer.Option(help="Windows to average scores over.")]
 MergeGap = Annotated[float, typer.Option(help="Seconds; events closer together are one.")]
+Only = Annotated[
+    str | None, typer.Option(help="Classes or groups to look for, such as 'Speech,Music'.")
+]
+Groups = Annotated[
+    Path | None, typer.Option(help="YAML with groups of classes: 'Rail: [Train, Subway]'.")
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="File to write to; else it is printed.")
+]
 MinDuration = Annotated[float, typer.Option(help="Seconds; shorter events are dropped.")]
 
 
 def weights(model: Path | None, *, random: bool) -> dict[str, Any]:
     """Return the options of `hear_core.loading.load` that say where weights come from."""
     return {"pretrained": False} if random else {"model_file_path": str(model or "")}
+
+
+def classes(
+    labels: Sequence[str], only: str | None, groups: Path | None
+) -> Mapping[str, Sequence[str]]:
+    """Return what is looked for, by name: groups of classes, or single ones."""
+    known = read_groups(groups, labels) if groups else {label: [label] for label in labels}
+    return {name: known[name] for name in choose(only, list(known))} if only else known

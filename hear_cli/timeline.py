@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from hear_core.errors import ConfigError
-from hear_mn.tagger import EATagger, WindowTags
 
 
 def draw(
     path: Path,
-    tagger: EATagger,
-    waveform: np.ndarray,
-    heard: WindowTags,
+    log_mel: np.ndarray,
+    edges: np.ndarray,
     scores: np.ndarray,
     names: Sequence[str],
     top: int,
@@ -24,10 +22,9 @@ def draw(
 
     Args:
         path: Of the file; its suffix says the format.
-        tagger: Whose log-mel is shown.
-        waveform: (samples,), at the rate of the tagger.
-        heard: Its windows.
-        scores: Of the classes, (windows, classes).
+        log_mel: (n_mels, frames).
+        edges: Seconds between which the scores hold, (rows + 1,), up to the end of the audio.
+        scores: Of the classes, (rows, classes).
         names: Of the classes.
         top: Show so many classes, those with the highest scores.
 
@@ -40,13 +37,10 @@ def draw(
         msg = "--plot needs matplotlib: install the extra 'plot'"
         raise ConfigError(msg) from None
     shown = np.argsort(-scores.max(0), kind="stable")[:top]
-    seconds = len(waveform) / tagger.sample_rate
     figure = Figure(figsize=(10, 3 + 0.25 * len(shown)), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
-    log_mel = tagger.log_mel(waveform)
-    above.imshow(log_mel, origin="lower", aspect="auto", extent=(0, seconds, 0, len(log_mel)))
+    above.imshow(log_mel, origin="lower", aspect="auto", extent=(0, edges[-1], 0, len(log_mel)))
     above.set_ylabel("mel band")
-    edges = np.append(heard.onset, heard.offset[-1])
     mesh = below.pcolormesh(
         edges, np.arange(len(shown) + 1), scores[:, shown].T, vmin=0, vmax=1, cmap="magma"
     )

@@ -37,9 +37,11 @@ class EmbeddingConfig:
         taps: Tap names or aliases, in the order of concatenation.
         pooling: How map taps become vectors.
         timestamp_window: Seconds of audio behind one timestamp embedding, centred on it.
-        timestamp_hop: Seconds from one timestamp to the next.
+        timestamp_hop: Seconds from one timestamp to the next. Networks that hear frame by frame
+            look at neither: their timestamps are their frames.
         scene_window: Clips up to this many seconds become a scene embedding in one piece.
-        scene_hop: Longer ones do in windows this many seconds apart, which are averaged.
+        scene_hop: Longer ones do in windows this many seconds apart, which are averaged, or
+            fade into each other where a network hears frame by frame.
         note: What else a user should know.
 
     Raises:

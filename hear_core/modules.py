@@ -99,10 +99,18 @@ def _describe(zoo: Zoo, config: EmbeddingConfig) -> str:
     extractor = loading.outline(zoo, config)
     parts = ", ".join(f"{tap} {s.stop - s.start}" for tap, s in extractor.slices.items())
     pooling = "" if config.pooling == "avg" else f", block outputs pooled by {config.pooling}"
-    return f"""HEAR plug-in: an embedding of {extractor.size} numbers from {config.backbone}.
-
-It joins {parts}{pooling}. Audio is mono at {extractor.frontend.sample_rate} Hz. A timestamp
+    if extractor.samples_per_frame:
+        hop = extractor.samples_per_frame / extractor.frontend.sample_rate
+        times = f"""A timestamp embedding is that of a frame,
+every {hop:g} s; a scene embedding is their mean. Clips longer than {config.scene_window:g} s are
+heard in windows, {config.scene_hop:g} s apart, that fade into each other."""
+    else:
+        times = f"""A timestamp
 embedding sees {config.timestamp_window:g} s around its timestamp, every {config.timestamp_hop:g} s;
 a scene embedding sees the whole clip up to {config.scene_window:g} s, and the mean of windows
-{config.scene_hop:g} s apart beyond that. {config.note}
+{config.scene_hop:g} s apart beyond that."""
+    return f"""HEAR plug-in: an embedding of {extractor.size} numbers from {config.backbone}.
+
+It joins {parts}{pooling}. Audio is mono at {extractor.frontend.sample_rate} Hz. {times}
+{config.note}
 """

@@ -99,6 +99,12 @@ class PluginModel(nn.Module):
         """
         raise NotImplementedError
 
+    def log_mel(self, audio: Tensor) -> Tensor:
+        """Return what the network sees of audio (clips, samples), (clips, n_mels, frames)."""
+        with torch.inference_mode():
+            on_device = audio.to(next(self.parameters()).device)
+            return self.extractor.frontend(on_device).to(audio.device)
+
     def __repr__(self) -> str:
         taps = ", ".join(self.extractor.taps)
         return f"PluginModel({self.config.backbone}: {taps} -> {self.extractor.size})"

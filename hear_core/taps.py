@@ -4,11 +4,8 @@ A backbone offers taps of two kinds. A *vector* tap, such as ``logits``, is (bat
 *map* tap, such as the output of block ``b5``, is (batch, channels, bands, frames) and is pooled to
 a vector. An embedding is the concatenation of its taps in the order in which they are listed.
 
-Networks that hear frame by frame also offer *sequence* taps, (batch, channels, frames). What they
-give has an embedding for every frame; there a map is pooled over the part of it behind a frame.
-
-The names follow the two generations of EfficientAT_HEAR, and PANNs in ``embedding``; the poolings
-are those of Schmid et al., "Low-Complexity Audio Embedding Extractors" (EUSIPCO 2023).
+A network that hears frame by frame has an embedding for every frame: a map is pooled over the part
+of it behind that frame.
 """
 
 from __future__ import annotations
@@ -127,8 +124,8 @@ def concatenate_frames(
     """Pool what was tapped frame by frame and join it to (batch, frames, size), float32.
 
     Args:
-        values: By tap: sequences of so many frames, maps with as many or a multiple of them, and
-            vectors, which are the same in every frame.
+        values: By tap: maps with so many frames or a multiple of them; vectors, which are the same
+            in every frame; and vectors of every frame, (batch, channels, frames).
         taps: In the order of their columns.
         frames: How many there are.
         pooling: A key of `POOLINGS`, applied to the part of a map behind a frame.

@@ -164,9 +164,7 @@ class EATagger:
         """Return what the first member sees of a waveform (samples,), (n_mels, frames)."""
         member = self._members[0]
         heard = torch.from_numpy(resample(waveform, self.sample_rate, member.sample_rate))
-        device = next(member.parameters()).device
-        with torch.inference_mode():
-            return member.extractor.frontend(heard[None].to(device))[0].cpu().numpy()
+        return member.log_mel(heard[None])[0].numpy()
 
     def label_times(
         self, scores: np.ndarray, features: np.ndarray, steps: Steps, first: int, samples: int

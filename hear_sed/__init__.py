@@ -1,12 +1,29 @@
-"""Frame-wise detectors: what sounds, and when.
+"""Frame-wise detectors as HEAR plug-ins: what sounds, and when.
+
+Every embedding in ``embeddings_configs/hear_sed.yaml`` is a module.
 
 >>> import hear_sed
+>>> hear_sed.fmn10_tf256.config.backbone
+'fmn10+tf:256'
 >>> hear_sed.ZOO["fmn10+tf:256"].figures
 {'PSDS1': 43.86}
 """
 
-from hear_sed.frame_detector import FrameDetector
-from hear_sed.sequence_models import SEQUENCE_MODELS
-from hear_sed.zoo import ZOO, detector
+from types import ModuleType
 
-__all__ = ["SEQUENCE_MODELS", "ZOO", "FrameDetector", "detector"]
+from hear_core import modules
+from hear_sed.detector import Detector
+from hear_sed.streaming import DetectionStream
+from hear_sed.zoo import ZOO
+
+__all__ = ["ZOO", "DetectionStream", "Detector"]
+
+modules.publish(__name__, ZOO)
+
+
+def __getattr__(name: str) -> ModuleType:
+    return modules.attribute(__name__, name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *modules.names(__name__)]

@@ -130,6 +130,10 @@ class Detector:
         """
         return find_events(self.labels, rule or DEFAULT_RULE, *self.frames(audio, sample_rate))
 
+    def log_mel(self, waveform: np.ndarray) -> np.ndarray:
+        """Return what the network sees of a waveform (samples,), (n_mels, frames)."""
+        return self.model.log_mel(torch.from_numpy(waveform)[None])[0].numpy()
+
     def label_times(self, logits: np.ndarray, first: int, samples: int) -> FrameScores:
         """Say which times frames belong to.
 

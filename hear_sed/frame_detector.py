@@ -121,6 +121,7 @@ class FrameDetector(Backbone):
             )
             raise ConfigError(msg)
         self.n_mels, self.head, self.resized_to = backbone.n_mels, head, resized_to
+        self.frame_stride = backbone.frame_stride if resized_to is None else None
         self.model = nn.ModuleDict({backbone.kind: backbone})
         channels = backbone.channels
         self.seq_model = None

@@ -51,6 +51,7 @@ class FrameMobileNet(Backbone):
 
     kind = "fmn"
     class_layers = ()
+    frame_stride = 4
 
     def __init__(self, width: float = 1.0, *, n_mels: int = 128) -> None:
         super().__init__()
