@@ -25,7 +25,8 @@ COMBINATIONS = (
     if SED.is_dir()
     else ["fmn10"]
 )
-LARGE = ("fmn20", "fmn30", "1024")
+FAST = ("fmn04", "fmn10", "fmn10+tf-256", "fmn10+gru-256", "fmn10+hybrid-256", "fmn10+tcn-128")
+SLOW_GRAPHS = ("tf", "attn", "hybrid", "tcn", "mamba")
 AFTER = ("frames", "sequence", "logits", "weak")
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 some_kinds = pytest.mark.parametrize("kind", [None, *SEQUENCE_MODELS])
@@ -68,7 +69,7 @@ def test_the_front_end_equals_the_original():
     frontend = FRONTEND()
     audio = waveform(10.0, sample_rate=16000)
     for found in (frontend(audio), frontend.exportable()(audio)):
-        difference = np.abs(found - mel())
+        difference = (found - mel()).abs()
         assert difference.shape == (1, 128, 1000)
         assert difference.max() < 5e-3
         assert difference.mean() < 5e-5
@@ -80,10 +81,7 @@ def test_the_front_end_equals_the_original():
 @needs_sed
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=pytest.mark.slow if any(size in n for size in LARGE) else ())
-        for n in COMBINATIONS
-    ],
+    [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in COMBINATIONS],
 )
 def test_equals_the_original(name):
     network = build(name)
@@ -158,11 +156,11 @@ def test_equals_the_original_with_batch_norms_folded_and_channels_last(name):
 def test_every_backbone_goes_with_every_sequence_model(backbone, kind):
     with torch.device("meta"):
         network = FrameDetector(backbone, kind, 96, num_classes=7, weak_classes=9).eval()
-        values = network(torch.empty(2, 128, 1001), tuple(network.tap_shapes))
+        values = network(torch.empty(2, 128, 101), tuple(network.tap_shapes))
     for tap, (channels, bands) in network.tap_shapes.items():
         sizes = (2, channels) if bands is None else (2, channels, bands)
         assert values[tap].shape[: len(sizes)] == sizes
-    assert values["logits"].shape == (2, 7, 1, 251)
+    assert values["logits"].shape == (2, 7, 1, 26)
     assert values["weak"].shape == (2, 9)
 
 
@@ -180,7 +178,7 @@ def test_any_length_and_a_batch_gives_what_its_rows_give(kind, frames):
 
 
 @some_kinds
-@pytest.mark.parametrize("frames", [1, 37, 250, 300])
+@pytest.mark.parametrize("frames", [1, 250, 300])
 def test_sequences_can_all_be_as_long(kind, frames):
     network = small(kind, resized_to=250)
     values = run(network, torch.randn(1, 128, 4 * frames), AFTER)
@@ -233,7 +231,9 @@ def test_the_attention_head_is_a_weighted_mean_of_probabilities():
     assert set(HEADS) == {"linear", "attention"}
 
 
-@some_kinds
+@pytest.mark.parametrize(
+    "kind", [None, "gru", *(pytest.param(k, marks=pytest.mark.slow) for k in SLOW_GRAPHS)]
+)
 def test_as_an_extractor_and_as_its_graph(kind):
     """Maps of frames are pooled over time as any other, and a graph takes any length."""
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -12,6 +12,7 @@ from tests import goldens
 from tests.goldens import needs_sed, sed_arrays
 
 WIDTHS = {"fmn04": 0.4, "fmn06": 0.6, "fmn10": 1.0, "fmn20": 2.0, "fmn30": 3.0}
+SLOW = ("fmn06", "fmn20", "fmn30")
 PREFIX = "model.fmn."
 
 
@@ -28,7 +29,9 @@ def build(name, *, scaled=True):
 
 
 @needs_sed
-@pytest.mark.parametrize("name", WIDTHS)
+@pytest.mark.parametrize(
+    "name", ["fmn04", "fmn10", *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)]
+)
 def test_equals_the_original(name):
     log_mel = sed_arrays("frontends.npz")["fmn_mel"][:, 0]
     for prefix, scaled in [("plain_", False), ("", True)]:

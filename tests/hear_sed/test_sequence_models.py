@@ -21,6 +21,7 @@ from tests import goldens
 from tests.goldens import SED, needs_sed, sed_arrays
 
 PREFIX = "seq_model."
+FAST = ("-104", "-160", "-256")
 COMBINATIONS = (
     sorted(p.name.removesuffix(".json.gz") for p in SED.glob("manifests/fmn*+*.json.gz"))
     if SED.is_dir()
@@ -37,7 +38,7 @@ def untrained(kind, channels=48, dim=64):
 @needs_sed
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.slow if "1024" in n else ()) for n in COMBINATIONS],
+    [pytest.param(n, marks=() if n.endswith(FAST) else pytest.mark.slow) for n in COMBINATIONS],
 )
 def test_equals_the_original(name):
     facts = goldens.detector_manifest(name)["build"]
