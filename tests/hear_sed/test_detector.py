@@ -1,0 +1,192 @@
+"""Detectors on recordings and on live sources, with stand-in weights."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hear_core.audio import read_audio
+from hear_core.errors import AudioError, ConfigError
+from hear_core.events import EventRule
+from hear_sed import DetectionStream, Detector
+from hear_sed.detector import DEFAULT_RULE
+from tests import goldens
+from tests.goldens import METRO, SED, needs_mn04, needs_sed, waveform
+
+RATE = 16000
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Return a file of stand-in weights whose signal stays alive."""
+    path = tmp_path_factory.mktemp("weights") / "weights.pt"
+    torch.save(goldens.detector("fmn10"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pieces(weights):
+    return Detector("fmn10", model_file_path=weights, pieces=True)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return Detector("fmn04", pretrained=False, engine="torch", window=2.0, hop=1.0)
+
+
+def noise(samples, seed=0):
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, samples).astype(np.float32)
+
+
+@needs_sed
+def test_pieces_equal_the_original(pieces):
+    audio = waveform(13.5, sample_rate=RATE)[0].numpy()
+    heard = pieces.frames(audio)
+    golden = np.load(SED / "goldens" / "inference_long.npz")
+    frames = len(heard.scores)
+    assert frames == 338  # the original goes on to the end of the last piece
+    expected = golden["probabilities"][0].T[: -(-frames // 5)]
+    np.testing.assert_allclose(heard.scores[::5], expected, atol=1e-3)
+    selected = heard.scores[:, golden["selected_classes"]]
+    np.testing.assert_allclose(selected, golden["probabilities_selected"].T[:frames], atol=1e-3)
+
+
+@needs_sed
+def test_events_equal_the_original(pieces):
+    """But those beyond the end, which have no length, and the frames next to it.
+
+    There the original takes the median with what it hears in the silence that it appends.
+    """
+    facts = json.loads((SED / "goldens" / "metrics.json").read_text())["decode"]
+    wanted = facts["events_0.5_selected"]
+    labels = {label for label, _, _ in wanted}
+    found = pieces.detect(waveform(13.5, sample_rate=RATE)[0].numpy())
+    last = 13.5 - 4 * 0.04
+
+    def settled(events):
+        return {
+            (label, round(onset, 2), round(min(offset, last), 2))
+            for label, onset, offset in events
+            if label in labels and onset < last
+        }
+
+    ours = settled((e.label, e.onset, e.offset) for e in found)
+    theirs = settled(tuple(event) for event in wanted)
+    # A score a rounding away from a half may fall on either side.
+    assert len(ours ^ theirs) <= 0.02 * len(theirs)
+
+
+def test_times_end_with_the_audio(small):
+    heard = small.frames(noise(RATE + 100))
+    assert len(heard.scores) == len(heard.onset) == 26
+    np.testing.assert_allclose(heard.onset, 0.04 * np.arange(26))
+    np.testing.assert_allclose(heard.offset[:-1], heard.onset[1:])
+    assert heard.offset[-1] == (RATE + 100) / RATE
+
+
+@pytest.mark.parametrize("samples", [1, 100, 639, 640, 641, 32000, 32001, 100000])
+def test_any_length(small, samples):
+    heard = small.frames(noise(samples))
+    assert heard.scores.shape == (-(-samples // 640), 447)
+    assert np.isfinite(heard.scores).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    samples=st.integers(0, 9 * RATE),
+    sizes=st.lists(st.integers(16, 3 * RATE), min_size=1, max_size=5),
+)
+def test_a_live_source_is_heard_as_its_recording(small, samples, sizes):
+    """Chunks of 1 ms to 3 s."""
+    audio = noise(samples)
+    stream, parts, start = DetectionStream(small), [], 0
+    while start < samples:
+        size = sizes[len(parts) % len(sizes)]
+        parts.append(stream.feed(audio[start : start + size]))
+        start += size
+        kept = sum(map(len, stream._kept))
+        assert kept <= 2 * 2.0 * RATE + max(sizes) + 640
+    parts.append(stream.finish())
+    found = [np.concatenate(values) for values in zip(*parts, strict=True)]
+    if not samples:
+        assert len(found[0]) == 0
+        return
+    expected = small.frames(audio)
+    np.testing.assert_allclose(found[0], expected.scores, atol=1e-5)
+    np.testing.assert_allclose(found[1], expected.onset, atol=1e-9)
+    assert found[2][-1] == pytest.approx(samples / RATE)
+
+
+def test_a_live_source_is_heard_a_window_later(small):
+    stream = DetectionStream(small)
+    heard = [len(stream.feed(noise(640, seed=i)).scores) for i in range(75)]
+    assert heard == [0] * 50 + [1] * 25
+
+
+def test_what_is_no_chunk_leaves_the_stream_as_it_was(small):
+    stream = DetectionStream(small)
+    stream.feed(noise(1000))
+    with pytest.raises(AudioError, match="must be floats"):
+        stream.feed(np.zeros((2, 100), np.float32))
+    assert len(stream.finish().scores) == 2
+
+
+def test_pieces_cannot_be_live():
+    with pytest.raises(ConfigError, match="without them"):
+        DetectionStream(Detector("fmn04", pretrained=False, pieces=True))
+
+
+@needs_sed
+@needs_mn04
+def test_where_windows_begin_hardly_matters(weights):
+    """On a recording of 30 s, heard in windows that begin elsewhere.
+
+    Squeeze-and-excitation looks at a window as a whole, so that no window is without a trace: the
+    mean probability moves by less than a hundredth, a third of what the pieces of the original do.
+    """
+    clip = read_audio(METRO, RATE).numpy()
+    audio = np.concatenate([clip, 0.2 * clip[::-1], clip])[: 30 * RATE]
+
+    def moved(shift, **options):
+        detector = Detector("fmn10", model_file_path=weights, **options)
+        whole, later = detector.frames(audio).scores, detector.frames(audio[shift:]).scores
+        inside = slice(250, 500)  # away from the ends, where one hears what the other does not
+        return np.abs(whole[shift // 640 :][inside] - later[inside])
+
+    for seconds in (1.28, 2.56):
+        shift = round(seconds * RATE)
+        faded, hard = moved(shift), moved(shift, pieces=True)
+        assert faded.mean() < 0.01
+        assert faded.mean() < hard.mean() / 3
+
+
+@needs_sed
+def test_an_event_across_a_border_is_one_event(weights):
+    """A tone from 8 s to 12 s, and what is heard of it alone."""
+    time = np.arange(20 * RATE) / RATE
+    tone = (0.3 * np.sin(2 * np.pi * 1000 * time) * ((time > 8) & (time < 12))).astype(np.float32)
+    audio = tone + noise(20 * RATE) * 1e-3
+    detector = Detector("fmn10", model_file_path=weights)
+    heard = detector.frames(audio)
+    inside, outside = heard.scores[215:285], heard.scores[100:190]
+    tells = np.argmax(inside.mean(0) - outside.mean(0))
+    level = float(inside[:, tells].mean() + outside[:, tells].mean()) / 2
+    rule = EventRule(threshold=level, release=1.0, median=9, merge_gap=0.2)
+    events = [e for e in detector.detect(audio, rule) if e.label == detector.labels[tells]]
+    spanning = [e for e in events if e.onset < 9 and e.offset > 11]
+    assert len(spanning) == 1
+
+
+def test_the_rule_is_that_of_the_original():
+    assert (DEFAULT_RULE.threshold, DEFAULT_RULE.release, DEFAULT_RULE.median) == (0.5, 1.0, 9)
+
+
+def test_windows_with_gaps_are_refused():
+    with pytest.raises(ConfigError, match=r"chunks of 1.0 s every 2.0 s do not cover"):
+        Detector("fmn04", pretrained=False, window=1.0, hop=2.0)
