@@ -147,8 +147,8 @@ def test_pieces_cannot_be_live():
 def test_where_windows_begin_hardly_matters(weights):
     """On a recording of 30 s, heard in windows that begin elsewhere.
 
-    Squeeze-and-excitation looks at a window as a whole, so that no window is without a trace: the
-    mean probability moves by less than a hundredth, a third of what the pieces of the original do.
+    Squeeze-and-excitation looks at a window as a whole, so that none is without a trace. With these
+    weights, a class varies by 0.003 over time, and moves by 0.0006 at most; in pieces by 0.03.
     """
     clip = read_audio(METRO, RATE).numpy()
     audio = np.concatenate([clip, 0.2 * clip[::-1], clip])[: 30 * RATE]
@@ -162,7 +162,8 @@ def test_where_windows_begin_hardly_matters(weights):
     for seconds in (1.28, 2.56):
         shift = round(seconds * RATE)
         faded, hard = moved(shift), moved(shift, pieces=True)
-        assert faded.mean() < 0.01
+        assert faded.max() < 2e-3
+        assert faded.max() < hard.max() / 10
         assert faded.mean() < hard.mean() / 3
 
 

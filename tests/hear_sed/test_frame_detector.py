@@ -13,9 +13,9 @@ from hear_core.errors import ConfigError
 from hear_core.extractor import Extractor
 from hear_core.folding import fold_batch_norms
 from hear_core.graph import extractor_to_onnx
-from hear_sed import SEQUENCE_MODELS, FrameDetector
-from hear_sed.frame_detector import BACKBONES, HEADS
+from hear_sed.frame_detector import BACKBONES, HEADS, FrameDetector
 from hear_sed.frame_mobilenet import FrameMobileNet
+from hear_sed.sequence_models import SEQUENCE_MODELS
 from hear_sed.zoo import FRONTEND
 from tests import goldens
 from tests.goldens import SED, needs_sed, sed_arrays, waveform

@@ -12,11 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from hear_core.errors import ConfigError
-from hear_sed import SEQUENCE_MODELS
 from hear_sed.hybrid import MinGru
 from hear_sed.mamba import Mamba2
 from hear_sed.scan import linear_recurrence
-from hear_sed.sequence_models import build
+from hear_sed.sequence_models import SEQUENCE_MODELS, build
 from tests import goldens
 from tests.goldens import SED, needs_sed, sed_arrays
 

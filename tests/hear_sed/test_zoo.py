@@ -13,8 +13,9 @@ from hear_core.complexity import complexity
 from hear_core.errors import CheckpointError, ConfigError
 from hear_core.labels import audioset_labels, audioset_mids
 from hear_core.zoo import Zoo
-from hear_sed import ZOO, detector
+from hear_sed import ZOO
 from hear_sed.labels import strong_labels, strong_mids
+from hear_sed.zoo import detector
 from tests import goldens
 from tests.goldens import SED, needs_sed
 
