@@ -138,8 +138,8 @@ def receptive_field(network: Backbone, n_mels: int, frames: int) -> tuple[int, i
     """Return how many mel bands and how many frames one point of the last map sees.
 
     This is the way through convolutions and poolings, from their kernels, strides and dilations,
-    and may exceed the log-mel. What is averaged over all of an axis, in squeeze-and-excitation and
-    in heads, sees all of it, and is left out.
+    and may exceed the log-mel. What sees all of an axis is left out: averages over it, in
+    squeeze-and-excitation and in heads, attention and recurrence.
 
     Args:
         network: Whose maps are (batch, channels, bands, frames); put into evaluation mode; see

@@ -141,6 +141,25 @@ def test_counted_by_hand(device):
     assert receptive_field(network, 8, 20) == (3 + 4 + 1, 5 + 2 * 4 + 2 * 1)
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_attention_and_recurrence_are_counted(device):
+    class Attentive(Small):
+        def __init__(self):
+            super().__init__()
+            self.recurrence = nn.GRU(8, 3, batch_first=True)
+
+        def forward(self, log_mel, taps=("logits",)):
+            x = log_mel.transpose(1, 2)
+            heads = x.unflatten(2, (2, 4)).transpose(1, 2)
+            y = F.scaled_dot_product_attention(heads, heads, heads)
+            return {"logits": self.recurrence(y.transpose(1, 2).flatten(2))[0]}
+
+    with torch.device(device):
+        network = Attentive()
+    attention = 2 * 20 * 20 * 8  # scores, and their values
+    assert macs(network, 8, 20) == attention + 20 * 3 * 3 * (8 + 1 + 3 + 1)
+
+
 def test_what_a_shortcut_keeps_is_counted():
     class Shortcut(Small):
         def forward(self, log_mel, taps=("logits",)):

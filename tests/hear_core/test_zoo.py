@@ -111,6 +111,22 @@ def test_another_number_of_classes_excuses_nothing_else(file):
         ZOO.load("tiny4", file, num_classes=7)
 
 
+def test_keys_are_renamed_and_optional_layers_excused(file, tmp_path, caplog):
+    renaming = replace(row(3), rename=lambda key: key.removeprefix("net."), optional=("last",))
+    zoo = Zoo({"tiny3": renaming})
+    state = torch.load(file)
+    torch.save({f"net.{key}": value for key, value in state.items()}, tmp_path / "net.pt")
+    assert torch.equal(zoo.load("tiny3", tmp_path / "net.pt").last.weight, state["last.weight"])
+    assert not caplog.text
+    first = {key: value for key, value in state.items() if key.startswith("first")}
+    torch.save(first, tmp_path / "first.pt")
+    network = zoo.load("tiny3", tmp_path / "first.pt")
+    assert "last starts untrained" in caplog.text
+    assert torch.equal(network.first.weight, state["first.weight"])
+    with pytest.raises(CheckpointError, match=r"it lacks last"):
+        ZOO.load("tiny3", tmp_path / "first.pt")
+
+
 def test_a_renamed_release_is_only_read_and_a_fake_release_is_refused(file, tmp_path):
     released = Checkpoint("released.pt", "http://127.0.0.1:9/released.pt", "0" * 64)
     zoo = Zoo({"tiny3": Row(Tiny, {"width": 3}, LogMel, released)})

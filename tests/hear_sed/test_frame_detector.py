@@ -165,13 +165,13 @@ def test_every_backbone_goes_with_every_sequence_model(backbone, kind):
 
 
 @some_kinds
-@pytest.mark.parametrize("frames", [1, 7, 250, 313])
+@pytest.mark.parametrize("frames", [1, 7, 313])
 def test_any_length_and_a_batch_gives_what_its_rows_give(kind, frames):
     network = small(kind)
-    log_mel = 3 * torch.randn(3, 128, 4 * frames - 3)
+    log_mel = 3 * torch.randn(2, 128, 4 * frames - 3)
     together = run(network, log_mel, AFTER)
-    assert together["logits"].shape == (3, 5, 1, frames)
-    for row in range(3):
+    assert together["logits"].shape == (2, 5, 1, frames)
+    for row in range(2):
         alone = run(network, log_mel[row : row + 1], AFTER)
         for tap in AFTER:
             torch.testing.assert_close(together[tap][row], alone[tap][0], atol=1e-5, rtol=1e-5)
@@ -188,9 +188,8 @@ def test_sequences_can_all_be_as_long(kind, frames):
         torch.testing.assert_close(run(network, torch.zeros(1, 128, 1000)), plain)
 
 
-@pytest.mark.parametrize("kind", [None, "tf"])
-def test_a_tap_is_the_same_alone_and_among_others(kind):
-    network, log_mel = small(kind), torch.randn(1, 128, 50)
+def test_a_tap_is_the_same_alone_and_among_others():
+    network, log_mel = small("tf"), torch.randn(1, 128, 50)
     together = run(network, log_mel, tuple(network.tap_shapes))
     assert together.keys() == network.tap_shapes.keys()
     for tap, value in together.items():

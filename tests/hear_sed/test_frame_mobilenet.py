@@ -61,8 +61,8 @@ def test_time_is_divided_by_four_and_one_band_is_left():
     assert FrameMobileNet(0.1).tap_shapes["b16"].bands == 1
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 7, 250, 1001])
-@pytest.mark.parametrize("n_mels", [128, 64, 1])
+@pytest.mark.parametrize("frames", [1, 2, 3, 5, 313])
+@pytest.mark.parametrize("n_mels", [128, 1])
 def test_gives_what_it_declares(frames, n_mels):
     network = FrameMobileNet(0.1, n_mels=n_mels).eval()
     values = run(network, torch.randn(2, n_mels, frames), tuple(network.tap_shapes))

@@ -57,14 +57,14 @@ def test_equals_the_original(name):
 
 
 @kinds
-@pytest.mark.parametrize("frames", [1, 2, 63, 64, 65, 250, 313])
+@pytest.mark.parametrize("frames", [1, 7, 64, 65, 250, 313])
 def test_takes_any_number_of_frames_and_a_batch_gives_what_its_rows_give(kind, frames):
     model = untrained(kind)
-    x = torch.randn(3, frames, 48)
+    x = torch.randn(2, frames, 48)
     with torch.inference_mode():
         together = model(x)
-        assert together.shape == (3, frames, model.out_channels)
-        for row in range(3):
+        assert together.shape == (2, frames, model.out_channels)
+        for row in range(2):
             alone = model(x[row : row + 1])[0]
             torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=1e-5)
 
@@ -95,7 +95,13 @@ def test_half_precision_is_near(kind):
     assert (found.float() - expected).norm() < 5e-3 * expected.norm()
 
 
-@kinds
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=() if kind in ("tf", "gru", "hybrid") else pytest.mark.slow)
+        for kind in SEQUENCE_MODELS
+    ],
+)
 def test_as_a_graph_of_any_batch_and_any_number_of_frames(kind):
     onnxruntime = pytest.importorskip("onnxruntime")
     model, file = untrained(kind), io.BytesIO()

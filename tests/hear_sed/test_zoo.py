@@ -19,6 +19,8 @@ from hear_sed.zoo import detector
 from tests import goldens
 from tests.goldens import SED, needs_sed
 
+FAST = ("fmn04", "fmn10", "fmn04+tf:104", "fmn10+tf:256", "fmn10+hybrid:256", "fmn04+gru:104")
+
 
 def manifest_of(name):
     return name.partition("_")[0].replace(":", "-")
@@ -162,10 +164,7 @@ def expected_macs(kind, d, channels, t=250, classes=447):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=pytest.mark.slow if "gru" in n and n != "fmn10+gru:256" else ())
-        for n in ZOO
-    ],
+    [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in ZOO],
 )
 def test_what_a_detector_costs_is_counted_to_the_last_product(name):
     network = ZOO[name].outline()
