@@ -25,7 +25,7 @@ class Module(NamedTuple):
     module: str
     size: int
     backbone: str
-    mAP: str  # noqa: N815 - the field writes it so
+    published: str
     parameters: str
     MACs: str
     taps: str
@@ -41,17 +41,22 @@ def modules(pattern: str = "*") -> Iterator[Module]:
             if fnmatch(full_name, pattern) or fnmatch(name, pattern):
                 network = outlined(config.backbone)
                 costs = kept_complexity(package, config.backbone)
-                precision = package.ZOO[config.backbone].figures.get("mAP")
+                figures = package.ZOO[config.backbone].figures
                 yield Module(
                     full_name,
                     Extractor(*network, config.taps, config.pooling).size,
                     config.backbone,
-                    "" if precision is None else f"{precision:.3f}",
+                    ", ".join(map(_figure, figures.items())),
                     short(costs.parameters),
                     short(costs.macs),
                     " ".join(config.taps),
                     config.pooling,
                 )
+
+
+def _figure(item: tuple[str, float]) -> str:
+    name, value = item
+    return f"{name} {value:.3f}" if value < 1 else f"{name} {value:.2f}"
 
 
 def _outlined(zoo: Zoo, backbone: str) -> tuple[Frontend, Backbone]:
@@ -62,7 +67,7 @@ def list_modules(
     pattern: Annotated[str, typer.Argument(help="Such as 'mn10_*'.")] = "*",
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
-    """List the plug-in modules: name, size of the embedding, backbone, its mAP, its size, taps.
+    """List the plug-in modules: name, size of the embedding, backbone, its figures, its size, taps.
 
     MACs are the multiply-accumulates of the backbone on ten seconds of audio.
     """

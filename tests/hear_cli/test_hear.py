@@ -49,7 +49,7 @@ def test_help(path):
 def test_list():
     lines = hear("list", "mn10_all_b_mel*").splitlines()
     assert lines[0].split() == [
-        *("module", "size", "backbone", "mAP", "parameters", "MACs", "taps", "pooling")
+        *("module", "size", "backbone", "published", "parameters", "MACs", "taps", "pooling")
     ]
     assert lines[1].split() == [
         *("hear_mn.mn10_all_b_mel_avgs", "600", "mn10_as", "0.471", "4.88M", "541M"),
