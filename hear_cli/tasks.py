@@ -88,8 +88,12 @@ def mix(
 
     Rows without a category are backgrounds; if there are none, it is pink noise.
     """
-    split_of = dict.fromkeys(valid.split(","), "valid") | dict.fromkeys(test.split(","), "test")
+    validated, tested = set(valid.split(",")), set(test.split(","))
+    if both := validated & tested:
+        msg = f"fold {', '.join(sorted(both))} cannot be both to validate and to test on"
+        raise ConfigError(msg)
     rows = _rows(table, audio)
+    split_of = dict.fromkeys(validated, "valid") | dict.fromkeys(tested, "test")
     if unknown := split_of.keys() - {clip.split for clip in rows}:
         msg = f"{table} has no fold {', '.join(sorted(unknown))} to validate or test on"
         raise ConfigError(msg)

@@ -61,10 +61,8 @@ class Mixture:
         quietest, loudest = self.snr
         rules = {
             f"sample_rate must be at least {least_rate} Hz": self.sample_rate >= least_rate,
-            "seconds must be a positive number": 0 < self.seconds < math.inf,
-            "longest must be at least 0.01 and at most seconds": (
-                _FRAME <= self.longest <= self.seconds
-            ),
+            f"seconds must be a number from {_FRAME}": _FRAME <= self.seconds < math.inf,
+            f"longest must be at least {_FRAME} seconds": self.longest >= _FRAME,
             "events must be two numbers from 1, the fewest first": 1 <= fewest <= most,
             "polyphony must be at least 1": self.polyphony >= 1,
             "snr must be two numbers of dB, the least first": (
@@ -188,7 +186,7 @@ def mix_scene(
     scene = _level(background, _BACKGROUND)
     placed: list[_Placed] = []
     for label, waveform in sounds:
-        sound = waveform[: int(mixture.longest * rate)]
+        sound = waveform[: int(min(mixture.longest, mixture.seconds) * rate)]
         if (start := _place(label, len(sound), placed, mixture, rng)) is None:
             continue
         event = _Placed(label, start, start + len(sound))
