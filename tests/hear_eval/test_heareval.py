@@ -120,8 +120,11 @@ def mixed_task(tmp_path_factory):
 
 @pytest.mark.slow
 def test_heareval_detects_mixed_events(mixed_task, tmp_path):
-    """Pre-trained embeddings find events that random ones do not."""
+    """Pre-trained embeddings find events that random ones do not.
+
+    With three seeds of the task they came to 0.18 to 0.27 and 0.52 to 0.65, random ones to 0 and 1.
+    """
     found = event_scores("hear_mn.mn04_e1_l", mixed_task, tmp_path / "found")
     guess = event_scores("hear_mn.mn04_e1_l", mixed_task, tmp_path / "guess", pretrained=False)
-    assert found["test_event_onset_200ms_fms"] >= guess["test_event_onset_200ms_fms"] + 0.1
-    assert found["test_segment_1s_er"] <= guess["test_segment_1s_er"] - 0.1
+    assert found["test_event_onset_200ms_fms"] >= guess["test_event_onset_200ms_fms"] + 0.15
+    assert found["test_segment_1s_er"] <= guess["test_segment_1s_er"] - 0.3
