@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
+import numpy as np
 import soundfile
 from torch import nn
 
 from hear_core.audio import read_audio
-from hear_core.errors import HearError
+from hear_core.errors import ConfigError, HearError
 
 _METADATA, _VOCABULARY = "task_metadata.json", "labelvocabulary.csv"
 
@@ -50,7 +53,8 @@ def make_scene_task(
         The folder of the task.
 
     Raises:
-        TaskError: There are too few splits or classes, or two clips of a split share a name.
+        TaskError: There are too few splits or classes, two clips of a split share a name, or
+            there is a task of this name already.
         AudioError: A file cannot be read.
     """
     splits = sorted({clip.split for clip in clips})
@@ -58,34 +62,85 @@ def make_scene_task(
     if len(splits) < 3 or len(vocabulary) < 2:
         msg = f"{name}: {len(splits)} splits and {len(vocabulary)} classes; it takes 3 and 2"
         raise TaskError(msg)
-    task = folder / name
-    for split in splits:
-        labels: dict[str, list[str]] = {}
-        for clip in (clip for clip in clips if clip.split == split):
+    labels: dict[str, dict[str, list[str]]] = {split: {} for split in splits}
+    with new_task(folder, name) as task:
+        for clip in clips:
             file = f"{clip.path.stem}.wav"
-            if file in labels:
-                msg = f"{name}: split {split} has two clips that would be called {file}"
+            if file in labels[clip.split]:
+                msg = f"{name}: split {clip.split} has two clips that would be called {file}"
                 raise TaskError(msg)
-            labels[file] = [clip.label]
-            _convert(clip.path, task / str(sample_rate) / split / file, sample_rate, seconds)
-        _write(task / f"{split}.json", json.dumps(labels, indent=1))
-    with (task / _VOCABULARY).open("w", newline="") as vocabulary_file:
-        csv.writer(vocabulary_file).writerows([("idx", "label"), *enumerate(vocabulary)])
-    metadata = {
-        "task_name": name,
+            labels[clip.split][file] = [clip.label]
+            target = task / str(sample_rate) / clip.split / file
+            _convert(clip.path, target, sample_rate, seconds)
+        write_description(
+            task,
+            labels,
+            vocabulary,
+            embedding_type="scene",
+            prediction_type="multiclass",
+            split_mode="presplit_kfold",
+            sample_duration=seconds,
+            evaluation=["top1_acc"],
+        )
+    return folder / name
+
+
+@contextmanager
+def new_task(folder: Path, name: str) -> Iterator[Path]:
+    """Give a folder to write a task into; it takes its place when the block has ended well.
+
+    Until then it stands beside, so that what was cut off is never taken for a task.
+
+    Args:
+        folder: The task becomes a folder in it.
+        name: Of the task.
+
+    Raises:
+        ConfigError: The name is none that a folder can have.
+        TaskError: There is something of this name already.
+    """
+    task = folder / name
+    if task.parent != folder or name == "..":
+        msg = f"a task is named like a folder, not {name!r}"
+        raise ConfigError(msg)
+    if task.exists():
+        msg = f"there is a {task} already: remove it, or give the new task another name"
+        raise TaskError(msg)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{name}.", dir=folder) as beside:
+        whole = Path(beside) / name
+        whole.mkdir()
+        yield whole
+        whole.rename(task)
+
+
+def write_description(
+    task: Path,
+    labels: Mapping[str, Mapping[str, Sequence[Any]]],
+    vocabulary: Iterable[str],
+    **metadata: Any,
+) -> None:
+    """Write all that a task is but its audio.
+
+    Args:
+        task: Folder of the task, whose name is that of the task.
+        labels: By split and file name: of a scene its classes, of events what HEAR wants of them,
+            which is ``{"label": …, "start": …, "end": …}`` with times in milliseconds.
+        vocabulary: All classes.
+        metadata: The further fields of ``task_metadata.json``.
+    """
+    for split, by_file in labels.items():
+        (task / f"{split}.json").write_text(json.dumps(by_file, indent=1), encoding="utf-8")
+    with (task / _VOCABULARY).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("idx", "label"), *enumerate(vocabulary)])
+    common = {
+        "task_name": task.name,
         "version": "1.0.0",
-        "embedding_type": "scene",
-        "prediction_type": "multiclass",
-        "split_mode": "presplit_kfold",
-        "sample_duration": seconds,
-        "evaluation": ["top1_acc"],
         "default_mode": "full",
         "mode": "full",
-        "splits": splits,
+        "splits": list(labels),
     }
-    # Written last: a task without its metadata is none, so that one cut off here is never used.
-    _write(task / _METADATA, json.dumps(metadata, indent=1))
-    return task
+    (task / _METADATA).write_text(json.dumps(common | metadata, indent=1), encoding="utf-8")
 
 
 def resample_task(task: Path, sample_rate: int) -> int:
@@ -127,13 +182,12 @@ def _convert(source: Path, target: Path, sample_rate: int, seconds: float | None
     if seconds is not None:
         samples = round(seconds * sample_rate)
         waveform = nn.functional.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    soundfile.write(part, waveform.numpy(), sample_rate, subtype="PCM_16", format="WAV")
-    part.replace(target)
+    write_audio(target, waveform.numpy(), sample_rate)
 
 
-def _write(path: Path, text: str) -> None:
+def write_audio(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
+    """Write a waveform (samples,) in [-1, 1] as a wav file of 16 bits, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
+    soundfile.write(part, waveform, sample_rate, subtype="PCM_16", format="WAV")
     part.replace(path)

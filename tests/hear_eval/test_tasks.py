@@ -104,4 +104,10 @@ def test_a_broken_clip_leaves_no_task(clips, tmp_path):
     clips[-1].path.write_bytes(b"no audio")
     with pytest.raises(AudioError, match=r"high2.wav cannot be read"):
         make_scene_task(tmp_path / "tasks", "broken", clips, seconds=1, sample_rate=8000)
-    assert not (tmp_path / "tasks" / "broken" / "task_metadata.json").exists()
+    assert list((tmp_path / "tasks").iterdir()) == []
+
+
+def test_a_task_that_is_there_is_kept(task, clips):
+    with pytest.raises(TaskError, match=r"there is a .*tones already: remove it"):
+        make_scene_task(task.parent, "tones", clips, seconds=1, sample_rate=16000)
+    assert soundfile.info(task / "16000" / "fold00" / "low0.wav").frames == 9600
