@@ -52,13 +52,13 @@ def test_list():
         *("module", "size", "backbone", "published", "parameters", "MACs", "taps", "pooling")
     ]
     assert lines[1].split() == [
-        *("hear_mn.mn10_all_b_mel_avgs", "600", "mn10_as", "0.471", "4.88M", "541M"),
+        *("hear_mn.mn10_all_b_mel_avgs", "600", "mn10_as", "mAP", "0.471", "4.88M", "541M"),
         *("mel_avgs", "all_b", "avg"),
     ]
 
 
 def test_list_as_markdown():
-    assert "| hear_mn.mn04_e1_l | 911 | mn04_as | 0.432 | 984k | 111M |" in hear(
+    assert "| hear_mn.mn04_e1_l | 911 | mn04_as | mAP 0.432 | 984k | 111M |" in hear(
         "list", "mn04*", "--markdown"
     )
 
