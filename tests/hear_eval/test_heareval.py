@@ -51,7 +51,7 @@ def run(*arguments, cwd=None):
     [
         ("hear_mn.mn04_e1_l", ["--model", MN04]),
         ("hear_mn.mn04_all_b_mel_avgs", []),
-        ("hear_mn.mn04_as_e1_l", []),
+        pytest.param("hear_mn.mn04_as_e1_l", [], marks=pytest.mark.slow),
     ],
 )
 def test_hear_validator(module, options):

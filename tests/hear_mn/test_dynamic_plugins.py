@@ -27,7 +27,10 @@ def sounds(seconds, batch=3, seed=0):
     return (0.5 * noise + 0.4 * tone) * (0.5 + 0.5 * (9 * rate * time).cos())
 
 
-@pytest.fixture(scope="module", params=["dymn04_as", "dymn04_replace_se_as"])
+@pytest.fixture(
+    scope="module",
+    params=["dymn04_as", pytest.param("dymn04_replace_se_as", marks=pytest.mark.slow)],
+)
 def loaded(request, tmp_path_factory):
     """Return a function that loads weights whose kernels differ from clip to clip.
 

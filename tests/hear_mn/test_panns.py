@@ -28,7 +28,7 @@ def network():
     return ZOO.untrained("cnn14").eval()
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+@pytest.fixture(scope="module", params=["cnn14_16k", pytest.param("cnn14", marks=pytest.mark.slow)])
 def released(request, tmp_path_factory):
     """The name of a row, and a file of stand-in weights laid out as the one released."""
     file = tmp_path_factory.mktemp("weights") / f"{request.param}.pth"

@@ -25,7 +25,7 @@ COMBINATIONS = (
     if SED.is_dir()
     else ["fmn10"]
 )
-FAST = ("fmn04", "fmn10", "fmn10+tf-256", "fmn10+gru-256", "fmn10+hybrid-256", "fmn10+tcn-128")
+FAST = ("fmn04", "fmn10+tf-256", "fmn10+gru-256", "fmn10+hybrid-256")
 SLOW_GRAPHS = ("tf", "attn", "hybrid", "tcn", "mamba")
 AFTER = ("frames", "sequence", "logits", "weak")
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
