@@ -1,4 +1,4 @@
-"""``hear detect``, through the console script."""
+"""``hear detect``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from hear_sed import Detector
-from tests.hear_cli.test_hear import hear
+from tests.hear_cli.command import hear, script
 
 QUICK = ["--detector", "fmn04", "--random-weights"]
 
@@ -33,7 +33,7 @@ def level(clip):
 
 def test_formats_hold_the_same(clip, level, tmp_path):
     arguments = ["detect", clip, *QUICK, "--threshold", level, "--merge-gap", 0.1]
-    events = json.loads(hear(*arguments, "--format", "json"))
+    events = json.loads(script(*arguments, "--format", "json"))
     assert events
     for event in events:
         assert event["file"] == str(clip)

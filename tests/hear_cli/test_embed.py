@@ -7,21 +7,18 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from tests.goldens import MN04, SHARED, needs_mn04
+from tests.hear_cli.command import HEAR, hear
 
-HEAR = Path(sys.executable).with_name("hear")
 ESC10 = SHARED / "data" / "esc10"
 ENVIRONMENT = {
     **os.environ,
-    "PYTHONPATH": str(Path(__file__).parents[2]),  # these sources, wherever others are installed
     "HEAR_CHECKPOINTS": str(MN04.parent),
     "OMP_NUM_THREADS": "1",
 }
@@ -38,7 +35,7 @@ def start(*arguments):
     )
 
 
-def hear(*arguments, code=0):
+def embed(*arguments, code=0):
     process = start(*arguments)
     out, err = process.communicate()
     assert process.returncode == code, out + err
@@ -73,12 +70,12 @@ def kill_when(ready, *arguments):
 def test_a_killed_run_goes_on_to_the_same_bytes(sounds, tmp_path, format_):
     out = tmp_path / "out"
     arguments = [*RANDOM, sounds, "--timestamps", "--format", format_]
-    hear(*arguments, "-o", tmp_path / "whole")
+    embed(*arguments, "-o", tmp_path / "whole")
     written = lambda: len(list(out.glob(f"*/*.wav.{format_}")))  # noqa: E731
     assert kill_when(lambda: written() >= 3, *arguments, "-o", out)
     assert 3 <= written() < 12
     assert not (out / "index.jsonl").exists()
-    output = hear(*arguments, "-o", out)
+    output = embed(*arguments, "-o", out)
     assert "files were done before" in output
     assert "\n12 files" not in output
     assert contents(out) == contents(tmp_path / "whole")
@@ -91,7 +88,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(sounds, tmp_path, format_):
 def test_esc10_killed_at_random_moments(tmp_path, format_):
     out, moments = tmp_path / "out", random.Random(0)
     arguments = ["mn04_e1_l", ESC10, "--format", format_, "--part-files", 20]
-    assert "400 files, 2003 s of audio" in hear(*arguments, "-o", tmp_path / "whole")
+    assert "400 files, 2003 s of audio" in embed(*arguments, "-o", tmp_path / "whole")
     kills = 0
     for _ in range(6):
         until = None
@@ -106,28 +103,28 @@ def test_esc10_killed_at_random_moments(tmp_path, format_):
             break
         kills += kill_when(ready, *arguments, "-o", out)
     assert kills >= 2
-    hear(*arguments, "-o", out)
+    embed(*arguments, "-o", out)
     assert contents(out) == contents(tmp_path / "whole")
 
 
 def test_exit_codes(sounds, tmp_path):
     out = tmp_path / "out"
     (sounds / "notes.txt").touch()
-    output = hear(*RANDOM, sounds, "-o", out)
+    output = embed(*RANDOM, sounds, "-o", out)
     assert "1 files that do not end like audio are ignored: 1 .txt" in output
     assert "12 files, 96 s of audio in" in output
     assert "s of audio per second" in output
 
     (sounds / "text.wav").write_text("no sound at all")
     for more in ([], ["--retry"]):
-        message = hear(*RANDOM, sounds, "-o", out, *more, code=1)
+        message = embed(*RANDOM, sounds, "-o", out, *more, code=1)
         assert f"1 files could not be embedded; {out / 'index.jsonl'} says why" in message
         assert "'text.wav': " in message
         assert "cannot be read as audio" in message
     lines = map(json.loads, (out / "index.jsonl").read_text().splitlines())
     assert [line["file"] for line in lines if line["reason"]] == ["text.wav"]
 
-    assert "made otherwise" in hear(*RANDOM, sounds, "-o", out, "--timestamps", code=2)
+    assert "made otherwise" in embed(*RANDOM, sounds, "-o", out, "--timestamps", code=2)
 
 
 @pytest.mark.parametrize(
@@ -142,16 +139,12 @@ def test_exit_codes(sounds, tmp_path):
     ],
 )
 def test_usage_errors(tmp_path, arguments, message):
-    assert message in hear(*arguments, "-o", tmp_path / "out", code=2)
+    assert message in hear("embed", *arguments, "-o", tmp_path / "out", code=2)
     assert not (tmp_path / "out").exists()
-
-
-def test_help():
-    assert "Usage: hear embed" in hear("--help")
 
 
 def test_options_reach_load_model(sounds, tmp_path):
     options = '{"engine": "torch", "taps": ["logits"]}'
     arguments = ["hear_mn.mn01_all_b_mel_avgs", "--random-weights", "--model-options", options]
-    hear(*arguments, sounds / "0" / "0.wav", "-o", tmp_path / "out")
+    embed(*arguments, sounds / "0" / "0.wav", "-o", tmp_path / "out")
     assert np.load(tmp_path / "out" / "0.wav.npy").shape == (527,)

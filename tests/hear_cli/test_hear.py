@@ -1,12 +1,9 @@
-"""The ``hear`` command, through its console script."""
+"""The ``hear`` command; what is said of a command once is said of its console script."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,19 +14,7 @@ from typer.testing import CliRunner
 from hear_cli.figures import short
 from hear_cli.main import app
 from hear_core.export import PRECISIONS, Tolerance
-
-HEAR = Path(sys.executable).with_name("hear")
-
-
-def hear(*arguments, code=0, **environment):
-    result = subprocess.run(
-        [HEAR, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={"PATH": "", "COLUMNS": "100", **environment},
-    )
-    assert result.returncode == code, result.stdout + result.stderr
-    return result.stderr if code else result.stdout
+from tests.hear_cli.command import hear, script
 
 
 def commands(command, *path):
@@ -47,7 +32,7 @@ def test_help(path):
 
 
 def test_list():
-    lines = hear("list", "mn10_all_b_mel*").splitlines()
+    lines = script("list", "mn10_all_b_mel*").splitlines()
     assert lines[0].split() == [
         *("module", "size", "backbone", "published", "parameters", "MACs", "taps", "pooling")
     ]
@@ -65,17 +50,17 @@ def test_list_as_markdown():
 
 def test_a_list_counts_once(tmp_path):
     cache = {"HEAR_CACHE": str(tmp_path)}
-    first = hear("list", "mn04_e1_l", **cache)
+    first = script("list", "mn04_e1_l", **cache)
     (kept,) = tmp_path.rglob("mn04_as.json")
     kept.write_text(kept.read_text().replace("110646167", "110646167000"))
-    assert hear("list", "mn04_e1_l", **cache) == first.replace("111M", "111G")
+    assert script("list", "mn04_e1_l", **cache) == first.replace("111M", "111G")
     kept.write_text("{")
-    assert hear("list", "mn04_e1_l", **cache) == first
+    assert script("list", "mn04_e1_l", **cache) == first
 
 
 def test_complexity():
     # A backbone may be named by a module of it, but is one line.
-    output = hear("complexity", "mn04_as", "hear_mn.mn10_all_b", "mn10_as")
+    output = script("complexity", "mn04_as", "hear_mn.mn10_all_b", "mn10_as")
     head, *lines = [re.split(r"  +", line.strip()) for line in output.splitlines()]
     assert head[:5] == ["backbone", "parameters", "MACs", "peak memory", "in parts"]
     assert lines == [
@@ -99,7 +84,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(command):
 
 
 def test_info_on_a_module(tmp_path):
-    lines = [line.split() for line in hear("info", "mn10_all_b_mel_avgs").splitlines()]
+    lines = [line.split() for line in script("info", "mn10_all_b_mel_avgs").splitlines()]
     for line in [
         "module hear_mn.mn10_all_b_mel_avgs",
         "embedding 600 numbers",
@@ -142,7 +127,7 @@ def test_numbers_have_three_digits(number, written):
 
 
 def test_demo_says_that_its_weights_are_random(tmp_path):
-    output = hear("demo", HEAR_CACHE=str(tmp_path))
+    output = script("demo", HEAR_CACHE=str(tmp_path))
     assert "RANDOM" in output
     assert "(1, 911)" in output
     assert "(1, 201, 911)" in output
@@ -157,10 +142,10 @@ def test_tasks(tmp_path):
             soundfile.write(tmp_path / name, np.random.default_rng(0).uniform(-1, 1, 800), 8000)
             rows.append(f"{name},{label},{fold}")
     (tmp_path / "pets.csv").write_text("\n".join(rows))
-    output = hear("tasks", "make", tmp_path / "pets.csv", tmp_path / "tasks", "--seconds", 0.1)
+    output = script("tasks", "make", tmp_path / "pets.csv", tmp_path / "tasks", "--seconds", 0.1)
     assert "pets: 6 clips" in output
     assert soundfile.info(tmp_path / "tasks/pets/32000/fold02/dog2.wav").frames == 3200
-    output = hear("tasks", "resample", tmp_path / "tasks", "--rate", 16000)
+    output = script("tasks", "resample", tmp_path / "tasks", "--rate", 16000)
     assert "6 files written at 16000 Hz" in output
 
 
@@ -171,7 +156,9 @@ def test_errors_are_one_message_and_an_exit_code(tmp_path):
 
 
 def test_export_checks_what_it_writes(tmp_path):
-    output = hear("export", "mn01_as", tmp_path / "out.onnx", "--random-weights", "--taps", "e1,b3")
+    output = script(
+        "export", "mn01_as", tmp_path / "out.onnx", "--random-weights", "--taps", "e1,b3"
+    )
     assert "onnxruntime     1.00      1" in output
     assert "e1, b3 -> 104" in output
     assert (tmp_path / "out.onnx").is_file()

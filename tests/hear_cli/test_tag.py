@@ -1,4 +1,4 @@
-"""``hear tag``, ``hear listen`` and ``hear weights``, through the console script."""
+"""``hear tag``, ``hear listen`` and ``hear weights``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from tests.goldens import METRO, MN04, load_json, needs_goldens, needs_mn04
-from tests.hear_cli.test_hear import HEAR, hear
+from tests.hear_cli.command import HEAR, hear, script
 
 REAL = {"HEAR_CHECKPOINTS": str(MN04.parent)}
 
@@ -31,7 +31,7 @@ def clip(tmp_path):
 @pytest.mark.parametrize("backbones", [["-b", "mn04_as"], ["-b", "mn04_as", "-b", "mn04_as"]])
 def test_the_metro_clip(backbones):
     wanted = load_json("metro.json")["top10"]["int16"]
-    lines = hear("tag", METRO, *backbones, **REAL).splitlines()[1:]
+    lines = script("tag", METRO, *backbones, **REAL).splitlines()[1:]
     for line, w in zip(lines, wanted, strict=True):
         assert f"  {w['label']}  " in line
     found = [float(line.split()[-1]) for line in lines]
@@ -127,7 +127,7 @@ def test_listen(rate):
 @needs_mn04
 def test_weights(tmp_path):
     environment = {**REAL, "HEAR_CACHE": str(tmp_path)}
-    lines = hear("weights", "mn04_*", "--verify", **environment).splitlines()[1:]
+    lines = script("weights", "mn04_*", "--verify", **environment).splitlines()[1:]
     assert lines[0].split() == ["mn04_as", "here", str(MN04), "(verified)"]
     assert lines[1].split()[:3] == ["mn04_im", "not", "here"]
     bad = tmp_path / MN04.name

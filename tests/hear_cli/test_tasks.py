@@ -1,31 +1,15 @@
-"""``hear tasks`` through its console script."""
+"""``hear tasks``."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-HEAR = Path(sys.executable).with_name("hear")
-SOURCES = str(Path(__file__).parents[2])  # these, wherever others are installed
-
-
-def hear_tasks(*arguments, code=0):
-    result = subprocess.run(
-        [HEAR, "tasks", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": SOURCES, "COLUMNS": "200"},
-    )
-    assert result.returncode == code, result.stdout + result.stderr
-    return result.stderr if code else result.stdout
+from tests.hear_cli.command import hear, script
 
 
 @pytest.fixture
@@ -44,7 +28,7 @@ def table(tmp_path):
 
 
 def test_make(table, tmp_path):
-    said = hear_tasks("make", table, tmp_path / "tasks", "--seconds", 0.5, "--rate", 8000)
+    said = script("tasks", "make", table, tmp_path / "tasks", "--seconds", 0.5, "--rate", 8000)
     assert said.strip() == f"{tmp_path / 'tasks' / 'meta'}: 10 clips"
     metadata = json.loads((tmp_path / "tasks" / "meta" / "task_metadata.json").read_text())
     assert metadata["splits"] == [f"fold{fold:02}" for fold in range(1, 6)]
@@ -53,14 +37,14 @@ def test_make(table, tmp_path):
 def test_mix(table, tmp_path):
     options = ["--valid", "4", "--test", "5,3", "--scenes", 3, 1, 1, "--seconds", 2]
     options += ["--rate", 8000, "--events", 1, 2, "--snr", -3, 12, "--name", "noises"]
-    said = hear_tasks("mix", table, tmp_path / "tasks", *options)
+    said = script("tasks", "mix", table, tmp_path / "tasks", *options)
     task = tmp_path / "tasks" / "noises"
     assert said.strip() == f"{task}: scenes of 2 s: 3 train, 1 valid, 1 test"
     assert len(list((task / "8000" / "train").iterdir())) == 3
     mixture = json.loads((task / "task_metadata.json").read_text())["mixture"]
     assert mixture["events"] == [1, 2]
     assert mixture["snr"] == [-3, 12]
-    again = hear_tasks("mix", table, tmp_path / "tasks", *options, code=1)
+    again = hear("tasks", "mix", table, tmp_path / "tasks", *options, code=1)
     assert again.startswith(f"hear: there is a {task} already")
 
 
@@ -69,7 +53,7 @@ def test_folds_that_are_called_like_splits_need_no_options(table, tmp_path):
     for fold, split in zip("12345", ["train"] * 3 + ["valid", "test"], strict=True):
         text = text.replace(f",{fold},", f",{split},")
     table.write_text(text)
-    said = hear_tasks("mix", table, tmp_path / "tasks", "--scenes", 1, 1, 1, "--seconds", 1)
+    said = hear("tasks", "mix", table, tmp_path / "tasks", "--scenes", 1, 1, 1, "--seconds", 1)
     assert "1 train, 1 valid, 1 test" in said
 
 
@@ -83,11 +67,11 @@ def test_folds_that_are_called_like_splits_need_no_options(table, tmp_path):
     ],
 )
 def test_what_cannot_be_mixed(table, tmp_path, options, message):
-    assert message in hear_tasks("mix", table, tmp_path / "tasks", *options, code=1)
+    assert message in hear("tasks", "mix", table, tmp_path / "tasks", *options, code=1)
     assert not (tmp_path / "tasks").exists()
 
 
 def test_a_table_without_its_columns(table, tmp_path):
     table.write_text("file,label\n")
-    said = hear_tasks("mix", table, tmp_path / "tasks", code=1)
+    said = hear("tasks", "mix", table, tmp_path / "tasks", code=1)
     assert "must have rows, and the columns filename, category and fold" in said
