@@ -9,9 +9,8 @@ import numpy as np
 import typer
 
 from hear_cli import options
-from hear_cli.formats import FORMATS, Tag, check_format, report, write
-from hear_core.audio import read_audio
-from hear_core.errors import AudioError
+from hear_cli.formats import FORMATS, Tag, check_format, write
+from hear_cli.recordings import Recordings
 from hear_core.events import EventRule, find_events
 from hear_core.labels import group_scores, read_thresholds
 from hear_sed.detector import Detector
@@ -73,14 +72,8 @@ def detect(
         min_duration=min_duration,
     )
     tags: list[Tag] = []
-    failures = 0
-    for file in files:
-        try:
-            waveform = read_audio(file, found.sample_rate).numpy()
-        except AudioError as error:
-            typer.echo(f"hear: {error}", err=True)
-            failures += 1
-            continue
+    recordings = Recordings(files, found.sample_rate)
+    for file, waveform in recordings:
         heard = found.frames(waveform)
         scores = group_scores(heard.scores, found.labels, classes)
         events = find_events(list(classes), rule, scores, heard.onset, heard.offset)
@@ -92,4 +85,4 @@ def detect(
             picture = plot / f"{file.stem}.png"
             draw(picture, found.log_mel(waveform), edges, scores, list(classes), top)
     write(tags, format_, output)
-    report(failures, files)
+    recordings.finish()

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import typer
-
 from hear_cli.tables import print_table
 from hear_core.errors import ConfigError, unknown
 from hear_core.events import Event
@@ -88,10 +86,3 @@ def write(tags: Sequence[Tag], format_: str, output: Path | None) -> None:
         output.write_text(FORMATS[format_](tags), encoding="utf-8")
     else:
         sys.stdout.write(FORMATS[format_](tags))
-
-
-def report(failures: int, files: Sequence[Path]) -> None:
-    """Say how many files could not be read, if any, and exit with code 1 then."""
-    if failures:
-        typer.echo(f"hear: {failures} of {len(files)} files could not be read", err=True)
-        raise typer.Exit(1)

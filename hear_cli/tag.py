@@ -10,9 +10,8 @@ import numpy as np
 import typer
 
 from hear_cli import options
-from hear_cli.formats import FORMATS, Tag, check_format, report, write
-from hear_core.audio import read_audio
-from hear_core.errors import AudioError
+from hear_cli.formats import FORMATS, Tag, check_format, write
+from hear_cli.recordings import Recordings
 from hear_core.events import EventRule, find_events
 from hear_core.labels import group_scores, read_thresholds
 from hear_mn.tagger import EATagger
@@ -70,14 +69,8 @@ def tag(
     )
 
     tags: list[Tag] = []
-    failures = 0
-    for file in files:
-        try:
-            waveform = read_audio(file, tagger.sample_rate).numpy()
-        except AudioError as error:
-            typer.echo(f"hear: {error}", err=True)
-            failures += 1
-            continue
+    recordings = Recordings(files, tagger.sample_rate)
+    for file, waveform in recordings:
         if window is None:
             whole = group_scores(tagger.tag(waveform)[0][None], tagger.labels, classes)
             end = np.array([len(waveform) / tagger.sample_rate])
@@ -98,7 +91,7 @@ def tag(
             draw(picture, tagger.log_mel(waveform), edges, scores, list(classes), top)
 
     write(tags, format_, output)
-    report(failures, files)
+    recordings.finish()
 
 
 def _highest(
