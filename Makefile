@@ -16,7 +16,7 @@ install: $(READY)
 $(READY): pyproject.toml setup.py constraints.txt hear_eval/install.py Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,eval,onnx,parquet,ray]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,eval,onnx,parquet,plot,ray,train]'
 	$(BIN)/python -m hear_eval.install
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps torchaudio
 	$(BIN)/python -c 'import torchaudio' 2>/dev/null || rm -f $(VENV)/lib/python*/site-packages/torchaudio/lib/_torchaudio*.so
