@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from hear_core.errors import ConfigError
+from hear_eval.description import TaskError
 from hear_eval.mixing import SPLITS, Mixture, mix_event_task
-from hear_eval.tasks import Clip, TaskError, make_scene_task, resample_task
+from hear_eval.tasks import Clip, make_scene_task, resample_task
 
 app = typer.Typer(help="HEAR tasks on disk: make one, bring it to another rate.")
 

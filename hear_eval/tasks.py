@@ -20,13 +20,8 @@ import soundfile
 from torch import nn
 
 from hear_core.audio import read_audio
-from hear_core.errors import ConfigError, HearError
-
-_METADATA, _VOCABULARY = "task_metadata.json", "labelvocabulary.csv"
-
-
-class TaskError(HearError, ValueError):
-    """A task that is incomplete or contradicts itself."""
+from hear_core.errors import ConfigError
+from hear_eval.description import METADATA, VOCABULARY, TaskError
 
 
 class Clip(NamedTuple):
@@ -131,7 +126,7 @@ def write_description(
     """
     for split, by_file in labels.items():
         (task / f"{split}.json").write_text(json.dumps(by_file, indent=1), encoding="utf-8")
-    with (task / _VOCABULARY).open("w", newline="", encoding="utf-8") as file:
+    with (task / VOCABULARY).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("idx", "label"), *enumerate(vocabulary)])
     common = {
         "task_name": task.name,
@@ -140,7 +135,7 @@ def write_description(
         "mode": "full",
         "splits": list(labels),
     }
-    (task / _METADATA).write_text(json.dumps(common | metadata, indent=1), encoding="utf-8")
+    (task / METADATA).write_text(json.dumps(common | metadata, indent=1), encoding="utf-8")
 
 
 def resample_task(task: Path, sample_rate: int) -> int:
@@ -159,8 +154,8 @@ def resample_task(task: Path, sample_rate: int) -> int:
         TaskError: The folder is no task, or holds no audio.
         AudioError: A file cannot be read.
     """
-    if not (task / _METADATA).is_file():
-        msg = f"{task} is not a HEAR task: it has no {_METADATA}"
+    if not (task / METADATA).is_file():
+        msg = f"{task} is not a HEAR task: it has no {METADATA}"
         raise TaskError(msg)
     rates = [int(path.name) for path in task.iterdir() if path.name.isdecimal()]
     if not rates:

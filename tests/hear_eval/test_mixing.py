@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hear_core.errors import AudioError, ConfigError
+from hear_eval.description import TaskError
 from hear_eval.mixing import SPLITS, Mixture, mix_event_task, mix_scene, pink_noise, trim
-from hear_eval.tasks import Clip, TaskError, resample_task
+from hear_eval.tasks import Clip, resample_task
 
 RATE = 16000
 SCENES = {"train": 4, "valid": 2, "test": 2}

@@ -6,7 +6,8 @@ import pytest
 import soundfile
 
 from hear_core.errors import AudioError
-from hear_eval.tasks import Clip, TaskError, make_scene_task, resample_task
+from hear_eval.description import TaskError
+from hear_eval.tasks import Clip, make_scene_task, resample_task
 
 
 @pytest.fixture
