@@ -8,6 +8,7 @@ import inspect
 import itertools
 import logging
 import os
+import platform
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 ENGINES = ("auto", "torch", "onnx")
 _CACHE_BYTES = 4 << 30
 _DIGEST = hashlib.sha256().digest_size
+_VECTOR = 16
+"""Numbers in the widest vectors of x86 CPUs. Others have shorter ones, which suit narrow maps."""
 
 
 @cache
@@ -142,7 +145,8 @@ def _graph(extractor: Extractor, recipe: str) -> bytes:
             path.touch()
             return graph
         log.warning("%s is damaged and is made again", path)
-    graph = extractor_to_onnx(extractor)
+    on_x86 = platform.machine() in ("x86_64", "AMD64")
+    graph = extractor_to_onnx(extractor, narrowest=_VECTOR if on_x86 else 1)
     try:
         _keep(path, hashlib.sha256(graph).digest() + graph)
     except OSError as error:

@@ -18,6 +18,7 @@ from hear_core.taps import (
     layout,
     resolve,
 )
+from hear_core.widening import widened
 
 
 class Extractor(nn.Module):
@@ -91,13 +92,16 @@ class Extractor(nn.Module):
             return concatenate_frames(values, self.taps, frames, self.pooling)
         return concatenate(values, self.taps, self.pooling)
 
-    def exportable(self, *, half: bool = False) -> Extractor:
+    def exportable(self, *, half: bool = False, narrowest: int = 1) -> Extractor:
         """Return the same extractor, of operations that every runtime has.
 
         Args:
-            half: Have the backbone in float16. If not, its weights are shared.
+            half: Have the backbone in float16.
+            narrowest: Channels that its maps shall have at least, see `hear_core.widening`.
         """
-        backbone = copy.deepcopy(self.backbone).half() if half else self.backbone
+        backbone = widened(self.backbone, narrowest)
+        if half:
+            backbone = copy.deepcopy(backbone).half()
         frontend = self.frontend.exportable()
         return Extractor(frontend, backbone, self.taps, self.pooling, autocast=False)
 

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from hear_core.melbanks import MelFilters, kaldi_mel_bank, slaney_mel_bank
 from hear_core.spectrum import MatrixPowerSpectrum, PowerSpectrum
 
+_EMPHASIS = 0.97
+
 
 class Frontend(nn.Module):
     """Base of the front-ends: waveform (batch, samples) to log-mel (batch, n_mels, frames).
@@ -121,12 +123,37 @@ class LogMel(MelFrontend):
         hann = torch.hann_window(window, periodic=False)
         super().__init__(sample_rate, hann, hop, n_fft, bank, lost=1)
         self.floor = floor
+        self.emphasis: nn.Module = PreEmphasis()
+
+    def exportable(self) -> Self:
+        twin = super().exportable()
+        twin.emphasis = PreEmphasisConvolution()
+        return twin
 
     def forward(self, waveform: Tensor) -> Tensor:
-        emphasised = torch.sub(waveform[:, 1:], waveform[:, :-1], alpha=0.97)
-        mel = self.mel(emphasised)
+        mel = self.mel(self.emphasis(waveform))
         above_zero = mel.add_(1e-5) if self.floor is None else mel.clamp_(min=self.floor)
         return above_zero.log().add_(4.5).div_(5.0).transpose(1, 2)
+
+
+class PreEmphasis(nn.Module):
+    """Every sample less 0.97 of the one before: (batch, samples) to (batch, samples - 1)."""
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return torch.sub(waveform[:, 1:], waveform[:, :-1], alpha=_EMPHASIS)
+
+
+class PreEmphasisConvolution(nn.Module):
+    """The same in one pass, for runtimes that would copy both terms; torch takes far longer."""
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kernel", torch.tensor([[[-_EMPHASIS, 1.0]]]), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return F.conv1d(waveform[:, None], self.kernel)[:, 0]
 
 
 class DecibelMel(MelFrontend):

@@ -13,7 +13,7 @@ from hear_core.extractor import Extractor
 _OPSET = 17
 
 
-def extractor_to_onnx(extractor: Extractor, *, half: bool = False) -> bytes:
+def extractor_to_onnx(extractor: Extractor, *, half: bool = False, narrowest: int = 1) -> bytes:
     """Return an extractor as an ONNX model.
 
     Its input ``waveform`` is (batch, samples), float32, samples at least `min_samples` of the
@@ -23,6 +23,7 @@ def extractor_to_onnx(extractor: Extractor, *, half: bool = False) -> bytes:
     Args:
         extractor: On the CPU.
         half: Have the backbone in float16.
+        narrowest: Channels that maps shall have at least, see `hear_core.widening`.
     """
     # The exporter that traces takes a thirtieth of the time of the one that torch recommends, and
     # gives a graph as fast: time matters, as graphs are made when a model is first used.
@@ -31,7 +32,7 @@ def extractor_to_onnx(extractor: Extractor, *, half: bool = False) -> bytes:
         warnings.simplefilter("ignore")
         file = Path(folder) / "extractor.onnx"
         torch.onnx.export(
-            extractor.exportable(half=half),
+            extractor.exportable(half=half, narrowest=narrowest),
             (torch.zeros(2, 8 * extractor.min_samples),),
             file,
             input_names=["waveform"],

@@ -240,7 +240,8 @@ class Features(nn.ModuleList):
             else:
                 x = stage(x)
             if f"b{index}" in taps:
-                values[f"b{index}"] = x
+                channels = self.tap_shapes[f"b{index}"].channels
+                values[f"b{index}"] = x if x.shape[1] == channels else x[:, :channels]
             if len(values) == len(taps):
                 break
         return x, values

@@ -49,7 +49,7 @@ class MatrixPowerSpectrum(nn.Module):
     mirror images of those below. For 1024 bins over a window of 800 samples it takes 97,000
     multiplications a frame and 70,000 constants; one matrix over the window takes 821,000 of both.
 
-    Nor does it need strided views: frames are joined of blocks as long as the hop.
+    Nor does it need strided views: frames are gathered from blocks that hop and window share.
 
     The shapes are those of `PowerSpectrum`, but for the number of the bins and their order, which
     is that of their frequencies but for neighbours.
@@ -110,10 +110,9 @@ class MatrixPowerSpectrum(nn.Module):
         if length > self.length:
             waveform = nn.functional.pad(waveform, (0, length - self.length))
         count = (waveform.shape[1] - length) // self.hop + 1
-        parts = []
-        for done in range(0, length, self.hop):
-            start = min(done, length - self.hop)
-            stretch = waveform[:, start : start + count * self.hop]
-            blocks = stretch.reshape(waveform.shape[0], -1, self.hop)
-            parts.append(blocks[:, :, done - start :])
-        return torch.cat(parts, dim=2)
+        block = math.gcd(self.hop, length)
+        used = waveform[:, : (count - 1) * self.hop + length]
+        blocks = used.reshape(waveform.shape[0], -1, block)
+        first = torch.arange(count, device=waveform.device) * (self.hop // block)
+        following = torch.arange(length // block, device=waveform.device)
+        return blocks[:, first[:, None] + following].flatten(2)

@@ -60,7 +60,7 @@ class SqueezeExcitation(nn.Module):
             raise ConfigError(msg)
         if agg not in AGGREGATIONS:
             raise ConfigError(unknown("se_agg", agg, AGGREGATIONS))
-        self.agg = agg
+        self.dims, self.agg = dims, agg
         used = [d for d in _AXES if d in dims]
         self.bottleneck = sum(bottlenecks[d] for d in used)
         branches = [_Branch(_AXES[d], sizes[d], bottlenecks[d]) for d in used]

@@ -86,7 +86,7 @@ def test_unknown_engine():
 def test_a_graph_is_made_once(cache, monkeypatch):
     load().get_scene_embeddings(sound(5000))
     (kept,) = cache.iterdir()
-    monkeypatch.setattr(module, "extractor_to_onnx", lambda _: pytest.fail("made again"))
+    monkeypatch.setattr(module, "extractor_to_onnx", lambda *_, **__: pytest.fail("made again"))
     load().get_scene_embeddings(sound(5000))
     assert list(cache.iterdir()) == [kept]
 
@@ -170,7 +170,7 @@ def test_a_second_process_uses_the_graph_of_the_first(cache):
     code = (
         "import torch, hear_core.engine as e; from hear_mn import mn01_all_b_mel_avgs as p\n"
         "made = []; real = e.extractor_to_onnx\n"
-        "e.extractor_to_onnx = lambda x: made.append(1) or real(x)\n"
+        "e.extractor_to_onnx = lambda *a, **k: made.append(1) or real(*a, **k)\n"
         "m = p.load_model(pretrained=False); m.get_scene_embeddings(torch.zeros(1, 5000))\n"
         "print(len(made))"
     )
