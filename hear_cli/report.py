@@ -60,7 +60,7 @@ def _print(standings: Standings) -> None:
         scores = [row.model.scores.get(task) for task in standings.own_tasks]
         own = [f"{score.value:.4f}" if score else "" for score in scores]
         shown = [percent(row.mean(name)) for name in names]
-        lines.append([row.model.name, f"{len(row.model.scores)}", *shown, *own])
+        lines.append([row.model.name, f"{len(row.normalised)}", *shown, *own])
     print_table(["model", "tasks", *names, *standings.own_tasks], lines)
 
 

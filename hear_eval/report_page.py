@@ -87,7 +87,7 @@ def _head(name: str, kind: str, order: str = "none") -> str:
 
 def _broken(name: str) -> str:
     """Escape a name, and let it break where its parts meet."""
-    return re.sub("([._])", r"\1<wbr>", escape(name))
+    return re.sub("([._/])", r"\1<wbr>", escape(name))
 
 
 def _row(row: Row, standings: Standings, groups: Sequence[tuple[str, Sequence[str]]]) -> str:

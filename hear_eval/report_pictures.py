@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.util import find_spec
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hear_core.errors import ConfigError
@@ -89,7 +90,8 @@ def inline(picture: Picture) -> str:
     body = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{picture.name}-", body)
     (box,) = re.findall(r'viewBox="[^"]*"', text[: text.index(">")])
     return (
-        f'<svg {box} role="img" aria-labelledby="{picture.name}-title {picture.name}-desc">'
+        f'<svg {box} role="img" aria-labelledby="{picture.name}-title"'
+        f' aria-describedby="{picture.name}-desc">'
         f'<title id="{picture.name}-title">{escape(picture.title)}</title>'
         f'<desc id="{picture.name}-desc">{escape(picture.description)}</desc>{body}'
     )
@@ -132,8 +134,9 @@ def _by_task(standings: Standings, drawn: Sequence[_Bars]) -> Picture:
         for name in CATEGORIES
     }
     panels = [(name, tasks) for name, tasks in by_category.items() if tasks]
-    if standings.own_tasks:
-        panels.append(("own tasks, not normalised", list(standings.own_tasks)))
+    own = standings.own_tasks
+    for start in range(0, len(own), _MOST):
+        panels.append(("own tasks, not normalised", list(own[start : start + _MOST])))
     counts = [len(tasks) for _, tasks in panels]
     grid = [counts] if sum(counts) <= _MOST else [[count] for count in counts]
     figure, flat = _figure(grid, 2.7)
@@ -192,7 +195,7 @@ def _grouped(
             color=bars.colour,
             zorder=2,
         )
-    axes.set_xticks(range(len(groups)), [group.replace(" ", "\n", 1) for group in groups])
+    axes.set_xticks(range(len(groups)), [fill(group, 15) for group in groups])
     axes.set_xlim(-0.55, len(groups) - 0.45)
 
 
@@ -209,7 +212,7 @@ def _dots(axes: Axes, groups: Sequence[str], drawn: Sequence[_Bars]) -> None:
             [x for x, _ in places],
             [y for _, y in places],
             s=11,
-            facecolors="none",
+            facecolors=_PAPER,
             edgecolors=_INK,
             linewidths=0.7,
             zorder=3,
@@ -244,10 +247,11 @@ def _finish(
         axes.axhline(100, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1.5)
         axes.set_axisbelow(True)
     handles = [Patch(color=bars.colour, label=bars.label) for bars in drawn]
+    longest = max((len(bars.label) for bars in drawn), default=0)
     legend = figure.legend(
         handles=handles,
         loc="outside upper left",
-        ncols=min(4, len(handles)),
+        ncols=max(1, min(4, 120 // (longest + 4))),
         frameon=False,
         fontsize=9,
         labelcolor=_INK,
