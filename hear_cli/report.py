@@ -33,7 +33,9 @@ def report(
     against: Annotated[
         Against, typer.Option(help="The leaderboard of HEAR, or nothing.")
     ] = Against.leaderboard,
-    pictures: Annotated[bool, typer.Option(help="They need the extra 'plot'.")] = True,
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="They need the extra 'plot'.")
+    ] = False,
 ) -> None:
     """Put the scores that heareval left beside embeddings into tables, a page and pictures.
 
@@ -42,7 +44,7 @@ def report(
     """
     results = read_results(folders)
     others = leaderboard() if against is Against.leaderboard else ()
-    files = write_report(results, output, against=others, draw=pictures)
+    files = write_report(results, output, against=others, draw=not no_pictures)
     _print(compare(results.models))
     typer.echo(f"{output}: {', '.join(file.name for file in files)}")
     if results.waiting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -135,8 +136,10 @@ def _by_task(standings: Standings, drawn: Sequence[_Bars]) -> Picture:
     }
     panels = [(name, tasks) for name, tasks in by_category.items() if tasks]
     own = standings.own_tasks
-    for start in range(0, len(own), _MOST):
-        panels.append(("own tasks, not normalised", list(own[start : start + _MOST])))
+    panels += [
+        ("own tasks, not normalised", list(own[start : start + _MOST]))
+        for start in range(0, len(own), _MOST)
+    ]
     counts = [len(tasks) for _, tasks in panels]
     grid = [counts] if sum(counts) <= _MOST else [[count] for count in counts]
     figure, flat = _figure(grid, 2.7)
@@ -167,7 +170,7 @@ def _figure(grid: Sequence[Sequence[int]], height: float) -> tuple[Figure, list[
     """Make a figure of lines of panels, each as wide as the number of its groups."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, height * len(grid) + 0.4), layout="constrained")
+    figure = Figure(figsize=(10, height * len(grid)), layout="constrained")
     axes = figure.subplots(
         len(grid),
         len(grid[0]),
@@ -247,11 +250,12 @@ def _finish(
         axes.axhline(100, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1.5)
         axes.set_axisbelow(True)
     handles = [Patch(color=bars.colour, label=bars.label) for bars in drawn]
-    longest = max((len(bars.label) for bars in drawn), default=0)
+    columns = max(1, min(4, 120 // (4 + max(len(bars.label) for bars in drawn))))
+    figure.set_figheight(figure.get_figheight() + 0.19 * math.ceil(len(drawn) / columns))
     legend = figure.legend(
         handles=handles,
         loc="outside upper left",
-        ncols=max(1, min(4, 120 // (longest + 4))),
+        ncols=columns,
         frameon=False,
         fontsize=9,
         labelcolor=_INK,

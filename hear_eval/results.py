@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -55,7 +58,7 @@ def read_results(folders: Iterable[Path]) -> Results:
     """Read the scores of models.
 
     Args:
-        folders: Of models, of tasks of a model, or of models. What is no folder is passed over.
+        folders: Of tasks, of models, or of all models. What is no folder is passed over.
 
     Raises:
         ScoreError: There is no score in them.
@@ -63,19 +66,23 @@ def read_results(folders: Iterable[Path]) -> Results:
     folders = list(folders)
     by_model: dict[str, dict[str, list[_Found]]] = defaultdict(lambda: defaultdict(list))
     waiting, notes, problems = [], [], []
+    known = set()
     for folder in _task_folders(folders):
+        if folder.resolve() in known:
+            continue
+        known.add(folder.resolve())
         if not (folder / SCORES).is_file():
             waiting.append(folder)
             continue
-        model, task = folder.absolute().parent.name, task_of(folder.name)
+        model, task = _name(folder.absolute().parent), task_of(_name(folder))
         try:
             found, undefined = _read(folder)
         except ScoreError as error:
             problems.append(str(error))
             continue
         seen = by_model[model][task]
-        if twin := next((other for other in seen if other.folder.name == folder.name), None):
-            problems.append(f"{folder} is left out: {model} has scores in {twin.folder} as well")
+        if twins := [other.folder for other in seen if _part(other.folder) == _part(folder)]:
+            problems.append(f"{folder} is left out: {model} has scores in {twins[0]} as well")
             continue
         seen.append(found)
         if undefined:
@@ -94,16 +101,28 @@ def read_results(folders: Iterable[Path]) -> Results:
     return Results(models, tuple(waiting), tuple(notes), tuple(problems))
 
 
-def _task_folders(folders: Iterable[Path]) -> Iterator[Path]:
-    """Yield the folders of tasks in folders, at most two levels down, each once."""
-    seen = set()
-    for given in folders:
-        top = given.absolute()
-        for folder in (top, *sorted(top.glob("*")), *sorted(top.glob("*/*"))):
-            inside = folder.is_dir() and any((folder / name).is_file() for name in _MARKS)
-            if inside and folder.resolve() not in seen:
-                seen.add(folder.resolve())
-                yield given / folder.relative_to(top)
+def _task_folders(folders: Iterable[Path], levels: int = 2) -> Iterator[Path]:
+    """Yield the folders of tasks in folders, so many levels down; what is in them is not looked at.
+
+    A model may have tens of thousands of files in the folder of a task.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            continue
+        if any((folder / name).is_file() for name in _MARKS):
+            yield folder
+        elif levels:
+            yield from _task_folders(sorted(folder.iterdir()), levels - 1)
+
+
+def _name(folder: Path) -> str:
+    """Return the name of a folder as text that can be written to any file."""
+    return os.fsencode(folder.name).decode(errors="replace")
+
+
+def _part(folder: Path) -> str:
+    """Return which part of a task a folder is: the two of Beehive are ``_fold0`` and ``_fold1``."""
+    return "".join(re.findall(r"^[^-]*(_fold\d+)-", folder.name))
 
 
 def _read(folder: Path) -> tuple[_Found, int]:
@@ -141,8 +160,9 @@ def _metric(fold: Mapping[str, Any]) -> str:
 
 def _value(path: Path, fold: str, value: Any, metric: str) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    undefined = is_number and math.isnan(value) and metric.endswith("_fms")
-    if not is_number or not (undefined or math.isfinite(value)):
+    is_finite = is_number and abs(value) <= sys.float_info.max
+    undefined = is_number and value != value and metric.endswith("_fms")
+    if not is_finite and not undefined:
         msg = f"{path}: the test_score of {fold} is {value!r}, which is no score"
         raise ScoreError(msg)
     return float(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,7 @@ def test_an_error_rate_is_better_when_low(tmp_path):
         ('{"test": {"test_score": true}}', "is True, which is no score"),
         ('{"test": {"test_score": NaN, "test_top1_acc": NaN}}', "is nan, which is no score"),
         ('{"test": {"test_score": Infinity, "test_a_fms": 1}}', "is inf, which is no score"),
+        (f'{{"test": {{"test_score": 1{"0" * 400}}}}}', "which is no score"),
         (b"\xff", "cannot be read as JSON"),
     ],
 )
@@ -119,6 +121,20 @@ def test_two_scores_of_one_model_in_one_task(tmp_path):
     assert found.models[0].scores["ESC-50"].value == 0.5
     (problem,) = found.problems
     assert f"{tmp_path / 'second' / 'm' / ESC50} is left out" in problem
+
+
+def test_two_versions_of_a_task_are_not_its_folds(tmp_path):
+    for version, score in (("1", 0.5), ("2", 0.9)):
+        write_scores(tmp_path / "m" / f"esc50-v{version}-full", score)
+    found = read_results([tmp_path])
+    assert found.models[0].scores["ESC-50"] == Score(0.5, None, "top1_acc")
+    assert len(found.problems) == 1
+
+
+def test_a_name_that_is_no_text_can_be_written(tmp_path):
+    write_scores(tmp_path / os.fsdecode(b"m\xff") / "esc10", 0.5)
+    (model,) = read_results([tmp_path]).models
+    assert model.name == "m\N{REPLACEMENT CHARACTER}"
 
 
 def test_nothing_to_read(tmp_path):
