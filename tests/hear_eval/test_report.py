@@ -103,6 +103,9 @@ def test_pictures_are_drawings_that_say_what_they_show(folder):
         assert f"plain: {'all' if 'category' in title else 'ESC-50'} 8" in description
     names = re.findall(r'\bid="([^"]*)"', page)
     assert len(names) == len(set(names))
+    used = re.findall(r'(?:url\(|href=")#([^")]*)', page)
+    assert used
+    assert set(used) <= set(names)
 
 
 def test_a_bar_is_as_high_as_its_score(folder):
