@@ -15,6 +15,7 @@ from hear_cli import (
     info,
     listen,
     modules,
+    report,
     tag,
     tasks,
     weights,
@@ -37,6 +38,7 @@ app.command("weights")(weights.weights)
 app.command("complexity")(complexity.complexity_command)
 app.command("demo")(demo.demo)
 app.command("export")(export.export_command)
+app.command("report")(report.report)
 app.add_typer(tasks.app, name="tasks")
 
 
