@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hear_cli.names import importable
-from hear_cli.options import RandomWeights
+from hear_cli.options import ModelOptions, PluginWeights, RandomWeights, load_options
+from hear_cli.progress import progress_bar
 from hear_core.errors import ConfigError
 from hear_eval.audio_files import find
 from hear_eval.embedding import PLACES, Recipe, Step, embed
@@ -36,11 +34,8 @@ def embed_command(
     ] = False,
     format_: Annotated[str, typer.Option("--format", help=f"{', '.join(FORMATS)}.")] = "npy",
     shard: Annotated[str, typer.Option(help="'2/8': only the second of eight shares.")] = "1/1",
-    model: Annotated[
-        Path | None,
-        typer.Option(help="File of weights; default: those of the plug-in.", exists=True),
-    ] = None,
-    model_options: Annotated[str, typer.Option(help="For load_model, as JSON.")] = "{}",
+    model: PluginWeights = None,
+    model_options: ModelOptions = "{}",
     random_weights: RandomWeights = False,
     on: Annotated[str, typer.Option(help=f"Where it runs: {', '.join(PLACES)}.")] = "local",
     retry: Annotated[bool, typer.Option("--retry", help="Try again what failed before.")] = False,
@@ -52,7 +47,7 @@ def embed_command(
     exit code is 1 if some files could not be embedded, and 2 if nothing was tried.
     """
     part = _part(shard)
-    options = _options(model_options) | ({"pretrained": False} if random_weights else {})
+    options = load_options(model_options) | ({"pretrained": False} if random_weights else {})
     weights = str(model.absolute()) if model else ""
     try:
         recipe = Recipe(importable(name), weights, options, timestamps, format_, part_files)
@@ -85,19 +80,12 @@ def embed_command(
 
 def _follow(steps: Iterable[Step], left: int) -> list[Entry]:
     """Go through the steps with a progress bar, where someone can see it."""
-    console = Console(stderr=True)
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[file]}"),
-        TimeRemainingColumn(),
-    )
     entries: list[Entry] = []
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=left, file="")
+    with progress_bar() as progress:
+        task = progress.add_task("", total=left, now="")
         for step in steps:
             entries += step.entries
-            progress.update(task, advance=len(step.entries), file=step.entries[-1].file[-40:])
+            progress.update(task, advance=len(step.entries), now=step.entries[-1].file[-40:])
     return entries
 
 
@@ -116,15 +104,3 @@ def _part(text: str) -> tuple[int, int]:
         return int(number), int(of)
     msg = f"{text!r} is not the share of a whole, such as 2/8"
     raise typer.BadParameter(msg, param_hint="--shard")
-
-
-def _options(text: str) -> dict[str, Any]:
-    try:
-        options = json.loads(text)
-    except ValueError as error:
-        msg = f"{text!r} is not JSON: {error}"
-        raise typer.BadParameter(msg, param_hint="--model-options") from error
-    if not isinstance(options, dict):
-        msg = f'{text!r} is not a JSON object, such as \'{{"taps": ["l"]}}\''
-        raise typer.BadParameter(msg, param_hint="--model-options")
-    return options

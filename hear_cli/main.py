@@ -16,6 +16,7 @@ from hear_cli import (
     listen,
     modules,
     report,
+    run,
     tag,
     tasks,
     weights,
@@ -34,6 +35,7 @@ app.command("tag")(tag.tag)
 app.command("detect")(detect.detect)
 app.command("listen")(listen.listen)
 app.command("embed")(embed.embed_command)
+app.command("run")(run.run)
 app.command("weights")(weights.weights)
 app.command("complexity")(complexity.complexity_command)
 app.command("demo")(demo.demo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,10 @@ from hear_core.labels import choose, read_groups
 Backbones = Annotated[list[str], typer.Option("--backbone", "-b", help="Repeat for an ensemble.")]
 Device = Annotated[str, typer.Option(help="Such as cpu or cuda.")]
 Model = Annotated[Path | None, typer.Option(help="File of weights; default: the released ones.")]
+PluginWeights = Annotated[
+    Path | None, typer.Option(help="File of weights; default: those of the plug-in.", exists=True)
+]
+ModelOptions = Annotated[str, typer.Option(help="For load_model, as JSON.")]
 RandomWeights = Annotated[
     bool, typer.Option("--random-weights", help="To try things without a checkpoint.")
 ]
@@ -50,3 +55,20 @@ def classes(
     """Return what is looked for, by name: groups of classes, or single ones."""
     known = read_groups(groups, labels) if groups else {label: [label] for label in labels}
     return {name: known[name] for name in choose(only, list(known))} if only else known
+
+
+def load_options(text: str) -> dict[str, Any]:
+    """Return the options of ``load_model`` that are given as JSON.
+
+    Raises:
+        BadParameter: They are none.
+    """
+    try:
+        options = json.loads(text)
+    except ValueError as error:
+        msg = f"{text!r} is not JSON: {error}"
+        raise typer.BadParameter(msg, param_hint="--model-options") from error
+    if not isinstance(options, dict):
+        msg = f'{text!r} is not a JSON object, such as \'{{"taps": ["l"]}}\''
+        raise typer.BadParameter(msg, param_hint="--model-options")
+    return options

@@ -11,27 +11,26 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
-from functools import cache
-from importlib import import_module, metadata
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hear_core.audio import read_audio
-from hear_core.download import sha256_of
 from hear_core.errors import ConfigError, HearError, unknown
 from hear_eval import embedding_index as index
+from hear_eval.ahead import ahead
 from hear_eval.audio_files import Source, shard
 from hear_eval.embedding_formats import FORMATS
 from hear_eval.embedding_index import Entry
+from hear_eval.files import alone, settle
+from hear_eval.plugin import Plugin
 
 # Formats and places that take more than this project needs otherwise; the extra is called the same.
 _NEEDED = {"parquet": "pyarrow", "ray": "ray"}
@@ -71,88 +70,9 @@ class Step(NamedTuple):
     left: int
 
 
-class Plugin:
-    """A plug-in's model, called as heareval calls it: on the GPU if there is one.
-
-    Attributes:
-        settings: What its embeddings depend on, as JSON takes it.
-
-    Raises:
-        ConfigError: There is no such module, or it is no plug-in.
-    """
-
-    def __init__(self, recipe: Recipe) -> None:
-        try:
-            self._module = import_module(recipe.module)
-        except ModuleNotFoundError as error:
-            msg = f"there is no plug-in module {recipe.module!r}: {error}"
-            raise ConfigError(msg) from error
-        if not hasattr(self._module, "load_model"):
-            msg = f"{recipe.module} is no HEAR plug-in: it has no function load_model"
-            raise ConfigError(msg)
-        file = [recipe.model_file] if recipe.model_file else []
-        self._model = self._module.load_model(*file, **recipe.options)
-        self._timestamps = recipe.timestamps
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        if isinstance(self._model, nn.Module):
-            self._model.to(self._device)
-        self.settings = {
-            "module": recipe.module,
-            "package": _package(recipe.module),
-            # A name in a user's own YAML may come to mean something else.
-            "config": str(getattr(self._module, "config", "")),
-            "weights": _checksum(self._model, recipe.model_file),
-            "options": dict(recipe.options),
-            "sample_rate": self.sample_rate,
-            "embeddings": "timestamps" if recipe.timestamps else "scene",
-            "format": recipe.format,
-        }
-
-    @property
-    def sample_rate(self) -> int:
-        """Of the audio that it takes, in Hz."""
-        return int(self._model.sample_rate)
-
-    def embed(self, waveform: Tensor) -> tuple[np.ndarray, np.ndarray | None]:
-        """Embed one clip.
-
-        Args:
-            waveform: (samples,), float32.
-
-        Returns:
-            The scene embedding (size,) and None; or the embeddings over time (timestamps, size)
-            and their times in milliseconds (timestamps,).
-        """
-        audio = waveform[None].to(self._device)
-        if self._timestamps:
-            found, times = self._module.get_timestamp_embeddings(audio, self._model)
-            return _array(found), _array(times)
-        return _array(self._module.get_scene_embeddings(audio, self._model)), None
-
-
-def _array(batch: Tensor) -> np.ndarray:
-    return batch[0].detach().float().cpu().numpy()
-
-
-@cache
-def _package(module: str) -> str | None:
-    """Return what was installed to have a module, with its version, where that is known."""
-    names = metadata.packages_distributions().get(module.partition(".")[0], [])
-    return ", ".join(f"{name} {metadata.version(name)}" for name in sorted(set(names))) or None
-
-
-def _checksum(model: Any, model_file: str) -> str | None:
-    """Return the SHA-256 of the file of weights, or of the weights where no file is known."""
-    file = model_file or getattr(model, "weights", None)
-    if isinstance(file, str | Path):
-        return sha256_of(Path(file).expanduser())
-    if not isinstance(model, nn.Module):
-        return None
-    key = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        key.update(name.encode())
-        key.update(tensor.cpu().contiguous().numpy())
-    return key.hexdigest()
+def load(recipe: Recipe) -> Plugin:
+    """Load the plug-in of a recipe."""
+    return Plugin(recipe.module, recipe.model_file, recipe.options)
 
 
 def embed(
@@ -192,16 +112,19 @@ def embed(
             msg = f"the {kind} {name!r} needs {needed}: install the extra {name!r}"
             raise ConfigError(msg)
     out = out.absolute()
-    plugin = Plugin(recipe)
-    settings = plugin.settings
+    plugin = load(recipe)
+    settings = plugin.settings | {
+        "embeddings": "timestamps" if recipe.timestamps else "scene",
+        "format": recipe.format,
+    }
     if FORMATS[recipe.format].joins:
         # These decide which files share an output file.
         listed = "\n".join(source.name for source in sources)
         settings["files"] = hashlib.sha256(os.fsencode(listed)).hexdigest()
         settings |= {"shards": part[1], "joined": recipe.joined}
-    index.settle(out, settings)
+    settle(out, settings)
     path = index.index_of(out, *part)
-    with index.alone(path):
+    with alone(path, "wait for it, or give each its own shard"):
         journal = index.journal_of(path)
         known = index.read_all(out)
         units = _units(recipe, sources, part)
@@ -272,7 +195,8 @@ def process(
         The entries of every unit, once its output file is in place.
     """
     units = list(units)
-    reads = _read_ahead(plugin.sample_rate, [s for unit in units for s in unit.sources])
+    sources = [source for unit in units for source in unit.sources]
+    reads = ahead(partial(_read, sample_rate=plugin.sample_rate), sources)
     with _threads(max(1, torch.get_num_threads() // 2)):
         for unit in units:
             yield _process_unit(plugin, recipe, unit, reads, out)
@@ -287,12 +211,12 @@ def _process_unit(
             entry = Entry(source.name, _bytes(source.path))
             try:
                 waveform = next(reads).result()
-                found = plugin.embed(waveform)
+                found, times = plugin.embed(waveform[None], timestamps=recipe.timestamps)
             except Exception as error:
                 entry = entry._replace(reason=_reason(error))
             else:
                 seconds = len(waveform) / plugin.sample_rate
-                add(source.name, *found)
+                add(source.name, found[0], None if times is None else times[0])
                 entry = entry._replace(seconds=seconds, embedding=unit.output)
             entries.append(entry)
     return entries
@@ -307,22 +231,6 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _read_ahead(sample_rate: int, sources: Iterable[Source]) -> Iterator[Future[Tensor]]:
-    """Read files in threads, a few more than there are threads, so that memory is bounded."""
-    threads = os.cpu_count() or 1
-    pool = ThreadPoolExecutor(threads, "reader")
-    running: deque[Future[Tensor]] = deque()
-    try:
-        for source in sources:
-            running.append(pool.submit(_read, source, sample_rate))
-            if len(running) > 2 * threads:
-                yield running.popleft()
-        while running:
-            yield running.popleft()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _read(source: Source, sample_rate: int) -> Tensor:

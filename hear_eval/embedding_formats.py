@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from hear_eval.files import whole
+
 Add: TypeAlias = Callable[[str, np.ndarray, np.ndarray | None], None]
 
 _ROW_GROUP_BYTES = 32 << 20
@@ -31,15 +33,6 @@ class Format(NamedTuple):
     suffix: str
     joins: bool
     open: Callable[[Path], AbstractContextManager[Add]]
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Give a path to write to that takes its real name when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    yield part
-    part.replace(path)
 
 
 @contextmanager

@@ -7,17 +7,11 @@ under way its entries go into a journal, ``.index.jsonl.part``, one after the ot
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
-from hear_core.errors import ConfigError
-from hear_eval.embedding_formats import whole
-
-_SETTINGS = "embedding.json"
+from hear_eval.files import whole
 
 
 class Entry(NamedTuple):
@@ -78,49 +72,3 @@ def read_all(folder: Path) -> dict[str, Entry]:
     """Return the entries of all indexes and journals in a folder, of all shards."""
     paths = [*sorted(folder.glob("index*.jsonl")), *sorted(folder.glob(".index*.jsonl.journal"))]
     return {name: entry for path in paths for name, entry in read(path).items()}
-
-
-def settle(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Record what the embeddings in a folder are made with, or compare it with the record.
-
-    Raises:
-        ConfigError: The folder holds embeddings that were made otherwise.
-    """
-    path = folder / _SETTINGS
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{_SETTINGS}.lock"):
-        if not path.is_file():
-            with whole(path) as part:
-                part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-            return
-        made = json.loads(path.read_text(encoding="utf-8"))
-    wanted = json.loads(json.dumps(settings))
-    if differences := [
-        f"{key} is {json.dumps(made.get(key))} there and {json.dumps(wanted.get(key))} here"
-        for key in made | wanted
-        if made.get(key) != wanted.get(key)
-    ]:
-        msg = (
-            f"{folder} holds embeddings that were made otherwise, and they are not mixed: "
-            f"{'; '.join(differences)}. Choose another folder, or delete this one."
-        )
-        raise ConfigError(msg)
-
-
-@contextmanager
-def alone(index: Path) -> Iterator[None]:
-    """Keep other processes from writing the same index.
-
-    Raises:
-        ConfigError: One is doing so.
-    """
-    lock = FileLock(index.with_name(f".{index.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        msg = f"another process is writing {index}; wait for it, or give each its own shard"
-        raise ConfigError(msg) from error
-    try:
-        yield
-    finally:
-        lock.release()

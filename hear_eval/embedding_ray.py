@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from hear_eval.audio_files import Source
-from hear_eval.embedding import Plugin, Recipe, Unit, process
+from hear_eval.embedding import Recipe, Unit, load, process
 from hear_eval.embedding_index import Entry
 
 _UNITS_A_BATCH = 16
@@ -68,7 +68,7 @@ class _Worker:
     """A model in an actor: takes a batch of units and gives the entries of each."""
 
     def __init__(self, recipe: Recipe, out: Path) -> None:
-        self.plugin, self.recipe, self.out = Plugin(recipe), recipe, out
+        self.plugin, self.recipe, self.out = load(recipe), recipe, out
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
         units = [_from_json(text) for text in batch["unit"]]

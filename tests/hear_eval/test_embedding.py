@@ -211,11 +211,11 @@ def test_a_run_that_broke_off_ends_with_the_same_bytes(
     run(recipe, sounds, tmp_path / "whole")
     out, real, calls = tmp_path / "out", embedding.Plugin.embed, []
 
-    def until(self, waveform):
-        calls.append(len(waveform))
+    def until(self, audio, **options):
+        calls.append(len(audio))
         if len(calls) > after:
             raise Killed
-        return real(self, waveform)
+        return real(self, audio, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(embedding.Plugin, "embed", until)

@@ -1,0 +1,38 @@
+"""Work on many things in threads, a few ahead of whoever takes the results."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def ahead(work: Callable[[T], R], things: Iterable[T], depth: int = 0) -> Iterator[Future[R]]:
+    """Do work in as many threads as there are cores.
+
+    Args:
+        work: What is done with each thing; reading and resampling audio let other threads run.
+        things: In the order in which the results are wanted.
+        depth: Most results that wait to be taken, so that memory is bounded; 0 is a few more than
+            there are threads.
+
+    Yields:
+        What became of each thing.
+    """
+    threads = os.cpu_count() or 1
+    pool = ThreadPoolExecutor(threads, "ahead")
+    running: deque[Future[R]] = deque()
+    try:
+        for thing in things:
+            running.append(pool.submit(work, thing))
+            if len(running) > max(depth, 2 * threads):
+                yield running.popleft()
+        while running:
+            yield running.popleft()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
