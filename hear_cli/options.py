@@ -18,6 +18,11 @@ PluginWeights = Annotated[
     Path | None, typer.Option(help="File of weights; default: those of the plug-in.", exists=True)
 ]
 ModelOptions = Annotated[str, typer.Option(help="For load_model, as JSON.")]
+Audio = Annotated[
+    Path | None, typer.Option(help="Folder of the audio files; default: beside the table.")
+]
+TaskFolder = Annotated[Path, typer.Argument(help="Folder to put the task into.")]
+TaskName = Annotated[str | None, typer.Option(help="Of the task; default: of the source.")]
 RandomWeights = Annotated[
     bool, typer.Option("--random-weights", help="To try things without a checkpoint.")
 ]

@@ -16,5 +16,5 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_row(*map(Text, row))
     console = Console()
     if not console.is_terminal:
-        console = Console(width=200)  # a pipe has no width; do not fold names
+        console = Console(width=400)  # a pipe has no width; do not fold names
     console.print(table)

@@ -2,127 +2,104 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from hear_core.errors import ConfigError
-from hear_eval.description import TaskError
-from hear_eval.mixing import SPLITS, Mixture, mix_event_task
-from hear_eval.tasks import Clip, make_scene_task, resample_task
+from hear_cli.progress import counting
+from hear_cli.tables import print_table
+from hear_cli.task_making import make
+from hear_cli.task_mixing import mix
+from hear_eval.checking import check_task
+from hear_eval.description import METADATA, TaskError
+from hear_eval.published_tasks import published_tasks
+from hear_eval.resampling import resample_task
 
-app = typer.Typer(help="HEAR tasks on disk: make one, bring it to another rate.")
+app = typer.Typer(help="HEAR tasks on disk: make, check and list them, bring them to another rate.")
+app.command("make")(make)
+app.command("mix")(mix)
 
-Table = Annotated[
-    Path, typer.Argument(help="CSV with the columns filename, category, fold.", exists=True)
+Folders = Annotated[
+    list[Path], typer.Argument(help="Tasks, and folders of tasks.", exists=True, file_okay=False)
 ]
-Output = Annotated[Path, typer.Argument(help="Folder to put the task into.")]
-Audio = Annotated[
-    Path | None, typer.Option(help="Folder of the audio files; default: beside the table.")
-]
-Name = Annotated[str | None, typer.Option(help="Of the task; default: of the table.")]
-Rate = Annotated[int, typer.Option(help="Sample rate of the task's audio, in Hz.")]
 
 
 @app.command()
 def resample(
-    folder: Annotated[Path, typer.Argument(help="A task, or a folder of tasks.")],
-    rate: Annotated[int, typer.Option(help="Sample rate wanted, in Hz.")] = 32000,
+    folders: Folders,
+    rate: Annotated[int, typer.Option(help="Sample rate wanted, in Hz.", min=1)] = 32000,
 ) -> None:
-    """Add the audio of a task at another rate; HEAR distributes 48000 Hz only."""
-    tasks = sorted(path.parent for path in folder.glob("**/task_metadata.json"))
-    if not tasks:
-        msg = f"no HEAR task in {folder}: nothing in it has a task_metadata.json"
-        raise TaskError(msg)
-    for task in tasks:
-        typer.echo(f"{task}: {resample_task(task, rate)} files written at {rate} Hz")
+    """Add the audio of tasks at another rate; HEAR distributes 48000 Hz only.
 
-
-@app.command()
-def make(
-    table: Table,
-    output: Output,
-    audio: Audio = None,
-    name: Name = None,
-    seconds: Annotated[float, typer.Option(help="Length every clip is brought to.")] = 5.0,
-    rate: Rate = 32000,
-) -> None:
-    """Make a scene classification task of labelled clips, such as ESC-50."""
-    rows = _rows(table, audio)
-    clips = [clip._replace(split=f"fold{clip.split:>02}") for clip in rows]
-    task = make_scene_task(output, name or table.stem, clips, seconds=seconds, sample_rate=rate)
-    typer.echo(f"{task}: {len(clips)} clips")
-
-
-@app.command()
-def mix(
-    table: Table,
-    output: Output,
-    audio: Audio = None,
-    name: Name = None,
-    valid: Annotated[str, typer.Option(help="Folds to validate on: 4 or 7,8.")] = "valid",
-    test: Annotated[str, typer.Option(help="Folds to test on; the rest is for training.")] = "test",
-    scenes: Annotated[
-        tuple[int, int, int], typer.Option(help="To train, validate and test on.")
-    ] = (200, 50, 50),
-    seconds: Annotated[float, typer.Option(help="Length of a scene.")] = Mixture.seconds,
-    rate: Rate = Mixture.sample_rate,
-    events: Annotated[
-        tuple[int, int], typer.Option(help="Fewest and most in a scene.")
-    ] = Mixture.events,
-    polyphony: Annotated[
-        int, typer.Option(help="Most events that sound at once.")
-    ] = Mixture.polyphony,
-    snr: Annotated[
-        tuple[float, float], typer.Option(help="Level of events above the background, in dB.")
-    ] = Mixture.snr,
-    longest: Annotated[
-        float, typer.Option(help="Seconds after which an event is cut.")
-    ] = Mixture.longest,
-    seed: Annotated[int, typer.Option(help="Another seed makes other scenes.")] = Mixture.seed,
-) -> None:
-    """Make an event detection task of labelled clips, by mixing them into scenes.
-
-    Rows without a category are backgrounds; if there are none, it is pink noise.
+    A run that was cut off goes on where it stopped. A file that cannot be read is named, and the
+    others are done; then the exit code is 1.
     """
-    validated, tested = set(valid.split(",")), set(test.split(","))
-    if both := validated & tested:
-        msg = f"fold {', '.join(sorted(both))} cannot be both to validate and to test on"
-        raise ConfigError(msg)
-    rows = _rows(table, audio)
-    split_of = dict.fromkeys(validated, "valid") | dict.fromkeys(tested, "test")
-    if unknown := split_of.keys() - {clip.split for clip in rows}:
-        msg = f"{table} has no fold {', '.join(sorted(unknown))} to validate or test on"
-        raise ConfigError(msg)
-    clips = [clip._replace(split=split_of.get(clip.split, "train")) for clip in rows]
-    mixture = Mixture(seconds, rate, events, polyphony, snr, longest, seed)
-    numbers = dict(zip(SPLITS, scenes, strict=True))
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("scenes", total=sum(scenes))
-        task = mix_event_task(
-            output,
-            name or table.stem,
-            clips,
-            numbers,
-            mixture,
-            lambda made, of: progress.update(bar, completed=made, total=of),
-        )
-    listed = ", ".join(f"{number} {split}" for split, number in numbers.items())
-    typer.echo(f"{task}: scenes of {seconds:g} s: {listed}")
+    failures = 0
+    for task in _tasks(folders):
+        with counting(task.name) as count:
+            found = resample_task(task, rate, count)
+        kept = f", {found.kept} were there" if found.kept else ""
+        typer.echo(f"{task}: {found.written} files written at {rate} Hz{kept}")
+        for reason in found.failures.values():
+            typer.echo(f"hear: {reason}", err=True)
+        failures += len(found.failures)
+    if failures:
+        typer.echo(f"hear: {failures} files could not be read", err=True)
+        raise typer.Exit(1)
 
 
-def _rows(table: Path, audio: Path | None) -> list[Clip]:
-    """Read a table of clips, whose split is their fold."""
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    wanted = {"filename", "category", "fold"}
-    if not rows or not wanted <= set(rows[0]):
-        msg = f"{table} must have rows, and the columns filename, category and fold"
-        raise TaskError(msg)
-    folder = audio or table.parent
-    return [Clip(folder / row["filename"], row["category"], row["fold"]) for row in rows]
+@app.command()
+def check(folders: Folders) -> None:
+    """Say all that is wrong with tasks, file by file; the exit code is 1 if something is."""
+    wrong = False
+    for task in _tasks(folders, or_given=True):
+        with counting(task.name) as count:
+            found = check_task(task, count)
+        for problem in found.problems:
+            typer.echo(f"{task / problem.file} {problem.reason}")
+        rates = ", ".join(map(str, found.rates)) or "no"
+        size = f"{found.clips} clips in {len(found.splits)} splits, at {rates} Hz"
+        typer.echo(f"{task}: {size}: {len(found.problems) or 'nothing'} wrong")
+        wrong = wrong or bool(found.problems)
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_tasks() -> None:
+    """List the nineteen tasks of HEAR."""
+    columns = ("task", "folder", "category", "type", "splits", "clips", "hours", "metric")
+    print_table(
+        (*columns, "licence", "source"),
+        [
+            (
+                task.leaderboard,
+                "\n".join(task.folders),
+                task.category,
+                f"{task.embedding}, {task.prediction}",
+                task.splits,
+                str(task.clips),
+                "" if task.hours is None else f"{task.hours:.1f}",
+                task.metric,
+                task.licence,
+                task.source,
+            )
+            for task in published_tasks()
+        ],
+    )
+
+
+def _tasks(folders: list[Path], *, or_given: bool = False) -> list[Path]:
+    """Return the tasks in folders; a folder without any is one itself if it was given as such."""
+    found: list[Path] = []
+    for folder in folders:
+        paths = [path.relative_to(folder) for path in sorted(folder.glob(f"**/{METADATA}"))]
+        # What is hidden is a task that somebody is making, or was.
+        hidden = [any(part.startswith(".") for part in path.parts) for path in paths]
+        below = [folder / path.parent for path, no in zip(paths, hidden, strict=True) if not no]
+        if not below and not or_given:
+            msg = f"no HEAR task in {folder}: nothing in it has a {METADATA}"
+            raise TaskError(msg)
+        found += below or [folder]
+    return found

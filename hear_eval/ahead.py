@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -12,8 +12,12 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(work: Callable[[T], R], things: Iterable[T], depth: int = 0) -> Iterator[Future[R]]:
+def ahead(
+    work: Callable[[T], R], things: Iterable[T], depth: int = 0
+) -> Generator[Future[R], None, None]:
     """Do work in as many threads as there are cores.
+
+    Close it where taking results may end early: then no thread is at work any more.
 
     Args:
         work: What is done with each thing; reading and resampling audio let other threads run.
@@ -35,4 +39,4 @@ def ahead(work: Callable[[T], R], things: Iterable[T], depth: int = 0) -> Iterat
         while running:
             yield running.popleft()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ _KINDS = {
     "prediction_type": ("multiclass", "multilabel"),
     "split_mode": ("trainvaltest", "new_split_kfold", "presplit_kfold"),
 }
+_FIXED = ("train", "valid", "test")
 _REQUIRED = ("task_name", *_KINDS, "splits", "evaluation")
 
 
@@ -74,29 +75,20 @@ def read_description(folder: Path) -> Description:
             or there are too few splits.
     """
     path = folder / METADATA
-    metadata = _json(path)
-    if missing := [field for field in _REQUIRED if field not in metadata]:
-        msg = f"{path} lacks {', '.join(missing)}"
+    metadata = read_json(path)
+    for problem in problems(metadata):
+        msg = f"{path} {problem}"
         raise TaskError(msg)
-    for field, known in _KINDS.items():
-        if metadata[field] not in known:
-            msg = f"{path} says {field} {metadata[field]!r}; known: {', '.join(known)}"
-            raise TaskError(msg)
-    for field in ("splits", "evaluation"):
-        names = metadata[field]
-        if not _are_names(names):
-            msg = f"{path} says {field} {names!r}, which is no list of different names"
-            raise TaskError(msg)
     seconds = metadata.get("sample_duration")
     return Description(
         name=metadata["task_name"],
         embedding_type=metadata["embedding_type"],
         prediction_type=metadata["prediction_type"],
         splits=tuple(metadata["splits"]),
-        vocabulary=_vocabulary(folder / VOCABULARY),
+        vocabulary=read_vocabulary(folder),
         evaluation=tuple(metadata["evaluation"]),
         seconds=None if seconds is None else float(seconds),
-        folds=_folds(path, metadata["split_mode"], metadata["splits"]),
+        folds=_folds(metadata["split_mode"], metadata["splits"]),
         metadata=metadata,
     )
 
@@ -114,31 +106,79 @@ def read_labels(folder: Path, split: str, description: Description) -> dict[str,
             starts.
     """
     path = folder / f"{split}.json"
-    by_file = _json(path)
-    if not by_file:
-        msg = f"{path} names no file: a split without audio cannot be trained or tested on"
+    by_file = read_json(path)
+    for file, problem in label_problems(by_file, description):
+        msg = f"{path}: {file} {problem}" if file else f"{path} {problem}"
         raise TaskError(msg)
+    if description.embedding_type == "event":
+        return {file: [_event(event) for event in events] for file, events in by_file.items()}
+    return {file: [str(label) for label in labels] for file, labels in by_file.items()}
+
+
+def problems(metadata: Mapping[str, Any]) -> list[str]:
+    """Return all that is wrong with a ``task_metadata.json``, as ends of sentences."""
+    found = []
+    if missing := [field for field in _REQUIRED if field not in metadata]:
+        found.append(f"lacks {', '.join(missing)}")
+    for field, known in _KINDS.items():
+        if field in metadata and metadata[field] not in known:
+            found.append(f"says {field} {metadata[field]!r}; known: {', '.join(known)}")
+    found += [
+        f"says {field} {metadata[field]!r}, which is no list of different names"
+        for field in ("splits", "evaluation")
+        if field in metadata and not are_names(metadata[field])
+    ]
+    seconds = metadata.get("sample_duration")
+    if not (seconds is None or (isinstance(seconds, int | float) and seconds > 0)):
+        found.append(f"says sample_duration {seconds!r}, which is no number of seconds, nor null")
+    return found or _split_problems(metadata["split_mode"], metadata["splits"])
+
+
+def _split_problems(split_mode: str, splits: list[str]) -> list[str]:
+    if split_mode == "trainvaltest":
+        missing = [split for split in _FIXED if split not in splits]
+        said = f"says split_mode trainvaltest, but has no split {', '.join(missing)}"
+        return [said] if missing else []
+    listed = ", ".join(sorted(splits))
+    few = f"has the folds {listed}; training, validation and test take three"
+    return [few] if len(splits) < 3 else []
+
+
+def label_problems(
+    by_file: Mapping[str, Any], description: Description
+) -> Iterator[tuple[str, str]]:
+    """Yield all that is wrong with a ``<split>.json``: files, and ends of sentences.
+
+    What is wrong with no file in particular has the file "".
+    """
+    if not by_file:
+        yield "", "names no file: a split without audio cannot be trained or tested on"
     known = set(description.vocabulary)
     single = (description.embedding_type, description.prediction_type) == ("scene", "multiclass")
     for file, labels in by_file.items():
         if not isinstance(labels, list):
-            msg = f"{path}: the labels of {file} are {labels!r}, and no list"
-            raise TaskError(msg)
-        if description.embedding_type == "event":
-            labels = by_file[file] = [_event(path, file, event) for event in labels]
-            names = [event["label"] for event in labels]
-        else:
-            labels = by_file[file] = names = [str(label) for label in labels]
-        if unknown := sorted({name for name in names if name not in known}):
-            msg = f"{path}: {file} has the class {unknown[0]!r}, which is not in {VOCABULARY}"
-            raise TaskError(msg)
+            yield file, f"has the labels {labels!r}, and no list"
+            continue
+        names = []
+        for label in labels:
+            if description.embedding_type != "event":
+                names.append(str(label))
+            elif problem := _event_problem(label):
+                yield file, problem
+            else:
+                names.append(str(label["label"]))
+        for name in sorted({name for name in names if name not in known}):
+            yield file, f"has the class {name!r}, which is not in {VOCABULARY}"
         if single and len(labels) != 1:
-            msg = f"{path}: {file} has {len(labels)} classes; in a multi-class task it has one"
-            raise TaskError(msg)
-    return by_file
+            yield file, f"has {len(labels)} classes; in a multi-class task it has one"
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object from a file.
+
+    Raises:
+        TaskError: The file is missing, or no JSON, or holds something else.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -153,7 +193,8 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _are_names(value: Any) -> bool:
+def are_names(value: Any) -> bool:
+    """Say whether this is a list of different names."""
     return (
         isinstance(value, list)
         and bool(value)
@@ -162,7 +203,13 @@ def _are_names(value: Any) -> bool:
     )
 
 
-def _vocabulary(path: Path) -> tuple[str, ...]:
+def read_vocabulary(folder: Path) -> tuple[str, ...]:
+    """Read the classes of a task by their index.
+
+    Raises:
+        TaskError: The file is missing, or does not number classes.
+    """
+    path = folder / VOCABULARY
     if not path.is_file():
         msg = f"{path.parent} is no HEAR task, or not a whole one: it has no {path.name}"
         raise TaskError(msg)
@@ -179,16 +226,10 @@ def _vocabulary(path: Path) -> tuple[str, ...]:
     return tuple(labels[index] for index in wanted)
 
 
-def _folds(path: Path, split_mode: str, splits: list[str]) -> tuple[Fold, ...]:
+def _folds(split_mode: str, splits: list[str]) -> tuple[Fold, ...]:
     if split_mode == "trainvaltest":
-        if missing := {"train", "valid", "test"} - set(splits):
-            msg = f"{path} says split_mode trainvaltest, but has no split {', '.join(missing)}"
-            raise TaskError(msg)
         return (Fold(("train",), ("valid",), ("test",)),)
     ordered = sorted(splits)
-    if len(ordered) < 3:
-        msg = f"{path} has the folds {', '.join(ordered)}; training, validation and test take three"
-        raise TaskError(msg)
     folds = []
     for i, test in enumerate(ordered):
         valid = ordered[(i + 1) % len(ordered)]
@@ -197,13 +238,19 @@ def _folds(path: Path, split_mode: str, splits: list[str]) -> tuple[Fold, ...]:
     return tuple(folds)
 
 
-def _event(path: Path, file: str, event: Any) -> dict[str, Any]:
+def _event_problem(event: Any) -> str | None:
     try:
-        label, start, end = str(event["label"]), float(event["start"]), float(event["end"])
-    except (TypeError, KeyError, ValueError) as error:
-        msg = f"{path}: {file} has the event {event!r}, which lacks a label, a start or an end"
-        raise TaskError(msg) from error
-    if not 0 <= start <= end:
-        msg = f"{path}: {file} has an event from {start:g} to {end:g} ms"
-        raise TaskError(msg)
-    return {"label": label, "start": start, "end": end}
+        found = _event(event)
+    except (TypeError, KeyError, ValueError):
+        return f"has the event {event!r}, which lacks a label, a start or an end"
+    if not 0 <= found["start"] <= found["end"]:
+        return f"has an event from {found['start']:g} to {found['end']:g} ms"
+    return None
+
+
+def _event(event: Any) -> dict[str, Any]:
+    return {
+        "label": str(event["label"]),
+        "start": float(event["start"]),
+        "end": float(event["end"]),
+    }

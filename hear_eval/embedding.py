@@ -13,7 +13,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -197,7 +197,7 @@ def process(
     units = list(units)
     sources = [source for unit in units for source in unit.sources]
     reads = ahead(partial(_read, sample_rate=plugin.sample_rate), sources)
-    with _threads(max(1, torch.get_num_threads() // 2)):
+    with closing(reads), _threads(max(1, torch.get_num_threads() // 2)):
         for unit in units:
             yield _process_unit(plugin, recipe, unit, reads, out)
 

@@ -189,7 +189,7 @@ class _Run:
         paths = [self._audio / split / clip for clip in clips]
         size = files.size or self._plugin.size(timestamps=self._timestamps)
         reads = ahead(lambda path: read_clip(path, self._plugin.sample_rate), paths, self._depth)
-        with closing(reads):  # type: ignore[type-var]  # a generator
+        with closing(reads):
             for names, audio in self._batches(clips, reads):
                 found, times = self._embed(audio, [f"{split}/{name}" for name in names], size)
                 size = found.shape[-1]

@@ -1,4 +1,4 @@
-"""HEAR tasks on disk: made from labelled clips, and brought to the rate of a model.
+"""Writing HEAR tasks to disk.
 
 The layout is that of the tasks HEAR distributes (https://hearbenchmark.com/hear-tasks.html):
 ``task_metadata.json``, ``labelvocabulary.csv``, a ``<split>.json`` of labels by file name, and the
@@ -25,59 +25,11 @@ from hear_eval.description import METADATA, VOCABULARY, TaskError
 
 
 class Clip(NamedTuple):
-    """One labelled recording: a file, the one class it belongs to, and its split."""
+    """A file, the one class it belongs to, and its split."""
 
     path: Path
     label: str
     split: str
-
-
-def make_scene_task(
-    folder: Path, name: str, clips: Sequence[Clip], *, seconds: float, sample_rate: int
-) -> Path:
-    """Write a multi-class scene task with cross-validation over its splits.
-
-    Args:
-        folder: The task becomes a folder in it, called `name`.
-        name: Of the task.
-        clips: Of at least three splits, as the protocol trains, validates and tests on others.
-        seconds: Every clip is cut or padded with silence to this length.
-        sample_rate: Of the audio that is written, in Hz.
-
-    Returns:
-        The folder of the task.
-
-    Raises:
-        TaskError: There are too few splits or classes, two clips of a split share a name, or
-            there is a task of this name already.
-        AudioError: A file cannot be read.
-    """
-    splits = sorted({clip.split for clip in clips})
-    vocabulary = sorted({clip.label for clip in clips})
-    if len(splits) < 3 or len(vocabulary) < 2:
-        msg = f"{name}: {len(splits)} splits and {len(vocabulary)} classes; it takes 3 and 2"
-        raise TaskError(msg)
-    labels: dict[str, dict[str, list[str]]] = {split: {} for split in splits}
-    with new_task(folder, name) as task:
-        for clip in clips:
-            file = f"{clip.path.stem}.wav"
-            if file in labels[clip.split]:
-                msg = f"{name}: split {clip.split} has two clips that would be called {file}"
-                raise TaskError(msg)
-            labels[clip.split][file] = [clip.label]
-            target = task / str(sample_rate) / clip.split / file
-            _convert(clip.path, target, sample_rate, seconds)
-        write_description(
-            task,
-            labels,
-            vocabulary,
-            embedding_type="scene",
-            prediction_type="multiclass",
-            split_mode="presplit_kfold",
-            sample_duration=seconds,
-            evaluation=["top1_acc"],
-        )
-    return folder / name
 
 
 @contextmanager
@@ -138,46 +90,27 @@ def write_description(
     (task / METADATA).write_text(json.dumps(common | metadata, indent=1), encoding="utf-8")
 
 
-def resample_task(task: Path, sample_rate: int) -> int:
-    """Add the audio of a task at a rate, from the highest other rate it has.
-
-    Files that are already there are kept, so that a run that was cut off can go on.
+def convert(source: Path, target: Path, sample_rate: int, seconds: float | None = None) -> int:
+    """Write any audio file as the audio of a task.
 
     Args:
-        task: Folder of the task.
+        source: The file.
+        target: The file that is written.
         sample_rate: Wanted, in Hz.
+        seconds: It is cut or padded with silence to this length; None keeps its own.
 
     Returns:
-        How many files were written.
+        How many samples it has.
 
     Raises:
-        TaskError: The folder is no task, or holds no audio.
-        AudioError: A file cannot be read.
+        AudioError: The file cannot be read.
     """
-    if not (task / METADATA).is_file():
-        msg = f"{task} is not a HEAR task: it has no {METADATA}"
-        raise TaskError(msg)
-    rates = [int(path.name) for path in task.iterdir() if path.name.isdecimal()]
-    if not rates:
-        msg = f"{task} holds no audio: it has no folder named after a sample rate, such as 48000"
-        raise TaskError(msg)
-    others = [rate for rate in rates if rate != sample_rate]
-    source, target = task / str(max(others, default=sample_rate)), task / str(sample_rate)
-    written = 0
-    for path in sorted(source.glob("*/[!.]*")):
-        wanted = target / path.relative_to(source)
-        if not wanted.is_file():
-            _convert(path, wanted, sample_rate)
-            written += 1
-    return written
-
-
-def _convert(source: Path, target: Path, sample_rate: int, seconds: float | None = None) -> None:
     waveform = read_audio(source, sample_rate)
     if seconds is not None:
         samples = round(seconds * sample_rate)
         waveform = nn.functional.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
     write_audio(target, waveform.numpy(), sample_rate)
+    return len(waveform)
 
 
 def write_audio(path: Path, waveform: np.ndarray, sample_rate: int) -> None:

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.goldens import SHARED
 from tests.hear_cli.command import hear, script
+
+LEADERBOARD = SHARED / "data" / "hear_leaderboard.csv"
 
 
 @pytest.fixture
@@ -28,10 +31,104 @@ def table(tmp_path):
 
 
 def test_make(table, tmp_path):
-    said = script("tasks", "make", table, tmp_path / "tasks", "--seconds", 0.5, "--rate", 8000)
-    assert said.strip() == f"{tmp_path / 'tasks' / 'meta'}: 10 clips"
+    said = hear("tasks", "make", table, tmp_path / "tasks", "--seconds", 0.5, "--rate", 8000)
+    folds = ", ".join(f"2 fold{fold:02}" for fold in range(1, 6))
+    assert said.strip() == f"{tmp_path / 'tasks' / 'meta'}: 10 clips, multiclass: {folds}"
     metadata = json.loads((tmp_path / "tasks" / "meta" / "task_metadata.json").read_text())
     assert metadata["splits"] == [f"fold{fold:02}" for fold in range(1, 6)]
+
+
+def test_make_chooses_splits(table, tmp_path):
+    lines = [line.split(",") for line in table.read_text().splitlines()]
+    table.write_text("".join(f"{name},{category}\n" for name, _, category in lines))
+    options = ["--shares", 60, 20, 20, "--group", r"\d", "--rate", 8000, "--rate", 4000]
+    options += ["--metric", "mAP", "--name", "two"]
+    said = hear("tasks", "make", table, tmp_path / "tasks", *options)
+    assert said.strip().endswith("two: 10 clips, multiclass: 2 test, 6 train, 2 valid")
+    labels = json.loads((tmp_path / "tasks" / "two" / "test.json").read_text())
+    assert len({file[4] for file in labels}) == 1  # both clips of one recording
+    assert len(list((tmp_path / "tasks" / "two" / "4000").glob("*/*.wav"))) == 10
+
+
+@pytest.mark.parametrize(
+    ("category", "options", "kind"),
+    [
+        ("hiss;buzz", ["--separator", ";"], "multilabel"),
+        ("hiss;buzz", [], "multiclass"),
+        ("", [], "multilabel"),
+        ("hiss", ["--kind", "multilabel"], "multilabel"),
+    ],
+)
+def test_make_tells_the_kind(table, tmp_path, category, options, kind):
+    table.write_text(table.read_text().replace("1,hiss", f"1,{category}"))
+    said = hear("tasks", "make", table, tmp_path / "tasks", "--rate", 8000, *options)
+    assert f"10 clips, {kind}: " in said
+
+
+def test_make_events(table, tmp_path):
+    rows = [line.split(",") for line in table.read_text().splitlines()[1:]]
+    lines = [f"{name},{fold},{category},0.1,0.2" for name, fold, category in rows]
+    table.write_text("\n".join(["filename,fold,event_label,onset,offset", *lines]))
+    assert "10 clips, events: " in hear("tasks", "make", table, tmp_path / "tasks", "--rate", 8000)
+
+
+def test_make_of_folders(table, tmp_path):
+    for path in tmp_path.glob("*.wav"):
+        target = tmp_path / "sounds" / path.stem[:4] / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    output = tmp_path / "tasks"
+    said = hear("tasks", "make", tmp_path / "sounds", output, "--folds", 3, "--rate", 8000)
+    assert said.startswith(f"{output / 'sounds'}: 10 clips, multiclass: ")
+    wrong = hear("tasks", "make", tmp_path / "sounds", output, "--separator", ",", code=1)
+    assert "are for tables" in wrong
+
+
+def test_resample_and_check(table, tmp_path):
+    hear("tasks", "make", table, tmp_path / "tasks", "--seconds", 0.5, "--rate", 8000)
+    task = tmp_path / "tasks" / "meta"
+    said = hear("tasks", "resample", tmp_path / "tasks", "--rate", 4000)
+    assert said == f"{task}: 10 files written at 4000 Hz\n"
+    said = hear("tasks", "check", tmp_path / "tasks")
+    assert said == f"{task}: 10 clips in 5 splits, at 4000, 8000 Hz: nothing wrong\n"
+    broken = task / "8000" / "fold01" / "hiss1.wav"
+    broken.write_bytes(broken.read_bytes()[:-4])
+    (task / "4000" / "fold02" / "hiss2.wav").write_bytes(b"")
+    said = hear("tasks", "resample", task, "--rate", 4000)
+    assert said == f"{task}: 1 files written at 4000 Hz, 9 were there\n"
+    (task / "4000" / "fold02" / "hiss2.wav").unlink()
+    found = checked(task)
+    assert f"{broken} is cut off" in found
+    assert "hiss2.wav is missing" in found
+    assert "2 wrong" in found
+    broken.write_bytes(b"no sound")
+    assert "hiss1.wav cannot be read as audio" in hear(
+        *("tasks", "resample", task, "--rate", 2000), code=1
+    )
+    assert len(list((task / "2000").glob("*/*.wav"))) == 9
+
+
+def test_check_of_no_task(tmp_path):
+    assert "has no task_metadata.json" in checked(tmp_path)
+    assert "no HEAR task in" in hear("tasks", "resample", tmp_path, code=1)
+
+
+def checked(folder):
+    """What is found, which is no error of the command's and stands on stdout."""
+    with pytest.raises(AssertionError) as caught:
+        hear("tasks", "check", folder)
+    return str(caught.value)
+
+
+@pytest.mark.skipif(not LEADERBOARD.is_file(), reason=f"there is no {LEADERBOARD}")
+def test_list():
+    said = hear("tasks", "list")
+    lines = said.splitlines()
+    assert len(lines) == 1 + 20  # Beehive has two folders
+    assert "esc50-v2.0.0-full" in said
+    with LEADERBOARD.open(newline="") as file:
+        columns = next(csv.reader(file))[3:]
+    assert [line[:21].strip() for line in lines[1:] if line[:21].strip()] == columns
 
 
 def test_mix(table, tmp_path):

@@ -64,7 +64,7 @@ def test_heareval_embeds_and_scores(tmp_path):
     tasks = tmp_path / "tasks"
     table = tmp_path / "esc10.csv"
     table.write_text((ESC10 / "meta.csv").read_text())
-    run("hear_cli", "tasks", "make", table, tasks, "--audio", ESC10 / "audio")
+    run("hear_cli", "tasks", "make", table, tasks, "--audio", ESC10 / "audio", "--seconds", 5)
     with tarfile.open(DIGITS) as archive:
         archive.extractall(tmp_path, filter="data")
     (tmp_path / "hear-2021.0.6" / "tasks" / "spoken_digit-1.0.9-small").rename(tasks / "digits")

@@ -1,0 +1,108 @@
+"""``hear run`` through its command, killed and broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.hear_cli.command import HEAR, hear
+from tests.hear_eval.test_running import contents
+
+MODULE = "mn01_all_b_mel_avgs"
+OPTIONS = {"pretrained": False, "engine": "torch"}
+FOLDER = "hear_mn.mn01_all_b_mel_avgs-pretrained=false-engine=torch"
+
+
+def write_sounds(folder, clips, seconds):
+    """Noise of two classes at 32 kHz, and a table of it."""
+    folder.mkdir()
+    lines = ["filename,category"]
+    for i in range(clips):
+        noise = np.random.default_rng(i).uniform(-0.5, 0.5, int(seconds * 32000))
+        soundfile.write(folder / f"{i}.wav", noise, 32000)
+        lines.append(f"{i}.wav,{'ab'[i % 2]}")
+    (folder / "meta.csv").write_text("\n".join(lines))
+    return folder / "meta.csv"
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    table = write_sounds(tmp_path / "sounds", 12, 0.5)
+    for name in ("one", "two"):
+        hear("tasks", "make", table, tmp_path / "tasks", "--folds", 3, "--name", name)
+    return tmp_path / "tasks"
+
+
+def arguments(tasks, *more):
+    folders = ["--tasks-dir", tasks, "--embeddings-dir", tasks.parent / "out"]
+    return ["run", MODULE, *folders, "--model-options", json.dumps(OPTIONS), *more]
+
+
+def test_run(tasks):
+    out = tasks.parent / "out" / FOLDER
+    said = hear(*arguments(tasks, "--task", "two")).splitlines()
+    assert len(said) == 1
+    assert said[0].startswith(f"{out / 'two'}: 12 clips, 6 s in ")
+    said = hear(*arguments(tasks, "--device", "cpu")).splitlines()
+    assert [line.partition(": ")[0] for line in said] == [f"{out / 'one'}", f"{out / 'two'}"]
+    assert said[1].endswith(": done before")
+    rows, size = json.loads((out / "one" / "fold00.embedding-dimensions.json").read_text())
+    assert (rows, size) == (4, 184)
+    assert (out / "one" / "fold00.embeddings.npy").stat().st_size == 4 * rows * size
+
+
+def test_a_task_that_is_broken_stops_no_other(tasks):
+    (tasks / "one" / "32000" / "fold00").rename(tasks / "one" / "32000" / "elsewhere")
+    said = hear(*arguments(tasks), code=1)
+    assert "hear: one with hear_mn.mn01_all_b_mel_avgs: " in said
+    assert "fold00 lacks " in said
+    assert "1 of 2 could not be embedded" in said
+    assert (tasks.parent / "out" / FOLDER / "two" / ".done.embeddings").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--task", "three"], "unknown task 'three'"),
+        (["--device", "nowhere"], "cannot be put on the device 'nowhere'"),
+        (["no_such_module"], "unknown module 'no_such_module'"),
+    ],
+)
+def test_what_means_nothing_is_named(tasks, more, message):
+    assert message in hear(*arguments(tasks, *more), code=1)
+
+
+@pytest.mark.slow
+def test_killed_at_random_it_ends_with_the_same_files(tmp_path):
+    """In processes of their own, which are killed without warning."""
+    table = write_sounds(tmp_path / "sounds", 60, 8)
+    hear("tasks", "make", table, tmp_path / "tasks", "--folds", 3, "--name", "noise")
+    command = [HEAR, *map(str, arguments(tmp_path / "tasks", "--batch-samples", 2 * 8 * 32000))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    out = tmp_path / "out" / FOLDER / "noise"
+    kills, rng = 0, random.Random(0)
+    while not (out / ".done.embeddings").exists():
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        before = sum(path.stat().st_size for path in out.glob("*journal*"))
+        while process.poll() is None:
+            if sum(path.stat().st_size for path in out.glob(".*.journal")) != before:
+                time.sleep(rng.uniform(0, 0.3))
+                process.send_signal(signal.SIGKILL)
+                kills += process.wait() == -signal.SIGKILL
+            time.sleep(0.01)
+        assert process.returncode in (0, -signal.SIGKILL)
+    assert kills >= 2
+    found = contents(out)
+    out.rename(tmp_path / "killed")
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert contents(out) == found
