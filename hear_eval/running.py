@@ -14,16 +14,15 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
-from hear_core.errors import ConfigError, HearError, unknown
+from hear_core.errors import ConfigError, unknown
 from hear_eval.ahead import ahead
+from hear_eval.batches import among, batches, embed
 from hear_eval.description import (
     METADATA,
     VOCABULARY,
@@ -42,10 +41,6 @@ BATCH_SAMPLES = round(0.7 * 120 * 16000)
 
 _DONE, _PROFILE = ".done.embeddings", "profile.embeddings.json"
 _MOST_READ = 64  # clips that are read ahead
-
-
-class EmbeddingError(HearError, ValueError):
-    """An embedding that a plug-in cannot make, or that is none."""
 
 
 class Step(NamedTuple):
@@ -190,92 +185,12 @@ class _Run:
         size = files.size or self._plugin.size(timestamps=self._timestamps)
         reads = ahead(lambda path: read_clip(path, self._plugin.sample_rate), paths, self._depth)
         with closing(reads):
-            for names, audio in self._batches(clips, reads):
-                found, times = self._embed(audio, [f"{split}/{name}" for name in names], size)
+            for names, audio in batches(clips, reads, self._batch_samples):
+                places = [f"{split}/{name}" for name in names]
+                found, times = embed(self._plugin, audio, places, size, timestamps=self._timestamps)
                 size = found.shape[-1]
                 append(names, found, times)
                 yield len(names), audio.size / self._plugin.sample_rate
-
-    def _batches(
-        self, clips: Sequence[str], reads: Iterator[Future[np.ndarray]]
-    ) -> Iterator[tuple[list[str], np.ndarray]]:
-        """Put neighbours of one length together, as many as go into a batch."""
-        names: list[str] = []
-        waveforms: list[np.ndarray] = []
-        for clip, read in zip(clips, reads, strict=True):
-            waveform = read.result()
-            full = (len(waveforms) + 1) * len(waveform) > self._batch_samples
-            if waveforms and (full or len(waveform) != len(waveforms[0])):
-                yield names, np.stack(waveforms)
-                names, waveforms = [], []
-            names.append(clip)
-            waveforms.append(waveform)
-        if waveforms:
-            yield names, np.stack(waveforms)
-
-    def _embed(
-        self, audio: np.ndarray, names: Sequence[str], size: int | None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Embed a batch; one that a GPU has no memory for, in halves."""
-        half = len(names) // 2
-        try:
-            found, times = self._plugin.embed(torch.from_numpy(audio), timestamps=self._timestamps)
-        except torch.cuda.OutOfMemoryError as error:
-            if not half:
-                msg = f"{self._plugin.name} has no memory for {names[0]}: {error}"
-                raise EmbeddingError(msg) from error
-        except Exception as error:
-            reason = str(error) if isinstance(error, HearError) else repr(error)
-            msg = f"{self._plugin.name} fails on {_among(names)}: {reason}"
-            raise EmbeddingError(msg) from error
-        else:
-            _check(found, times, names, size, timestamps=self._timestamps)
-            return found, times
-        torch.cuda.empty_cache()
-        parts = [
-            self._embed(audio[:half], names[:half], size),
-            self._embed(audio[half:], names[half:], size),
-        ]
-        stamps = [times for _, times in parts if times is not None]
-        return np.concatenate([found for found, _ in parts]), (
-            np.concatenate(stamps) if stamps else None
-        )
-
-
-def _check(
-    found: np.ndarray,
-    times: np.ndarray | None,
-    names: Sequence[str],
-    size: int | None,
-    *,
-    timestamps: bool,
-) -> None:
-    """Make sure that embeddings are what the API of HEAR says.
-
-    Raises:
-        EmbeddingError: Shapes contradict one another, or a value is no number.
-    """
-    wanted = "(clips, timestamps, size)" if timestamps else "(clips, size)"
-    problem = None
-    if found.ndim != (3 if timestamps else 2) or len(found) != len(names):
-        problem = f"have the shape {found.shape}; of {len(names)} clips it must be {wanted}"
-    elif size is not None and found.shape[-1] != size:
-        problem = f"are of {found.shape[-1]} values, and not of {size}"
-    elif times is not None and times.shape != found.shape[:2]:
-        problem = f"are {found.shape[1]} a clip, and their timestamps have the shape {times.shape}"
-    if problem:
-        msg = f"the embeddings of {_among(names)} {problem}"
-        raise EmbeddingError(msg)
-    for i, name in enumerate(names):
-        if not np.isfinite(found[i]).all() or (
-            times is not None and not np.isfinite(times[i]).all()
-        ):
-            msg = f"the embedding of {name} holds NaN or infinite values"
-            raise EmbeddingError(msg)
-
-
-def _among(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _check_audio(task: Path, labels: Mapping[str, Mapping[str, Any]], sample_rate: int) -> None:
@@ -291,7 +206,7 @@ def _check_audio(task: Path, labels: Mapping[str, Mapping[str, Any]], sample_rat
         there = {path.name for path in (folder / split).glob("*")}
         if missing := [clip for clip in by_clip if clip not in there]:
             msg = (
-                f"{folder / split} lacks {_among(missing)} of {len(by_clip)} clips: "
+                f"{folder / split} lacks {among(missing)} of {len(by_clip)} clips: "
                 f"hear tasks check {task}"
             )
             raise TaskError(msg)

@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 
 from hear_core.errors import AudioError, ConfigError
 from hear_eval import running
+from hear_eval.batches import EmbeddingError
 from hear_eval.description import TaskError
 from hear_eval.embedding_rows import labels_at
 from hear_eval.plugin import Plugin
-from hear_eval.running import EmbeddingError, find_tasks, folder_name, run_task
+from hear_eval.running import find_tasks, folder_name, run_task
 from hear_eval.tasks import write_audio, write_description
 
 RATE, SPLITS = 800, ("train", "valid", "test")
