@@ -15,16 +15,18 @@ from hear_core.errors import HearError
 from hear_eval.plugin import Plugin
 from hear_eval.running import BATCH_SAMPLES, find_tasks, folder_name, run_task
 
+EMBEDDINGS = Path("embeddings")
+
 
 def run(
     modules: Annotated[
         list[str], typer.Argument(help="Plug-in modules: mn04_e1_l, or any importable ones.")
     ],
     tasks_dir: Annotated[Path, typer.Option(help="Folder of the tasks.")] = Path("tasks"),
-    task: Annotated[list[str], typer.Option(help="Of that folder; may be repeated.")] = ["all"],  # noqa: B006
-    embeddings_dir: Annotated[Path, typer.Option(help="Folder for the embeddings.")] = Path(
-        "embeddings"
-    ),
+    task: Annotated[
+        list[str] | None, typer.Option(help="Of that folder; repeat for several. [all]")
+    ] = None,
+    embeddings_dir: Annotated[Path, typer.Option(help="Folder for the embeddings.")] = EMBEDDINGS,
     model: PluginWeights = None,
     model_options: ModelOptions = "{}",
     device: Annotated[str, typer.Option(help="Such as cpu; default: the GPU if any.")] = "",
@@ -39,10 +41,15 @@ def run(
     """
     options = load_options(model_options)
     names = [importable(name) for name in modules]
-    tasks = find_tasks(tasks_dir, task)
+    tasks = find_tasks(tasks_dir, task or ["all"])
     failures = 0
     for name in names:
-        plugin = Plugin(name, str(model.absolute()) if model else "", options, device)
+        try:
+            plugin = Plugin(name, str(model.absolute()) if model else "", options, device)
+        except HearError as error:
+            typer.echo(f"hear: {error}", err=True)
+            failures += len(tasks)
+            continue
         folder = embeddings_dir / folder_name(name, options)
         for path in tasks:
             try:
@@ -52,9 +59,7 @@ def run(
                 failures += 1
     if failures:
         count = f"{failures} of {len(names) * len(tasks)}"
-        typer.echo(
-            f"hear: {count} could not be embedded; start again when that is mended", err=True
-        )
+        typer.echo(f"hear: {count} could not be embedded; start again once mended", err=True)
         raise typer.Exit(1)
 
 

@@ -127,7 +127,7 @@ class SplitFiles:
         """
         rows = sum(batch.rows for batch in self._batches)
         dimensions = json.dumps([rows, self.size])
-        targets: list[list[str]] = []
+        targets: list[list[Any]] = []
         places: list[tuple[str, float]] = []
         timed = False
         for batch in self._batches:
@@ -153,7 +153,7 @@ class SplitFiles:
         return self._folder / f"{self._split}.{kind}"
 
 
-def labels_at(events: Sequence[Mapping[str, Any]], times: Sequence[float]) -> list[list[str]]:
+def labels_at(events: Sequence[Mapping[str, Any]], times: Sequence[float]) -> list[list[Any]]:
     """Return the classes that are heard at points in time.
 
     Args:
@@ -164,9 +164,10 @@ def labels_at(events: Sequence[Mapping[str, Any]], times: Sequence[float]) -> li
         The classes at every time, each once.
     """
     at = np.asarray(times, np.float64)
-    heard: list[dict[str, None]] = [{} for _ in times]
+    heard: list[dict[Any, None]] = [{} for _ in times]
     for event in events:
-        for row in np.flatnonzero((event["start"] <= at) & (at < event["end"] + _AFTER)):
+        start, end = float(event["start"]), float(event["end"])
+        for row in np.flatnonzero((start <= at) & (at < end + _AFTER)):
             heard[row][event["label"]] = None
     return [list(found) for found in heard]
 

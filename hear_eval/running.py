@@ -29,6 +29,7 @@ from hear_eval.description import (
     Description,
     TaskError,
     read_description,
+    read_json,
     read_labels,
 )
 from hear_eval.embedding_rows import Append, SplitFiles
@@ -109,7 +110,10 @@ def run_task(
         ConfigError: Another process embeds the task, or the folder was made otherwise.
     """
     description = read_description(task)
-    labels = {split: read_labels(task, split, description) for split in description.splits}
+    for split in description.splits:
+        read_labels(task, split, description)  # for what may be wrong with them
+    # As they stand there: numbers are numbers in what heareval writes.
+    labels = {split: read_json(task / f"{split}.json") for split in description.splits}
     timestamps = description.embedding_type == "event"
     settings = plugin.settings | {
         "embeddings": "timestamps" if timestamps else "scene",
@@ -125,8 +129,8 @@ def run_task(
         files = {split: SplitFiles(out, split) for split in description.splits}
         if not (out / SETTINGS).is_file():
             # Nobody knows how far heareval came before it was stopped here.
-            for split in files.values():
-                split.discard()
+            for there in files.values():
+                there.discard()
         settle(out, settings)
         for name in (METADATA, VOCABULARY, *(f"{split}.json" for split in description.splits)):
             with whole(out / name) as part:

@@ -68,6 +68,15 @@ def test_a_task_that_is_broken_stops_no_other(tasks):
     assert (tasks.parent / "out" / FOLDER / "two" / ".done.embeddings").exists()
 
 
+def test_a_module_that_cannot_be_loaded_stops_no_other(tasks, monkeypatch):
+    monkeypatch.syspath_prepend(tasks)
+    (tasks / "empty_module.py").touch()
+    said = hear(*arguments(tasks, "empty_module", "--task", "one"), code=1)
+    assert "hear: empty_module is no HEAR plug-in: it has no function load_model" in said
+    assert "1 of 2 could not be embedded" in said
+    assert (tasks.parent / "out" / FOLDER / "one" / ".done.embeddings").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

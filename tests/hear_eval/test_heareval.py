@@ -6,10 +6,12 @@ import importlib.util
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 import tarfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,8 +72,14 @@ def test_heareval_embeds_and_scores(tmp_path):
     (tmp_path / "hear-2021.0.6" / "tasks" / "spoken_digit-1.0.9-small").rename(tasks / "digits")
     run("hear_cli", "tasks", "resample", tasks / "digits", "--rate", 32000)
 
-    run("heareval.embeddings.runner", "hear_mn.mn04_e1_l", "--tasks-dir", tasks, cwd=tmp_path)
+    assert "nothing wrong" in run("hear_cli", "tasks", "check", tasks)
+
+    theirs = ["--tasks-dir", tasks, "--embeddings-dir", "theirs"]
+    run("heareval.embeddings.runner", "hear_mn.mn04_e1_l", *theirs, cwd=tmp_path)
+    run("hear_cli", "run", "mn04_e1_l", "--tasks-dir", tasks, cwd=tmp_path)
     folders = sorted((tmp_path / "embeddings" / "hear_mn.mn04_e1_l").iterdir())
+    for folder in folders:
+        assert_alike(folder, tmp_path / "theirs" / "hear_mn.mn04_e1_l" / folder.name)
     run("heareval.predictions.runner", *folders, cwd=tmp_path)
     scores = {
         folder.name: json.loads((folder / "test.predicted-scores.json").read_text())
@@ -80,6 +88,23 @@ def test_heareval_embeds_and_scores(tmp_path):
     assert scores.keys() == {"esc10", "digits"}
     assert scores["esc10"]["aggregated_scores"]["test_top1_acc_mean"] >= 0.96
     assert 0 <= scores["digits"]["aggregated_scores"]["test_top1_acc_mean"] <= 1
+
+
+def assert_alike(ours, theirs):
+    """Folders of embeddings hold the same; the last bits may depend on what is in a batch."""
+    splits = json.loads((theirs / "task_metadata.json").read_text())["splits"]
+    for split in splits:
+        found, wanted = (
+            np.fromfile(folder / f"{split}.embeddings.npy", np.float32) for folder in (ours, theirs)
+        )
+        np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=1e-4)
+        for name, unlike in (("target-labels.pkl", pickle.loads), ("json", json.loads)):
+            assert unlike((ours / f"{split}.{name}").read_bytes()) == unlike(
+                (theirs / f"{split}.{name}").read_bytes()
+            )
+    dimensions = [f"{split}.embedding-dimensions.json" for split in splits]
+    for name in ("task_metadata.json", "labelvocabulary.csv", *dimensions):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes()
 
 
 # One point near the grid that heareval searches. At its higher rates of learning, scores of so few
@@ -115,11 +140,14 @@ def test_hear_validator_finds_detectors_good(module, weights, tmp_path):
     assert "Looks good!" in output
 
 
-def event_scores(module, task, folder, **options):
+RUNNERS = {"heareval": ["heareval.embeddings.runner"], "hear run": ["hear_cli", "run"]}
+
+
+def event_scores(module, task, folder, runner="heareval", **options):
     """Embed and score an event task with a module and options of its load_model."""
     folder.mkdir()
-    embed = ["heareval.embeddings.runner", module, "--model-options", json.dumps(options)]
-    run(*embed, "--tasks-dir", task.parent, cwd=folder)
+    arguments = [module, "--model-options", json.dumps(options), "--tasks-dir", task.parent]
+    run(*RUNNERS[runner], *arguments, cwd=folder)
     (embeddings,) = folder.glob(f"embeddings/*/{task.name}")
     run("heareval.predictions.runner", embeddings, "--grid-points", 1, cwd=folder)
     scores = json.loads((embeddings / "test.predicted-scores.json").read_text())["test"]
@@ -148,7 +176,7 @@ def test_heareval_detects_mixed_events(mixed_task, tmp_path):
     On three seeds of the task they came to 0.18 to 0.27 and 0.52 to 0.65; random ones, on one of
     these, to 0 and 1, since they find nothing at all.
     """
-    found = event_scores("hear_mn.mn04_e1_l", mixed_task, tmp_path / "found")
+    found = event_scores("hear_mn.mn04_e1_l", mixed_task, tmp_path / "found", "hear run")
     guess = event_scores("hear_mn.mn04_e1_l", mixed_task, tmp_path / "guess", pretrained=False)
     assert found["test_event_onset_200ms_fms"] >= guess["test_event_onset_200ms_fms"] + 0.15
     assert found["test_segment_1s_er"] <= guess["test_segment_1s_er"] - 0.3

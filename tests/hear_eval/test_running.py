@@ -161,6 +161,15 @@ def test_the_rows_are_those_of_the_clips(stub, tmp_path):
         np.testing.assert_allclose(found.reshape(rows, size)[:, 0], frames.mean(1), atol=1e-6)
 
 
+def test_numbers_stay_numbers_as_in_heareval(stub, task, tmp_path):
+    for split in SPLITS:
+        labels = json.loads((task / f"{split}.json").read_text())
+        (task / f"{split}.json").write_text(json.dumps({file: [7] for file in labels}))
+    (task / "labelvocabulary.csv").write_text("idx,label\n0,7\n")
+    run(task, tmp_path / "out")
+    assert pickle.loads((tmp_path / "out" / "train.target-labels.pkl").read_bytes()) == [[7]] * 7
+
+
 def test_labels_cover_the_end_of_an_event():
     events = [
         {"label": "a", "start": 0, "end": 50},

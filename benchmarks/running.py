@@ -1,0 +1,128 @@
+"""Embeddings of HEAR tasks by ``hear run`` and by heareval: ``python -m benchmarks.running``.
+
+The two take turns, each in a process of its own; what is timed is the task, less loading.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from hear_eval.tasks import write_audio, write_description
+
+MODULE, OPTIONS, RATE = "hear_mn.mn04_e1_l", {"pretrained": False}, 32000
+TASKS = {"scene": (400, 5.0), "event": (60, 20.0)}  # clips, seconds: ESC-10, and one mixed from it
+SPLITS = ("train", "valid", "test")
+WAYS = ("heareval", "hear run")
+
+
+def write_task(folder: Path, kind: str) -> None:
+    """Write a task of noise, which takes as long as any sound."""
+    clips, seconds = TASKS[kind]
+    rng = np.random.default_rng(0)
+    labels: dict[str, dict[str, list[object]]] = {split: {} for split in SPLITS}
+    for i in range(clips):
+        split = SPLITS[i % 3]
+        noise = rng.uniform(-0.5, 0.5, round(seconds * RATE)).astype(np.float32)
+        write_audio(folder / str(RATE) / split / f"{i}.wav", noise, RATE)
+        starts = np.linspace(0, 900 * seconds, 6).tolist()
+        events = [{"label": "a", "start": start, "end": start + 2000} for start in starts]
+        labels[split][f"{i}.wav"] = ["a"] if kind == "scene" else list(events)
+    write_description(
+        folder,
+        labels,
+        ["a", "b"],
+        embedding_type=kind,
+        prediction_type="multiclass" if kind == "scene" else "multilabel",
+        split_mode="trainvaltest",
+        sample_duration=seconds,
+        evaluation=["top1_acc"],
+    )
+
+
+def measure(way: str, task: Path) -> dict[str, float]:
+    """Return how many seconds a task takes, by the clock and of processors."""
+    with TemporaryDirectory() as out:
+        target = Path(out) / task.name
+        if way == "heareval":
+            from heareval.embeddings.task_embeddings import Embedding, task_embeddings
+
+            embedding = Embedding(MODULE, None, OPTIONS)
+            start, processors = time.perf_counter(), time.process_time()
+            task_embeddings(embedding, task, target)
+        else:
+            from hear_eval.plugin import Plugin
+            from hear_eval.running import run_task
+
+            plugin = Plugin(MODULE, options=OPTIONS)
+            start, processors = time.perf_counter(), time.process_time()
+            for _ in run_task(plugin, task, target):
+                pass
+        return {
+            "clock": time.perf_counter() - start,
+            "processors": time.process_time() - processors,
+        }
+
+
+def fastest(turns: list[dict[str, float]]) -> dict[str, float]:
+    """Return the least of every figure; others have met with something else."""
+    return {what: min(turn[what] for turn in turns) for what in turns[0]}
+
+
+def main() -> None:
+    """Measure both ways on both tasks, print a table and save it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        way, task = arguments.measure
+        found = measure(way, Path(task))
+        print(json.dumps(found))
+        return
+    lines = [
+        "# Embedding HEAR tasks",
+        "",
+        f"{MODULE} with random weights, {torch.get_num_threads()} threads, torch "
+        f"{torch.__version__}. Each way takes {arguments.turns} turns; the fastest counts. A scene "
+        "task has 400 clips of 5 s, an event task 60 of 20 s and an embedding every 50 ms. Where "
+        "other work shares the machine, the seconds of processors say more than the clock.",
+        "",
+        "| task | way | seconds | ratio | of processors | ratio | times real time |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    with TemporaryDirectory() as folder:
+        for kind, (clips, seconds) in TASKS.items():
+            task = Path(folder) / kind
+            write_task(task, kind)
+            turns: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+            for way in WAYS * arguments.turns:
+                command = [sys.executable, "-m", "benchmarks.running", "--measure", way, str(task)]
+                result = subprocess.run(
+                    command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
+                )
+                turns[way].append(json.loads(result.stdout.splitlines()[-1]))
+                print(kind, way, turns[way][-1], file=sys.stderr)
+            best = {way: fastest(found) for way, found in turns.items()}
+            for way, found in best.items():
+                cells = [
+                    f"{found[what]:.1f} | {best['heareval'][what] / found[what]:.1f}"
+                    for what in ("clock", "processors")
+                ]
+                speed = clips * seconds / found["clock"]
+                lines.append(f"| {kind} | {way} | {' | '.join(cells)} | {speed:.0f} |")
+    text = "\n".join(lines) + "\n"
+    Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
