@@ -13,7 +13,7 @@ from hear_cli.task_making import make
 from hear_cli.task_mixing import mix
 from hear_eval.checking import check_task
 from hear_eval.description import METADATA, TaskError
-from hear_eval.published_tasks import published_tasks
+from hear_eval.hear_tasks import hear_tasks
 from hear_eval.resampling import resample_task
 
 app = typer.Typer(help="HEAR tasks on disk: make, check and list them, bring them to another rate.")
@@ -85,7 +85,7 @@ def list_tasks() -> None:
                 task.licence,
                 task.source,
             )
-            for task in published_tasks()
+            for task in hear_tasks()
         ],
     )
 

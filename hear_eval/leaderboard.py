@@ -1,8 +1,8 @@
 """The leaderboard of HEAR: its tasks, the scores of its models, and what scores are divided by.
 
-The facts are those of https://hearbenchmark.com/hear-leaderboard.html (Apache-2.0). Categories are
-those of Schmid et al., "Low-Complexity Audio Embedding Extractors" (EUSIPCO 2023), and so is the
-normalisation: a score is divided by the best of the challenge of 2021.
+The facts are those of https://hearbenchmark.com/hear-leaderboard.html (Apache-2.0). The
+normalisation is that of Schmid et al., "Low-Complexity Audio Embedding Extractors" (EUSIPCO 2023):
+a score is divided by the best of the challenge of 2021.
 """
 
 from __future__ import annotations
@@ -15,18 +15,11 @@ from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
+from hear_eval.hear_tasks import hear_tasks
+
 CHALLENGE = "HEAR 2021"
 CATEGORIES = ("general", "music", "speech")
 _ABOUT = ("Model", "URL", "Submission Date")
-
-
-class HearTask(NamedTuple):
-    """One of the 19 tasks: start of its folders' names, name on the leaderboard, category, mode."""
-
-    task: str
-    leaderboard: str
-    category: str
-    mode: str
 
 
 class Score(NamedTuple):
@@ -53,14 +46,6 @@ class Model:
     scores: Mapping[str, Score] = field(default_factory=dict)
     submitted: str = ""
     url: str = ""
-
-
-@cache
-def hear_tasks() -> tuple[HearTask, ...]:
-    """Return the 19 tasks, those of a category together."""
-    return tuple(
-        HearTask(*(row[name] for name in HearTask._fields)) for row in _rows("hear_tasks.csv")
-    )
 
 
 @cache

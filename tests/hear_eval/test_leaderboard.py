@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hear_eval.hear_tasks import hear_tasks
 from hear_eval.leaderboard import (
     Model,
     Score,
     best,
     categories,
-    hear_tasks,
     leaderboard,
     means,
     normalised,
