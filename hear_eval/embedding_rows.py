@@ -78,6 +78,10 @@ class SplitFiles:
         for path in (self._rows, self._part, self._journal):
             path.unlink(missing_ok=True)
 
+    def tidy(self) -> None:
+        """Remove what a run left that was killed when all was done."""
+        self._journal.unlink(missing_ok=True)
+
     def resume(self, clips: Sequence[str]) -> int:
         """Take up the batches that were written before.
 
@@ -147,7 +151,7 @@ class SplitFiles:
             with whole(self._file("filename-timestamps.json")) as part:
                 part.write_text(json.dumps(places, indent=4), encoding="utf-8")
         self._part.replace(self._rows)
-        self._journal.unlink()
+        self.tidy()
 
     def _file(self, kind: str) -> Path:
         return self._folder / f"{self._split}.{kind}"

@@ -31,7 +31,7 @@ class Resampled(NamedTuple):
 def resample_task(
     task: Path, sample_rate: int, progress: Callable[[int, int], object] | None = None
 ) -> Resampled:
-    """Add the audio of a task at a rate, from the highest other rate it has.
+    """Add the audio of a task at a rate, from the highest other rate that it has all of.
 
     Files that are there and whole are kept, so that a run that was cut off can go on. One that
     cannot be read does not stop the others.
@@ -51,9 +51,11 @@ def resample_task(
     if not found:
         msg = f"{task} holds no audio: it has no folder named after a sample rate, such as 48000"
         raise TaskError(msg)
+    files = {rate: sorted((task / str(rate)).glob("*/[!.]*")) for rate in found}
     others = [rate for rate in found if rate != sample_rate]
-    source, target = task / str(max(others, default=sample_rate)), task / str(sample_rate)
-    paths = sorted(source.glob("*/[!.]*"))
+    # One that was cut off, while it was added itself, has fewer files.
+    best = max(others, key=lambda rate: (len(files[rate]), rate), default=sample_rate)
+    paths, source, target = files[best], task / str(best), task / str(sample_rate)
 
     def add(path: Path) -> bool:
         wanted = target / path.relative_to(source)

@@ -170,7 +170,9 @@ class _Run:
         for split, by_clip in labels.items():
             clips = list(by_clip)
             shuffler.shuffle(clips)
-            if not files[split].done:
+            if files[split].done:
+                files[split].tidy()
+            else:
                 written = files[split].resume(clips)
                 todo[split] = clips[written:]
         left = sum(map(len, todo.values()))

@@ -76,6 +76,12 @@ def test_the_highest_other_rate_is_taken(task):
     assert abs(frequency(task / "32000" / "fold00" / "high0.wav") - 2000) < 2
 
 
+def test_a_rate_that_is_not_whole_is_not_taken(task):
+    resample_task(task, 48000)
+    (task / "48000" / "fold02" / "low2.wav").unlink()
+    assert resample_task(task, 32000).written == 6
+
+
 def test_the_only_rate_is_left_alone(task):
     before = {path: path.stat().st_mtime_ns for path in task.rglob("*.wav")}
     assert resample_task(task, 16000) == (0, 6, {})

@@ -257,6 +257,15 @@ def test_what_is_done_is_left_alone(stub, task, tmp_path):
     assert contents(tmp_path / "out") == before
 
 
+def test_a_run_that_was_killed_at_its_very_end_leaves_nothing(stub, task, tmp_path):
+    run(task, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    (tmp_path / "out" / ".done.embeddings").unlink()
+    (tmp_path / "out" / ".test.journal").write_text("[]")
+    assert [step.left for step in run(task, tmp_path / "out")] == [0]
+    assert contents(tmp_path / "out") == before
+
+
 def test_a_folder_of_heareval_is_taken_if_it_is_whole(stub, task, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
