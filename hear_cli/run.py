@@ -24,7 +24,7 @@ def run(
     ],
     tasks_dir: Annotated[Path, typer.Option(help="Folder of the tasks.")] = Path("tasks"),
     task: Annotated[
-        list[str] | None, typer.Option(help="Of that folder; repeat for several. [all]")
+        list[str] | None, typer.Option(help="Of that folder, repeat for several; default: all.")
     ] = None,
     embeddings_dir: Annotated[Path, typer.Option(help="Folder for the embeddings.")] = EMBEDDINGS,
     model: PluginWeights = None,

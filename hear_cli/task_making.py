@@ -32,7 +32,7 @@ def make(
         float | None, typer.Option(help="Length every clip is brought to; default: their own.")
     ] = None,
     rate: Annotated[
-        list[int] | None, typer.Option(help="Of the audio, in Hz; repeat for several. [32000]")
+        list[int] | None, typer.Option(help="In Hz, repeat for several; default: 32000.")
     ] = None,
     folds: Annotated[int, typer.Option(help="To make if the source has no splits.", min=3)] = 5,
     shares: Annotated[
