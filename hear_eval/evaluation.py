@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from hear_eval import evaluation_files as files
 from hear_eval.early_stopping import Criterion, Job, Outcome, criterion_of
 from hear_eval.embedded_task import EmbeddedTask, read_embedded_task
+from hear_eval.evaluation_results import Evaluation, put_together
 from hear_eval.grid import choose_points
 from hear_eval.judging import judge
 from hear_eval.predictors import Arithmetic, choose_arithmetic
-from hear_eval.evaluation_results import Evaluation, put_together
 from hear_eval.training import Progress, groups_of, train_together
 
 _log = logging.getLogger(__name__)

@@ -121,6 +121,11 @@ class Predictors:
             [nn.Parameter(part[number]) for part in self._trained()]
             for number in range(len(points))
         ]
+        # Those of one predictor, which all have in turn.
+        self._gradients = [torch.zeros_like(part[0]) for part in self._trained()]
+        for parameters in self._parameters:
+            for parameter, gradient in zip(parameters, self._gradients, strict=True):
+                parameter.grad = gradient
         self._share()
         fused = arithmetic.device.type in ("cpu", "cuda")
         self._optimizers = [
@@ -195,14 +200,10 @@ class Predictors:
     @torch.no_grad()
     def _descend(self) -> None:
         """Take a step of every Adam; only one has its gradients in float32 at a time."""
-        gradients = [leaf.grad for leaf in self._leaves]
-        for number, (parameters, optimizer) in enumerate(
-            zip(self._parameters, self._optimizers, strict=True)
-        ):
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient[number].float()  # type: ignore[index]  # after backward
+        for number, optimizer in enumerate(self._optimizers):
+            for gradient, leaf in zip(self._gradients, self._leaves, strict=True):
+                gradient.copy_(leaf.grad[number])  # type: ignore[index]  # there is one now
             optimizer.step()
-            optimizer.zero_grad()
         for leaf, part in zip(self._leaves, self._trained(), strict=True):
             leaf.copy_(part)
             leaf.grad = None
@@ -219,9 +220,9 @@ class Predictors:
         """
         x, number = rows.T, len(index)
         for layer, leaf in zip(self._layers[:-1], self._leaves[::3], strict=False):
-            _, shift, scale, bias, mean, variance = layer.of(index)
+            shift, scale, bias, mean, variance = (part[index] for part in layer[1:])
             weight = leaf.detach()[index] if number < len(self) else leaf.detach()
-            mean = mean - bias * (1 - _MOMENTUM) ** self._steps
+            mean -= bias * (1 - _MOMENTUM) ** self._steps
             statistics = (mean.flatten(), variance.flatten(), scale.flatten(), shift.flatten())
             y = F.batch_norm(_multiply(weight, x).flatten(0, 1)[None], *statistics)
             x = y[0].unflatten(0, (number, -1)).relu_()

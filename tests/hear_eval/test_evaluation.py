@@ -18,8 +18,8 @@ from hear_eval.description import TaskError
 from hear_eval.embedded_task import read_embedded_task
 from hear_eval.evaluation import Options, evaluate, evaluate_task
 from hear_eval.evaluation_files import alone
-from hear_eval.grid import choose_points
 from hear_eval.evaluation_results import aggregate
+from hear_eval.grid import choose_points
 from tests.hear_eval.embedding_folders import LABELS, OWN, write_events, write_scenes
 
 # Small and without chance, so that heareval can be followed step by step.
