@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from hear_core.errors import ConfigError
 from hear_eval.grid import Point
@@ -87,6 +88,23 @@ class _Layer(NamedTuple):
         return _Layer(*(part[index] for part in self))
 
 
+class _Adam(NamedTuple):
+    """What an Adam knows: its rate, the moments of gradients, and how often they were updated.
+
+    That is all of `torch.optim.Adam`, which takes a second to import what it does not need here.
+    """
+
+    rate: float
+    first: list[Tensor]
+    second: list[Tensor]
+    steps: list[Tensor]
+
+    @classmethod
+    def new(cls, rate: float, parameters: Sequence[Tensor]) -> _Adam:
+        first, second = ([torch.zeros_like(part) for part in parameters] for _ in range(2))
+        return cls(rate, first, second, [torch.zeros((), device=p.device) for p in parameters])
+
+
 class Predictors:
     """Perceptrons that differ in their rates of learning, their weights and their data.
 
@@ -117,47 +135,33 @@ class Predictors:
         ]
         self._dtype, self._dropout = arithmetic.dtype, points[0].dropout
         self._steps = 0
-        self._parameters = [
-            [nn.Parameter(part[number]) for part in self._trained()]
-            for number in range(len(points))
+        self._adams = [
+            _Adam.new(point.lr, [part[0] for part in self._trained()]) for point in points
         ]
-        # Those of one predictor, which all have in turn.
-        self._gradients = [torch.zeros_like(part[0]) for part in self._trained()]
-        for parameters in self._parameters:
-            for parameter, gradient in zip(parameters, self._gradients, strict=True):
-                parameter.grad = gradient
-        self._share()
-        fused = arithmetic.device.type in ("cpu", "cuda")
-        self._optimizers = [
-            torch.optim.Adam(parameters, lr=point.lr, fused=fused)
-            for parameters, point in zip(self._parameters, points, strict=True)
-        ]
+        self._fused = arithmetic.device.type in ("cpu", "cuda")
+        # Gradients of one predictor in float32, which all have in turn.
+        self._gradients = [torch.empty_like(part[0]) for part in self._trained()]
+        self._leaves = self._new_leaves()
 
     def __len__(self) -> int:
-        return len(self._optimizers)
+        return len(self._adams)
 
     def _trained(self) -> list[Tensor]:
         """Return what is trained, stacked over predictors."""
         return [part for layer in self._layers for part in layer[:3] if part.numel()]
 
-    def _share(self) -> None:
-        """Make the parameters of each predictor views of what is stacked."""
-        trained = self._trained()
-        # What is computed with: matrices in the type of the arithmetic.
-        self._leaves = [
+    def _new_leaves(self) -> list[Tensor]:
+        """Return what is computed with: the same, with matrices in the type of the arithmetic."""
+        return [
             part.to(self._dtype if part.dim() == 3 else part.dtype, copy=True).requires_grad_()
-            for part in trained
+            for part in self._trained()
         ]
-        for number, parameters in enumerate(self._parameters):
-            for parameter, part in zip(parameters, trained, strict=True):
-                parameter.data = part[number]
 
     def keep(self, index: Sequence[int]) -> None:
         """Let go of all predictors but some."""
         self._layers = [layer.of(index) for layer in self._layers]
-        self._optimizers = [self._optimizers[i] for i in index]
-        self._parameters = [self._parameters[i] for i in index]
-        self._share()
+        self._adams = [self._adams[i] for i in index]
+        self._leaves = self._new_leaves()
 
     def masks(self, rows: int, random: np.random.Generator) -> list[Tensor]:
         """Draw which units of the hidden layers are left out: 0 for those, else their factor."""
@@ -200,10 +204,25 @@ class Predictors:
     @torch.no_grad()
     def _descend(self) -> None:
         """Take a step of every Adam; only one has its gradients in float32 at a time."""
-        for number, optimizer in enumerate(self._optimizers):
+        for number, state in enumerate(self._adams):
             for gradient, leaf in zip(self._gradients, self._leaves, strict=True):
                 gradient.copy_(leaf.grad[number])  # type: ignore[index]  # there is one now
-            optimizer.step()
+            adam(
+                [part[number] for part in self._trained()],
+                self._gradients,
+                state.first,
+                state.second,
+                [],
+                state.steps,
+                fused=self._fused,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=state.rate,
+                weight_decay=0.0,
+                eps=1e-8,
+                maximize=False,
+            )
         for leaf, part in zip(self._leaves, self._trained(), strict=True):
             leaf.copy_(part)
             leaf.grad = None
