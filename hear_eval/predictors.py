@@ -164,12 +164,12 @@ class Predictors:
         self._leaves = self._new_leaves()
 
     def masks(self, rows: int, random: np.random.Generator) -> list[Tensor]:
-        """Draw which units of the hidden layers are left out: 0 for those, else their factor."""
+        """Draw which units of the hidden layers are left out (units, rows): 0 for those, else 1."""
         units = [layer.weight.shape[1] for layer in self._layers[:-1]]
-        limit, keep = round(self._dropout * 2**16), 1 - self._dropout
+        limit = round(self._dropout * 2**16)
         drawn = (random.integers(0, 2**16, (n, rows), np.uint16) >= limit for n in units)
         device = self._layers[0].weight.device
-        return [torch.from_numpy(mask).to(device, self._dtype).div_(keep) for mask in drawn]
+        return [torch.from_numpy(mask).to(device, self._dtype) for mask in drawn]
 
     def train_step(
         self, rows: Tensor, targets: Tensor, masks: Sequence[Tensor], loss: Loss
@@ -183,19 +183,21 @@ class Predictors:
             loss: What is minimised.
         """
         leaves = iter(self._leaves)
-        x = rows.mT
+        x, factor = rows.mT, 1 / (1 - self._dropout)
         for layer, mask in zip(self._layers[:-1], masks, strict=True):
             weight, shift, scale = (next(leaves) for _ in range(3))
             y = F.batch_norm(
                 _multiply(weight, x).flatten(0, 1)[None],
                 layer.mean.flatten(),
                 layer.variance.flatten(),
-                scale.flatten(),
-                shift.flatten(),
+                scale.flatten() * factor,
+                shift.flatten() * factor,
                 training=True,
                 momentum=_MOMENTUM,
-            )
-            x = y[0].unflatten(0, (len(self), -1)).mul_(mask).relu_()
+            )[0].unflatten(0, (len(self), -1))
+            # What is left out is 0 behind the ReLU, and so has no gradient anyway.
+            y.detach().mul_(mask)
+            x = y.relu_()
         weight, shift = leaves
         loss(_multiply(weight, x).float() + shift[..., None], targets).sum().backward()
         self._steps += 1
