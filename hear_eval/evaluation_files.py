@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -111,23 +112,16 @@ class Journal:
                 part.write_text(wanted, encoding="utf-8")
 
     def read(self, key: str) -> list[Outcome | None] | None:
-        """Return the outcomes of a group of predictors, or None if there are none."""
-        path = self._path(key)
-        if not path.is_file():
+        """Return the outcomes of a group of predictors, or None if there are none, or damaged."""
+        try:
+            with np.load(self._path(key), allow_pickle=False) as arrays:
+                known = json.loads(str(arrays["outcomes"]))
+                return [
+                    _outcome(outcome, arrays[str(number)]) if outcome else None
+                    for number, outcome in enumerate(known)
+                ]
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return None
-        with np.load(path, allow_pickle=False) as arrays:
-            return [
-                Outcome(
-                    known["score"],
-                    known["epoch"],
-                    tuple((name, value) for name, value in known["setting"]),
-                    arrays[str(number)],
-                    known["minutes"],
-                )
-                if known
-                else None
-                for number, known in enumerate(json.loads(str(arrays["outcomes"])))
-            ]
 
     def write(self, key: str, outcomes: Sequence[Outcome | None]) -> None:
         """Keep the outcomes of a group of predictors."""
@@ -142,3 +136,8 @@ class Journal:
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+
+
+def _outcome(known: Mapping[str, Any], logits: np.ndarray) -> Outcome:
+    setting = tuple((name, value) for name, value in known["setting"])
+    return Outcome(known["score"], known["epoch"], setting, logits, known["minutes"])

@@ -15,9 +15,10 @@ import torch
 from hear_core.errors import ConfigError
 from hear_eval import evaluation, predictors, training
 from hear_eval.description import TaskError
+from hear_eval.early_stopping import Outcome
 from hear_eval.embedded_task import read_embedded_task
 from hear_eval.evaluation import Options, evaluate, evaluate_task
-from hear_eval.evaluation_files import alone
+from hear_eval.evaluation_files import Journal, alone
 from hear_eval.evaluation_results import aggregate
 from hear_eval.grid import choose_points
 from tests.hear_eval.embedding_folders import LABELS, OWN, write_events, write_scenes
@@ -256,6 +257,25 @@ def test_a_run_that_was_killed_ends_with_the_same_scores(tmp_path, monkeypatch):
     for fold in ("fold00", "fold01", "fold02"):
         mine, theirs = (np.load(folder / f"{fold}.predictions.npz") for folder in (killed, whole))
         np.testing.assert_array_equal(mine["prediction"], theirs["prediction"])
+
+
+def test_a_journal_gives_back_what_it_took_unless_it_is_damaged(tmp_path):
+    setting = (("median_filter_ms", 250), ("min_duration", 125.5))
+    logits = np.random.default_rng(0).random((5, 3), np.float32)
+    outcomes = [Outcome(-math.inf, 2, setting, logits, 0.1), None, Outcome(0.1, 5, (), logits, 2)]
+    Journal(tmp_path, {"seed": 1}).write("key", outcomes)
+    found = Journal(tmp_path, {"seed": 1}).read("key")
+    assert [outcome and outcome._replace(logits=0) for outcome in found] == [
+        outcome and outcome._replace(logits=0) for outcome in outcomes
+    ]
+    np.testing.assert_array_equal(found[2].logits, logits)
+    assert Journal(tmp_path, {"seed": 1}).read("other") is None
+    (path,) = (tmp_path / ".evaluation").glob("*.npz")
+    for size in (300, 20, 0):
+        os.truncate(path, size)
+        assert Journal(tmp_path, {"seed": 1}).read("key") is None
+    Journal(tmp_path, {"seed": 1}).write("key", outcomes)
+    assert Journal(tmp_path, {"seed": 2}).read("key") is None
 
 
 @pytest.mark.parametrize("change", ["seed", "embeddings", "labels"])
