@@ -11,6 +11,7 @@ from hear_cli import (
     demo,
     detect,
     embed,
+    evaluate,
     export,
     info,
     listen,
@@ -36,6 +37,7 @@ app.command("detect")(detect.detect)
 app.command("listen")(listen.listen)
 app.command("embed")(embed.embed_command)
 app.command("run")(run.run)
+app.command("evaluate")(evaluate.evaluate_command)
 app.command("weights")(weights.weights)
 app.command("complexity")(complexity.complexity_command)
 app.command("demo")(demo.demo)

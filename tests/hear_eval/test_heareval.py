@@ -89,6 +89,16 @@ def test_heareval_embeds_and_scores(tmp_path):
     assert scores["esc10"]["aggregated_scores"]["test_top1_acc_mean"] >= 0.96
     assert 0 <= scores["digits"]["aggregated_scores"]["test_top1_acc_mean"] <= 1
 
+    # What heareval has done is known as done, and evaluated again, comes out much the same.
+    assert run("hear_cli", "evaluate", *folders).count("was done before") == 2
+    run("hear_cli", "evaluate", *folders, "--again")
+    ours = json.loads((folders[1] / "test.predicted-scores.json").read_text())
+    assert folders[1].name == "esc10"
+    assert ours.keys() == scores["esc10"].keys()
+    assert ours["aggregated_scores"]["test_top1_acc_mean"] == pytest.approx(
+        scores["esc10"]["aggregated_scores"]["test_top1_acc_mean"], abs=0.025
+    )
+
 
 def assert_alike(ours, theirs):
     """Folders of embeddings hold the same; the last bits may depend on what is in a batch."""

@@ -1,0 +1,54 @@
+"""``hear evaluate``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.hear_cli.command import hear
+from tests.hear_eval.embedding_folders import write_events, write_scenes
+
+GRID = {"hidden_layers": [0], "max_epochs": [6]}
+QUICK = ("--grid-points", 2, "--device", "cpu")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    write_scenes(tmp_path / "scenes", grid=GRID)
+    write_events(tmp_path / "events", grid=GRID)
+    return tmp_path
+
+
+def test_evaluate(folders):
+    said = hear("evaluate", folders, *QUICK)
+    scores = {
+        name: json.loads((folders / name / "test.predicted-scores.json").read_text())
+        for name in ("scenes", "events")
+    }
+    rows = [line.split() for line in said.splitlines()]
+    mean = scores["scenes"]["aggregated_scores"]["test_top1_acc_mean"]
+    assert ["scenes", "top1_acc", f"{mean:.4f}"] in [row[:3] for row in rows]
+    recall = scores["events"]["test"]["test_event_onset_200ms_fms_recall"]
+    assert ["events", "event_onset_200ms_fms_recall", f"{recall:.4f}"] in rows
+
+    again = hear("evaluate", folders / "scenes", *QUICK)
+    assert "was done before; --again evaluates it again" in again
+    assert [line.split() for line in again.splitlines()][-1] in rows
+    assert "before" not in hear("evaluate", folders / "scenes", *QUICK, "--again")
+
+
+def test_one_folder_that_is_wrong_does_not_keep_others_from_being_evaluated(folders):
+    (folders / "events" / "valid.embeddings.npy").unlink()
+    error = hear("evaluate", folders, *QUICK, code=1)
+    assert "has no valid.embeddings.npy" in error
+    assert not (folders / "events" / "prediction-done.json").exists()
+    assert (folders / "scenes" / "prediction-done.json").exists()
+
+
+def test_evaluate_refuses_what_is_no_folder_of_embeddings(tmp_path):
+    assert "no embeddings in" in hear("evaluate", tmp_path, code=1)
+
+
+def test_evaluate_refuses_an_unknown_grid(folders):
+    assert "unknown grid 'slow'" in hear("evaluate", folders, "--grid", "slow", code=1)
