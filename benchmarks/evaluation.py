@@ -77,7 +77,7 @@ def measure(way: str, folder: Path, points: int) -> dict[str, float]:
         )
         scores = json.loads((folder / "test.predicted-scores.json").read_text())
     else:
-        from hear_eval.evaluation import Options, evaluate
+        from hear_eval.downstream.evaluation import Options, evaluate
 
         precision = way.partition(", ")[2] or "auto"
         before = _start()

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from hear_eval.tasks import write_audio, write_description
+from hear_eval.tasks.writing import write_audio, write_description
 
 MODULE, OPTIONS, RATE = "hear_mn.mn04_e1_l", {"pretrained": False}, 32000
 TASKS = {"scene": (400, 5.0), "event": (60, 20.0)}  # clips, seconds: ESC-10, and one mixed from it
@@ -59,8 +59,8 @@ def measure(way: str, task: Path) -> dict[str, float]:
             start, processors = time.perf_counter(), time.process_time()
             task_embeddings(embedding, task, target)
         else:
-            from hear_eval.plugin import Plugin
-            from hear_eval.running import run_task
+            from hear_eval.embeddings.of_tasks import run_task
+            from hear_eval.embeddings.plugin import Plugin
 
             plugin = Plugin(MODULE, options=OPTIONS)
             start, processors = time.perf_counter(), time.process_time()

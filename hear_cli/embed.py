@@ -13,10 +13,10 @@ from hear_cli.names import importable
 from hear_cli.options import ModelOptions, PluginWeights, RandomWeights, load_options
 from hear_cli.progress import progress_bar
 from hear_core.errors import ConfigError
-from hear_eval.audio_files import find
-from hear_eval.embedding import PLACES, Recipe, Step, embed
-from hear_eval.embedding_formats import FORMATS
-from hear_eval.embedding_index import Entry, index_of
+from hear_eval.embeddings.audio_files import find
+from hear_eval.embeddings.formats import FORMATS
+from hear_eval.embeddings.index import Entry, index_of
+from hear_eval.embeddings.of_files import PLACES, Recipe, Step, embed
 
 _SHOWN = 5
 

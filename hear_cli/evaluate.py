@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from hear_cli.options import Grid, GridPoints
+from hear_cli.progress import progress_bar
 from hear_cli.tables import print_table
 from hear_core.errors import HearError
-from hear_eval.description import METADATA, TaskError
-from hear_eval.evaluation import Options, State, evaluate
-from hear_eval.evaluation_files import read_scores
-from hear_eval.grid import GRIDS
+from hear_eval.downstream.evaluation import Options, State, evaluate
+from hear_eval.downstream.files import read_scores
+from hear_eval.tasks.description import METADATA, TaskError
 
 
 def evaluate_command(
     folders: Annotated[
         list[Path], typer.Argument(help="Folders of embeddings, or folders of those.", exists=True)
     ],
-    grid_points: Annotated[int, typer.Option(help="Points of the grid to try.", min=1)] = 8,
-    grid: Annotated[str, typer.Option(help=f"{', '.join(GRIDS)}.")] = "default",
+    grid_points: GridPoints = 8,
+    grid: Grid = "default",
     seed: Annotated[int, typer.Option(help="Another seed tries other points.", min=0)] = 42,
     device: Annotated[str, typer.Option(help="Such as cpu or cuda; auto is a GPU.")] = "auto",
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or the faster.")] = "auto",
@@ -41,8 +39,7 @@ def evaluate_command(
         if not again and read_scores(folder) is not None:
             typer.echo(f"{folder} was done before; --again evaluates it again")
         try:
-            with _progress(folder.name) as on_state:
-                scores = evaluate(folder, options, again=again, on_state=on_state)
+            scores = evaluate_folder(folder, options, again=again)
         except HearError as error:
             typer.echo(f"hear: {error}", err=True)
             failed += 1
@@ -54,6 +51,17 @@ def evaluate_command(
         raise typer.Exit(1)
 
 
+def evaluate_folder(folder: Path, options: Options, *, again: bool = False) -> dict[str, Any]:
+    """Evaluate a folder of embeddings with a progress bar, and return its scores."""
+    with progress_bar() as progress:
+        bar = progress.add_task(folder.name, total=None, now="")
+
+        def on_state(state: State) -> None:
+            progress.update(bar, completed=state.done, total=state.of, now=state.doing)
+
+        return evaluate(folder, options, again=again, on_state=on_state)
+
+
 def _found(folders: list[Path]) -> list[Path]:
     """Return the folders of embeddings in some folders."""
     found = {path.parent: None for folder in folders for path in sorted(folder.rglob(METADATA))}
@@ -61,26 +69,6 @@ def _found(folders: list[Path]) -> list[Path]:
         msg = f"no embeddings in {', '.join(map(str, folders))}: nothing has a {METADATA}"
         raise TaskError(msg)
     return list(found)
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[State], None]]:
-    """Show how far an evaluation is, where someone can see it."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[doing]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(name, total=None, doing="")
-
-        def on_state(state: State) -> None:
-            progress.update(bar, completed=state.done, total=state.of, doing=state.doing)
-
-        yield on_state
 
 
 def _rows(scores: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

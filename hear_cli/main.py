@@ -15,9 +15,11 @@ from hear_cli import (
     export,
     info,
     listen,
+    mini,
     modules,
     report,
     run,
+    search,
     tag,
     tasks,
     weights,
@@ -42,6 +44,8 @@ app.command("weights")(weights.weights)
 app.command("complexity")(complexity.complexity_command)
 app.command("demo")(demo.demo)
 app.command("export")(export.export_command)
+app.command("search")(search.search_command)
+app.command("mini")(mini.mini)
 app.command("report")(report.report)
 app.add_typer(tasks.app, name="tasks")
 

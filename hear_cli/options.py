@@ -48,6 +48,10 @@ Output = Annotated[
 ]
 MinDuration = Annotated[float, typer.Option(help="Seconds; shorter events are dropped.")]
 
+# How embeddings are evaluated, see hear_eval.downstream.evaluation.Options.
+Grid = Annotated[str, typer.Option(help="default, fast or faster: those of heareval.")]
+GridPoints = Annotated[int, typer.Option(help="Points of the grid to try.", min=1)]
+
 
 def weights(model: Path | None, *, random: bool) -> dict[str, Any]:
     """Return the options of `hear_core.loading.load` that say where weights come from."""

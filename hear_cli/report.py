@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from hear_cli.tables import print_table
-from hear_eval.leaderboard import leaderboard
-from hear_eval.report import write_report
-from hear_eval.results import read_results
-from hear_eval.standings import MEANS, Standings, compare, percent
+from hear_eval.report.leaderboard import leaderboard
+from hear_eval.report.results import read_results
+from hear_eval.report.standings import MEANS, Standings, compare, percent
+from hear_eval.report.writing import write_report
 
 _SHOWN = 5
 

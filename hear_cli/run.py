@@ -12,8 +12,8 @@ from hear_cli.names import importable
 from hear_cli.options import ModelOptions, PluginWeights, load_options
 from hear_cli.progress import progress_bar
 from hear_core.errors import HearError
-from hear_eval.plugin import Plugin
-from hear_eval.running import BATCH_SAMPLES, find_tasks, folder_name, run_task
+from hear_eval.embeddings.of_tasks import BATCH_SAMPLES, find_tasks, folder_name, run_task
+from hear_eval.embeddings.plugin import Plugin
 
 EMBEDDINGS = Path("embeddings")
 
@@ -53,7 +53,8 @@ def run(
         folder = embeddings_dir / folder_name(name, options)
         for path in tasks:
             try:
-                typer.echo(f"{folder / path.name}: {_follow(plugin, path, folder, batch_samples)}")
+                done = embed_task(plugin, path, folder, batch_samples)
+                typer.echo(f"{folder / path.name}: {done}")
             except HearError as error:
                 typer.echo(f"hear: {path.name} with {name}: {error}", err=True)
                 failures += 1
@@ -63,7 +64,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _follow(plugin: Plugin, task: Path, folder: Path, batch_samples: int) -> str:
+def embed_task(plugin: Plugin, task: Path, folder: Path, batch_samples: int = BATCH_SAMPLES) -> str:
     """Embed a task with a progress bar, and say what was done."""
     start, clips, seconds = time.perf_counter(), 0, 0.0
     steps = run_task(plugin, task, folder / task.name, batch_samples=batch_samples)

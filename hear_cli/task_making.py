@@ -11,8 +11,8 @@ import typer
 from hear_cli.options import Audio, TaskFolder, TaskName
 from hear_cli.progress import counting
 from hear_core.errors import ConfigError
-from hear_eval.making import FIXED, KINDS, METRICS, make_task
-from hear_eval.recordings import read_folders, read_table, with_splits
+from hear_eval.tasks.making import FIXED, KINDS, METRICS, make_task
+from hear_eval.tasks.recordings import read_folders, read_table, with_splits
 
 
 def make(

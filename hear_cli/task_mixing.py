@@ -11,9 +11,9 @@ import typer
 from hear_cli.options import Audio, TaskFolder, TaskName
 from hear_cli.progress import counting
 from hear_core.errors import ConfigError
-from hear_eval.description import TaskError
-from hear_eval.mixing import SPLITS, Mixture, mix_event_task
-from hear_eval.tasks import Clip
+from hear_eval.tasks.description import TaskError
+from hear_eval.tasks.mixing import SPLITS, Mixture, mix_event_task
+from hear_eval.tasks.writing import Clip
 
 Table = Annotated[
     Path, typer.Argument(help="CSV with the columns filename, category, fold.", exists=True)

@@ -11,10 +11,10 @@ from hear_cli.progress import counting
 from hear_cli.tables import print_table
 from hear_cli.task_making import make
 from hear_cli.task_mixing import mix
-from hear_eval.checking import check_task
-from hear_eval.description import METADATA, TaskError
-from hear_eval.hear_tasks import hear_tasks
-from hear_eval.resampling import resample_task
+from hear_eval.tasks.checking import check_task
+from hear_eval.tasks.description import METADATA, TaskError
+from hear_eval.tasks.published import hear_tasks
+from hear_eval.tasks.resampling import resample_task
 
 app = typer.Typer(help="HEAR tasks on disk: make, check and list them, bring them to another rate.")
 app.command("make")(make)

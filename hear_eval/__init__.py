@@ -1,1 +1,1 @@
-"""The benchmark side: HEAR tasks on disk, the tools of HEAR itself, embeddings of many files."""
+"""The benchmark side: HEAR tasks, embeddings of them and of files, what they are worth, reports."""

@@ -1,4 +1,4 @@
-"""The README says what is so: its code runs, its commands exist, its table is up to date."""
+"""The README and its pages say what is so: code runs, commands exist, tables are up to date."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from hear_core.configs import embeddings
 from tests.goldens import METRO, MN04, needs_mn04
 
 README = Path(__file__).parents[1] / "README.md"
-TEXT = README.read_text(encoding="utf-8")
+PAGES = {page: page.read_text("utf-8") for page in [README, *(README.parent / "docs").glob("*.md")]}
+TEXT = PAGES[README]
 
 
 def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+    found = (re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL) for text in PAGES.values())
+    return [block for blocks in found for block in blocks]
 
 
 @needs_mn04
@@ -86,6 +88,9 @@ def test_the_modules_are_those_of_the_list():
     assert table == result.stdout
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", TEXT))
-def test_links_into_the_project_lead_somewhere(target):
-    assert target.startswith("https://") or (README.parent / target).is_file()
+@pytest.mark.parametrize(
+    ("page", "target"),
+    [(page, link) for page, text in PAGES.items() for link in re.findall(r"\]\(([^)#]+)\)", text)],
+)
+def test_links_into_the_project_lead_somewhere(page, target):
+    assert target.startswith("https://") or (page.parent / target).is_file()

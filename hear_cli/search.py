@@ -1,0 +1,110 @@
+"""``hear search``: which taps of a backbone make the best embedding."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hear_cli.names import find
+from hear_cli.options import Grid, GridPoints, Model
+from hear_cli.progress import counting
+from hear_cli.run import embed_task
+from hear_cli.tables import print_table
+from hear_core.configs import embeddings
+from hear_core.extractor import Extractor
+from hear_core.loading import outline
+from hear_core.taps import ALIASES, MEL_AVERAGES, resolve
+from hear_eval.downstream.embedded_task import read_embedded_task
+from hear_eval.downstream.evaluation import Options
+from hear_eval.embeddings.of_tasks import find_tasks, folder_name
+from hear_eval.embeddings.plugin import Plugin
+from hear_eval.files import whole
+from hear_eval.search import Candidate, front, search
+
+# What is tried unless a user says otherwise, as far as the backbone has it.
+PARTS = (MEL_AVERAGES, "all_b", "all_se", "e1", "clf", "logits", "frames")
+
+
+def search_command(
+    name: Annotated[str, typer.Argument(help="Of a backbone or a module of it: mn04_as.")],
+    tasks_dir: Annotated[Path, typer.Option(help="Folder of the tasks.")] = Path("tasks"),
+    task: Annotated[list[str], typer.Option(help="Of that folder; may be repeated.")] = ["all"],  # noqa: B006
+    tap: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Tap or group of taps; repeat it. Default: {', '.join(PARTS)}."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for embeddings and results.")
+    ] = Path("search"),
+    most: Annotated[int, typer.Option(help="Most combinations to try.", min=1)] = 63,
+    grid: Grid = "default",
+    grid_points: GridPoints = 8,
+    seed: Annotated[int, typer.Option(help="Of the evaluations.", min=0)] = 42,
+    model: Model = None,
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="As a control.")] = False,
+) -> None:
+    """Evaluate combinations of a backbone's taps, and name the best of every size.
+
+    The tasks are embedded once, with all taps. A search that was cut off goes on.
+    """
+    found = find(name)
+    configs = embeddings(found.package.__name__)
+    config = found.config or next(c for c in configs.values() if c.backbone == found.backbone)
+    module = f"{found.package.__name__}.{next(n for n, c in configs.items() if c is config)}"
+    offered = [MEL_AVERAGES, *found.row.outline().tap_shapes]
+    names = tap or [part for part in PARTS if set(ALIASES.get(part, (part,))) <= set(offered)]
+    extractor = outline(found.package.ZOO, config.override(taps=names))
+    parts = {part: _columns(extractor, part) for part in names}
+
+    options: dict[str, Any] = {"taps": names, "pretrained": not random_weights}
+    plugin = Plugin(module, str(model.absolute()) if model else "", options)
+    folder = output / "embeddings" / folder_name(module, options)
+    embedded = []
+    for path in find_tasks(tasks_dir, task):
+        embed_task(plugin, path, folder)
+        embedded.append(read_embedded_task(folder / path.name))
+    with counting("evaluations") as count:
+        candidates = search(
+            embedded,
+            parts,
+            Options(grid, grid_points, seed),
+            most=most,
+            journal=output / "search.jsonl",
+            on_state=lambda state: count(state.done, state.of),
+        )
+    best = front(candidates)
+    table = output / f"{config.backbone}.csv"
+    with whole(table) as part, part.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(_rows(candidates, best))
+    print_table(*_shown(best))
+    typer.echo(f"{len(candidates)} combinations of {config.backbone}: {table}")
+
+
+def _columns(extractor: Extractor, part: str) -> list[int]:
+    taps = resolve([part], extractor.slices)
+    return [
+        column for tap in taps for column in range(*extractor.slices[tap].indices(extractor.size))
+    ]
+
+
+def _rows(candidates: Sequence[Candidate], best: Sequence[Candidate]) -> list[list[object]]:
+    tasks = list(candidates[0].scores)
+    return [
+        ["taps", "dimensions", "mean", *tasks, "best of its size"],
+        *(
+            [" ".join(c.parts), c.dimensions, c.mean, *c.scores.values(), int(c in best)]
+            for c in sorted(candidates, key=lambda c: -c.mean)
+        ),
+    ]
+
+
+def _shown(best: Sequence[Candidate]) -> tuple[Sequence[str], list[list[str]]]:
+    columns = ["taps", "dimensions", "mean", *best[0].scores]
+    return columns, [
+        [" ".join(c.parts), str(c.dimensions), *(f"{x:.4f}" for x in (c.mean, *c.scores.values()))]
+        for c in best
+    ]

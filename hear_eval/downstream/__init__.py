@@ -1,0 +1,1 @@
+"""What embeddings are worth: heareval's downstream evaluation, its predictors trained together."""

@@ -1,0 +1,319 @@
+"""Predictors of one shape, computed together: perceptrons, each trained by an Adam of its own.
+
+They are those of heareval: layers of linear, batch norm, dropout and ReLU, then a projection. What
+heareval computes one after the other is one multiplication of matrices here. Dropout leaves out the
+same units of all of them; for each by itself, that is the same as leaving out others. The bias of
+a hidden layer is not trained, since the batch norm takes it away again; it only shifts the running
+mean, until that has forgotten its first value.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.adam import adam
+
+from hear_core.errors import ConfigError
+from hear_eval.downstream.grid import Point
+
+_MOMENTUM = 0.1  # of the running statistics of a batch norm
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Arithmetic(NamedTuple):
+    """Where predictors are computed, and in which type their matrices are multiplied.
+
+    Weights, what Adam knows of them, and the statistics of batches are float32 in any case.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+def choose_arithmetic(device: str = "auto", precision: str = "auto") -> Arithmetic:
+    """Return how to compute: by default on a GPU if there is one, in bfloat16 where it is faster.
+
+    Raises:
+        ConfigError: There is no such device or precision.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        msg = f"predictors cannot be computed on {device!r}: {str(error).splitlines()[0]}"
+        raise ConfigError(msg) from error
+    if precision == "auto":
+        return Arithmetic(place, torch.bfloat16 if _has_bfloat16(place) else torch.float32)
+    if precision not in _PRECISIONS:
+        msg = f"unknown precision {precision!r}; known: auto, {', '.join(_PRECISIONS)}"
+        raise ConfigError(msg)
+    return Arithmetic(place, _PRECISIONS[precision])
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+class _Layer(NamedTuple):
+    """What is trained of a layer of all predictors, and what a batch norm knows.
+
+    Args:
+        weight: (predictors, outputs, inputs).
+        shift: (predictors, outputs), of the batch norm; of the projection, its bias.
+        scale: Of the batch norm; empty in the projection, as is what follows.
+        bias: That is not trained.
+        mean: Running statistics.
+        variance: As the mean.
+    """
+
+    weight: Tensor
+    shift: Tensor
+    scale: Tensor
+    bias: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def of(self, index: Sequence[int]) -> _Layer:
+        return _Layer(*(part[index] for part in self))
+
+
+class _Adam(NamedTuple):
+    """What an Adam knows: its rate, the moments of gradients, and how often they were updated.
+
+    That is all of `torch.optim.Adam`, which takes a second to import what it does not need here.
+    """
+
+    rate: float
+    first: list[Tensor]
+    second: list[Tensor]
+    steps: list[Tensor]
+
+    @classmethod
+    def new(cls, rate: float, parameters: Sequence[Tensor]) -> _Adam:
+        first, second = ([torch.zeros_like(part) for part in parameters] for _ in range(2))
+        return cls(rate, first, second, [torch.zeros((), device=p.device) for p in parameters])
+
+
+class Predictors:
+    """Perceptrons that differ in their rates of learning, their weights and their data.
+
+    Args:
+        points: How each is trained; layers, units, dropout and batches are the same for all.
+        inputs: Dimensions of an embedding.
+        classes: Number of classes.
+        seeds: Of the weights of each.
+        arithmetic: How they are computed.
+    """
+
+    def __init__(
+        self,
+        points: Sequence[Point],
+        inputs: int,
+        classes: int,
+        seeds: Sequence[int],
+        arithmetic: Arithmetic,
+    ) -> None:
+        sizes = [inputs, *[points[0].hidden_dim] * points[0].hidden_layers, classes]
+        made = [
+            _layers(point, sizes, torch.Generator().manual_seed(seed))
+            for point, seed in zip(points, seeds, strict=True)
+        ]
+        self._layers = [
+            _Layer(*(torch.stack(parts).to(arithmetic.device) for parts in zip(*each, strict=True)))
+            for each in zip(*made, strict=True)
+        ]
+        self._dtype, self._dropout = arithmetic.dtype, points[0].dropout
+        self._steps = 0
+        self._adams = [
+            _Adam.new(point.lr, [part[0] for part in self._trained()]) for point in points
+        ]
+        self._fused = arithmetic.device.type in ("cpu", "cuda")
+        # Gradients of one predictor in float32, which all have in turn.
+        self._gradients = [torch.empty_like(part[0]) for part in self._trained()]
+        self._leaves = self._new_leaves()
+
+    def __len__(self) -> int:
+        return len(self._adams)
+
+    def _trained(self) -> list[Tensor]:
+        """Return what is trained, stacked over predictors."""
+        return [part for layer in self._layers for part in layer[:3] if part.numel()]
+
+    def _new_leaves(self) -> list[Tensor]:
+        """Return what is computed with: the same, with matrices in the type of the arithmetic."""
+        return [
+            part.to(self._dtype if part.dim() == 3 else part.dtype, copy=True).requires_grad_()
+            for part in self._trained()
+        ]
+
+    def keep(self, index: Sequence[int]) -> None:
+        """Let go of all predictors but some."""
+        self._layers = [layer.of(index) for layer in self._layers]
+        self._adams = [self._adams[i] for i in index]
+        self._leaves = self._new_leaves()
+
+    def masks(self, rows: int, random: np.random.Generator) -> list[Tensor]:
+        """Draw which units of the hidden layers are left out (units, rows): 0 for those, else 1."""
+        units = [layer.weight.shape[1] for layer in self._layers[:-1]]
+        limit = round(self._dropout * 2**16)
+        drawn = (random.integers(0, 2**16, (n, rows), np.uint16) >= limit for n in units)
+        device = self._layers[0].weight.device
+        return [torch.from_numpy(mask).to(device, self._dtype) for mask in drawn]
+
+    def train_step(
+        self, rows: Tensor, targets: Tensor, masks: Sequence[Tensor], loss: Loss
+    ) -> None:
+        """Train all predictors on a batch.
+
+        Args:
+            rows: Embeddings (rows, inputs), or those of each predictor (predictors, rows, inputs).
+            targets: For the loss: of each row, or of each predictor and row.
+            masks: See `masks`.
+            loss: What is minimised.
+        """
+        leaves = iter(self._leaves)
+        x, factor = rows.mT, 1 / (1 - self._dropout)
+        for layer, mask in zip(self._layers[:-1], masks, strict=True):
+            weight, shift, scale = (next(leaves) for _ in range(3))
+            y = F.batch_norm(
+                _multiply(weight, x).flatten(0, 1)[None],
+                layer.mean.flatten(),
+                layer.variance.flatten(),
+                scale.flatten() * factor,
+                shift.flatten() * factor,
+                training=True,
+                momentum=_MOMENTUM,
+            )[0].unflatten(0, (len(self), -1))
+            # What is left out is 0 behind the ReLU, and so has no gradient anyway.
+            y.detach().mul_(mask)
+            x = y.relu_()
+        weight, shift = leaves
+        loss(_multiply(weight, x).float() + shift[..., None], targets).sum().backward()
+        self._steps += 1
+        self._descend()
+
+    @torch.no_grad()
+    def _descend(self) -> None:
+        """Take a step of every Adam; only one has its gradients in float32 at a time."""
+        for number, state in enumerate(self._adams):
+            for gradient, leaf in zip(self._gradients, self._leaves, strict=True):
+                gradient.copy_(leaf.grad[number])  # type: ignore[index]  # there is one now
+            adam(
+                [part[number] for part in self._trained()],
+                self._gradients,
+                state.first,
+                state.second,
+                [],
+                state.steps,
+                fused=self._fused,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=state.rate,
+                weight_decay=0.0,
+                eps=1e-8,
+                maximize=False,
+            )
+        for leaf, part in zip(self._leaves, self._trained(), strict=True):
+            leaf.copy_(part)
+            leaf.grad = None
+
+    @torch.no_grad()
+    def predict(self, rows: Tensor, index: Sequence[int]) -> Tensor:
+        """Return the logits of some predictors (predictors, classes, rows).
+
+        The projection is in float32: bfloat16 has too few different numbers to rank clips by.
+
+        Args:
+            rows: Embeddings (rows, inputs).
+            index: Which predictors.
+        """
+        x, number = rows.T, len(index)
+        for layer, leaf in zip(self._layers[:-1], self._leaves[::3], strict=False):
+            shift, scale, bias, mean, variance = (part[index] for part in layer[1:])
+            weight = leaf.detach()[index] if number < len(self) else leaf.detach()
+            mean -= bias * (1 - _MOMENTUM) ** self._steps
+            statistics = (mean.flatten(), variance.flatten(), scale.flatten(), shift.flatten())
+            y = F.batch_norm(_multiply(weight, x).flatten(0, 1)[None], *statistics)
+            x = y[0].unflatten(0, (number, -1)).relu_()
+        last = self._layers[-1].of(index)
+        return _multiply(last.weight, x.float()) + last.shift[..., None]
+
+
+class Loss:
+    """What predictors minimise, which heareval calls by the type of prediction.
+
+    Args:
+        multiclass: Cross entropy of the one right class; else the mean of that of each class.
+    """
+
+    def __init__(self, *, multiclass: bool) -> None:
+        self._multiclass = multiclass
+
+    def targets(self, binary: Tensor) -> Tensor:
+        """Return targets (rows, classes), 0 or 1, as the loss takes those of its rows."""
+        return binary.argmax(1) if self._multiclass else binary
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean over rows for each predictor.
+
+        Args:
+            logits: (predictors, classes, rows).
+            targets: See `targets`: of each row, or of each predictor and row.
+        """
+        if self._multiclass:
+            targets = targets.expand(len(logits), -1)
+            return F.cross_entropy(logits, targets, reduction="none").mean(1)
+        targets = targets.mT.expand_as(logits)
+        losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return losses.mean((1, 2))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return predictions in [0, 1] of logits (…, rows, classes)."""
+        return logits.softmax(-1) if self._multiclass else logits.sigmoid()
+
+
+def _multiply(weight: Tensor, x: Tensor) -> Tensor:
+    """Multiply the weights of each predictor by inputs, the same or others for each.
+
+    Rows come last, so that neither this nor its gradient has to copy a matrix.
+
+    Args:
+        weight: (predictors, outputs, inputs).
+        x: (inputs, rows) or (predictors, inputs, rows).
+
+    Returns:
+        (predictors, outputs, rows).
+    """
+    if x.dim() == 2:
+        return (weight.flatten(0, 1) @ x).unflatten(0, (len(weight), -1))
+    return torch.bmm(weight, x)
+
+
+def _layers(point: Point, sizes: Sequence[int], generator: torch.Generator) -> list[_Layer]:
+    """Make the layers of one predictor, as heareval and torch initialise them."""
+    initialise = getattr(nn.init, point.initialization)
+    empty = torch.empty(0)
+    made = []
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+        weight = torch.empty(outputs, inputs)
+        initialise(weight, nn.init.calculate_gain("relu" if number else "linear"), generator)
+        bias = torch.empty(outputs).uniform_(-1, 1, generator=generator) / inputs**0.5
+        if number < len(sizes) - 2:
+            zeros, ones = torch.zeros(outputs), torch.ones(outputs)
+            layer = _Layer(weight, zeros, ones, bias, zeros.clone(), ones.clone())
+        else:
+            layer = _Layer(weight, bias, empty, empty, empty, empty)
+        made.append(layer)
+    return made

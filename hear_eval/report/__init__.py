@@ -1,0 +1,1 @@
+"""Scores side by side with the leaderboard of HEAR: tables, a page, pictures."""

@@ -1,0 +1,1 @@
+"""HEAR tasks on disk: made, mixed, checked, brought to another rate; and those of HEAR itself."""

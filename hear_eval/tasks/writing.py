@@ -1,0 +1,121 @@
+"""Writing HEAR tasks to disk.
+
+The layout is that of the tasks HEAR distributes (https://hearbenchmark.com/hear-tasks.html):
+``task_metadata.json``, ``labelvocabulary.csv``, a ``<split>.json`` of labels by file name, and the
+audio as ``<sample rate>/<split>/<file name>``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+from torch import nn
+
+from hear_core.audio import read_audio
+from hear_core.errors import ConfigError
+from hear_eval.tasks.description import METADATA, VOCABULARY, TaskError
+
+
+class Clip(NamedTuple):
+    """A file, the one class it belongs to, and its split."""
+
+    path: Path
+    label: str
+    split: str
+
+
+@contextmanager
+def new_task(folder: Path, name: str) -> Iterator[Path]:
+    """Give a folder to write a task into; it takes its place when the block has ended well.
+
+    Until then it stands beside, so that what was cut off is never taken for a task.
+
+    Args:
+        folder: The task becomes a folder in it.
+        name: Of the task.
+
+    Raises:
+        ConfigError: The name is none that a folder can have.
+        TaskError: There is something of this name already.
+    """
+    task = folder / name
+    if task.parent != folder or name == "..":
+        msg = f"a task is named like a folder, not {name!r}"
+        raise ConfigError(msg)
+    if task.exists():
+        msg = f"there is a {task} already: remove it, or give the new task another name"
+        raise TaskError(msg)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{name}.", dir=folder) as beside:
+        whole = Path(beside) / name
+        whole.mkdir()
+        yield whole
+        whole.rename(task)
+
+
+def write_description(
+    task: Path,
+    labels: Mapping[str, Mapping[str, Sequence[Any]]],
+    vocabulary: Iterable[str],
+    **metadata: Any,
+) -> None:
+    """Write all that a task is but its audio.
+
+    Args:
+        task: Folder of the task, whose name is that of the task.
+        labels: By split and file name: of a scene its classes, of events what HEAR wants of them,
+            which is ``{"label": …, "start": …, "end": …}`` with times in milliseconds.
+        vocabulary: All classes.
+        metadata: The further fields of ``task_metadata.json``.
+    """
+    for split, by_file in labels.items():
+        (task / f"{split}.json").write_text(json.dumps(by_file, indent=1), encoding="utf-8")
+    with (task / VOCABULARY).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("idx", "label"), *enumerate(vocabulary)])
+    common = {
+        "task_name": task.name,
+        "version": "1.0.0",
+        "default_mode": "full",
+        "mode": "full",
+        "splits": list(labels),
+    }
+    (task / METADATA).write_text(json.dumps(common | metadata, indent=1), encoding="utf-8")
+
+
+def convert(source: Path, target: Path, sample_rate: int, seconds: float | None = None) -> int:
+    """Write any audio file as the audio of a task.
+
+    Args:
+        source: The file.
+        target: The file that is written.
+        sample_rate: Wanted, in Hz.
+        seconds: It is cut or padded with silence to this length; None keeps its own.
+
+    Returns:
+        How many samples it has.
+
+    Raises:
+        AudioError: The file cannot be read.
+    """
+    waveform = read_audio(source, sample_rate)
+    if seconds is not None:
+        samples = round(seconds * sample_rate)
+        waveform = nn.functional.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
+    write_audio(target, waveform.numpy(), sample_rate)
+    return len(waveform)
+
+
+def write_audio(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
+    """Write a waveform (samples,) in [-1, 1] as a wav file of 16 bits, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    soundfile.write(part, waveform, sample_rate, subtype="PCM_16", format="WAV")
+    part.replace(path)

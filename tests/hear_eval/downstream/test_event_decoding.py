@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hear_eval.downstream.event_decoding import Decoder, as_lists, settings_of
+from hear_eval.tasks.description import TaskError
+
+LABELS = ["bird", "cough"]
+
+
+@st.composite
+def tracks(draw):
+    """Rows of files of different length and steps of time, in any order."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    rows = []
+    for file in "abc"[: draw(st.integers(1, 3))]:
+        step = draw(st.sampled_from([25.0, 50.0, 80.0]))
+        rows += [(f"folder/{file}.wav", step * (i + 0.5)) for i in range(draw(st.integers(2, 40)))]
+    random.shuffle(rows)
+    smooth = draw(st.integers(1, 6))
+    noise = random.random((len(rows) + smooth, len(LABELS)))
+    predictions = np.lib.stride_tricks.sliding_window_view(noise, smooth, 0).mean(-1)[: len(rows)]
+    files, times = zip(*rows, strict=True)
+    return list(files), np.array(times, float), predictions.astype(np.float32)
+
+
+@given(
+    track=tracks(),
+    median=st.sampled_from([0, 10, 100, 150, 200, 250, 1000]),
+    shortest=st.sampled_from([0, 50, 125, 250]),
+)
+def test_events_are_those_of_heareval(track, median, shortest):
+    oracle = pytest.importorskip("heareval.predictions.task_predictions")
+    files, times, predictions = track
+    setting = (("median_filter_ms", median), ("min_duration", shortest))
+    (wanted,) = oracle.get_events_for_all_files(
+        torch.from_numpy(predictions), files, torch.from_numpy(times), LABELS, {}, setting
+    ).values()
+    decoder = Decoder(files, times)
+    found = as_lists(decoder.decode(predictions, setting), decoder.files, LABELS)
+    assert found.keys() == wanted.keys()
+    for file, events in wanted.items():
+        got = [(e["label"], e["start"], e["end"]) for e in found[file]]
+        right = [(e["label"], e["start"], e["end"]) for e in events]
+        assert [label for label, *_ in sorted(got)] == [label for label, *_ in sorted(right)]
+        np.testing.assert_allclose(
+            [times for _, *times in sorted(got)], [times for _, *times in sorted(right)]
+        )
+
+
+def test_the_grid_is_gone_through_as_by_scikit_learn():
+    grids = pytest.importorskip("sklearn.model_selection")
+    grid = {"min_duration": [125, 250], "median_filter_ms": [250, 0]}
+    wanted = [tuple(point.items()) for point in grids.ParameterGrid(grid)]
+    assert settings_of(grid) == wanted
+    with pytest.raises(TaskError, match="no threshold"):
+        settings_of({"threshold": [0.5]})
+
+
+def test_a_point_in_time_is_there_once():
+    with pytest.raises(TaskError, match=r"a\.wav has two embeddings at 50 ms"):
+        Decoder(["a.wav", "x/a.wav"], np.array([50.0, 50.0]))
+
+
+def test_one_point_in_time_is_not_smoothed():
+    decoder = Decoder(["a.wav"], np.array([50.0]))
+    events = decoder.decode(
+        np.array([[0.9, 0.1]]), (("median_filter_ms", 250), ("min_duration", 0))
+    )
+    assert as_lists(events, decoder.files, LABELS) == {
+        "a.wav": [{"label": "bird", "start": 50.0, "end": 50.0}]
+    }

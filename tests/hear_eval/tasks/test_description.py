@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hear_eval.tasks.description import Fold, TaskError, read_description, read_labels
+
+METADATA = {
+    "task_name": "barks",
+    "embedding_type": "scene",
+    "prediction_type": "multiclass",
+    "split_mode": "new_split_kfold",
+    "sample_duration": 1.0,
+    "splits": ["fold00", "fold01", "fold02", "fold03"],
+    "evaluation": ["top1_acc"],
+}
+EVENTS = {"embedding_type": "event", "prediction_type": "multilabel"}
+
+
+def write(folder, vocabulary="idx,label\n0,dog\n1,fox\n", labels=None, **metadata):
+    kept = {key: value for key, value in (METADATA | metadata).items() if value is not ...}
+    (folder / "task_metadata.json").write_text(json.dumps(kept))
+    (folder / "labelvocabulary.csv").write_text(vocabulary)
+    (folder / "fold00.json").write_text(
+        json.dumps({"a.wav": ["dog"]} if labels is None else labels)
+    )
+    return folder
+
+
+def test_a_task_says_what_it_is(tmp_path):
+    found = read_description(write(tmp_path, sample_duration=None))
+    assert (found.name, found.embedding_type, found.seconds) == ("barks", "scene", None)
+    assert found.vocabulary == ("dog", "fox")
+    assert found.evaluation == ("top1_acc",)
+
+
+def test_every_fold_is_tested_on_once_and_the_next_one_validates(tmp_path):
+    found = read_description(write(tmp_path))
+    assert found.folds == (
+        Fold(("fold02", "fold03"), ("fold01",), ("fold00",)),
+        Fold(("fold00", "fold03"), ("fold02",), ("fold01",)),
+        Fold(("fold00", "fold01"), ("fold03",), ("fold02",)),
+        Fold(("fold01", "fold02"), ("fold00",), ("fold03",)),
+    )
+
+
+def test_the_folds_are_those_of_heareval(tmp_path):
+    predictions = pytest.importorskip("heareval.predictions.task_predictions")
+    for splits in (["c", "a", "b"], [f"fold{i:02}" for i in range(10)]):
+        metadata = METADATA | {"splits": splits}
+        wanted = predictions.get_splits_from_metadata(metadata)
+        found = read_description(write(tmp_path, splits=splits)).folds
+        assert [{key: list(value) for key, value in fold._asdict().items()} for fold in found] == (
+            wanted
+        )
+
+
+def test_a_task_with_splits_of_its_own_has_one_fold(tmp_path):
+    splits = {"split_mode": "trainvaltest", "splits": ["test", "train", "valid"]}
+    assert read_description(write(tmp_path, **splits)).folds == (
+        Fold(("train",), ("valid",), ("test",)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prediction_type": ...}, "lacks prediction_type"),
+        ({"embedding_type": "scenes"}, "'scenes'; known: scene, event"),
+        ({"split_mode": "trainvaltest"}, "no split"),
+        ({"splits": ["a", "b"]}, "folds a, b; .* take three"),
+        ({"splits": []}, "splits .* no list of different names"),
+        ({"evaluation": "top1_acc"}, "evaluation 'top1_acc', which is no list"),
+        ({"vocabulary": "idx,label\n"}, "must have rows"),
+        ({"vocabulary": "label\ndog\n"}, "columns idx and label"),
+        ({"vocabulary": "idx,label\n0,dog\n2,fox\n"}, "2 classes from 0 on"),
+    ],
+)
+def test_a_task_that_contradicts_itself_is_refused(tmp_path, change, message):
+    with pytest.raises(TaskError, match=message):
+        read_description(write(tmp_path, **change))
+
+
+def test_what_is_missing_or_damaged_is_named(tmp_path):
+    with pytest.raises(TaskError, match=r"has no task_metadata\.json"):
+        read_description(tmp_path)
+    (write(tmp_path) / "task_metadata.json").write_text("{")
+    with pytest.raises(TaskError, match=r"task_metadata\.json is not JSON"):
+        read_description(tmp_path)
+
+
+def test_numbers_may_be_classes(tmp_path):
+    folder = write(tmp_path, vocabulary="idx,label\n0,8\n1,1\n", labels={"a.wav": [8]})
+    assert read_labels(folder, "fold00", read_description(folder)) == {"a.wav": ["8"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "message"),
+    [
+        ({}, {}, r"fold00\.json names no file"),
+        ({}, {"a.wav": ["cat"]}, r"a\.wav has the class 'cat'"),
+        ({}, {"a.wav": []}, r"a\.wav has 0 classes"),
+        ({}, {"a.wav": "dog"}, "no list"),
+        (EVENTS, {"a.wav": [{"label": "dog", "start": 5}]}, "lacks a label, a start or an end"),
+        (EVENTS, {"a.wav": [{"label": "dog", "start": 5, "end": 2}]}, "from 5 to 2 ms"),
+        (EVENTS, {"a.wav": [{"label": "cat", "start": 5, "end": 6}]}, "'cat'"),
+    ],
+)
+def test_labels_that_mean_nothing_are_refused(tmp_path, kind, labels, message):
+    folder = write(tmp_path, labels=labels, **kind)
+    with pytest.raises(TaskError, match=message):
+        read_labels(folder, "fold00", read_description(folder))
+
+
+def test_a_scene_of_several_labels_may_have_none(tmp_path):
+    folder = write(tmp_path, prediction_type="multilabel", labels={"a": [], "b": ["dog", "fox"]})
+    found = read_labels(folder, "fold00", read_description(folder))
+    assert found == {"a": [], "b": ["dog", "fox"]}

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from hear_core.errors import AudioError, ConfigError
+from hear_eval.tasks.description import TaskError, read_description, read_labels
+from hear_eval.tasks.making import METRICS, make_task
+from hear_eval.tasks.recordings import Event, Recording
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Six short tones at 8 kHz, two classes in three folds, longer in every fold."""
+    found = []
+    for fold in range(3):
+        for label, hertz in [("low", 200), ("high", 2000)]:
+            path = tmp_path / "audio" / f"{label}{fold}.flac"
+            path.parent.mkdir(exist_ok=True)
+            t = np.arange(4000 + 1000 * fold) / 8000
+            soundfile.write(path, 0.5 * np.sin(2 * np.pi * hertz * t), 8000)
+            found.append(Recording(path, path.name, (label,), split=f"fold{fold:02d}"))
+    return found
+
+
+def frames(task, rate):
+    paths = sorted((task / str(rate)).glob("*/*"))
+    infos = [soundfile.info(path) for path in paths]
+    assert all((info.samplerate, info.channels) == (rate, 1) for info in infos)
+    return [info.frames for info in infos]
+
+
+def test_a_multi_class_task_is_what_heareval_reads(recordings, tmp_path):
+    task = make_task(tmp_path, "tones", recordings, "multiclass", seconds=0.6, sample_rates=[16000])
+    metadata = json.loads((task / "task_metadata.json").read_text())
+    assert metadata["splits"] == ["fold00", "fold01", "fold02"]
+    assert metadata["split_mode"] == "presplit_kfold"
+    assert metadata["sample_duration"] == 0.6
+    assert (metadata["embedding_type"], metadata["evaluation"]) == ("scene", ["top1_acc"])
+    labels = {"low1.wav": ["low"], "high1.wav": ["high"]}
+    assert json.loads((task / "fold01.json").read_text()) == labels
+    with (task / "labelvocabulary.csv").open() as file:
+        assert [tuple(row.values()) for row in csv.DictReader(file)] == [
+            ("0", "high"),
+            ("1", "low"),
+        ]
+    assert frames(task, 16000) == [9600] * 6
+    short, _ = soundfile.read(task / "16000" / "fold00" / "low0.wav")
+    assert short[:8000].any()
+    assert not short[8100:].any()
+
+
+def test_clips_may_keep_their_lengths_and_have_several_rates(recordings, tmp_path):
+    task = make_task(tmp_path, "tones", recordings, "multiclass", sample_rates=[8000, 4000])
+    assert read_description(task).seconds is None
+    assert frames(task, 8000) == [4000, 4000, 5000, 5000, 6000, 6000]
+    assert frames(task, 4000) == [2000, 2000, 2500, 2500, 3000, 3000]
+    alike = [
+        recordings[0]._replace(path=r.path, name=f"{i}", split=r.split, labels=r.labels)
+        for i, r in enumerate([*recordings[:2]] * 3)
+    ]
+    alike = [r._replace(split=f"fold{i // 2}") for i, r in enumerate(alike)]
+    task = make_task(tmp_path, "alike", alike, "multiclass", sample_rates=[8000, 4000])
+    assert read_description(task).seconds == 0.5
+
+
+def test_a_multi_label_task_with_splits_of_its_own(recordings, tmp_path):
+    splits = dict(zip(("fold00", "fold01", "fold02"), ("test", "train", "valid"), strict=True))
+    drawn = [(), ("a",), ("b", "a"), ("b",), ("a",), ("c", "c")]
+    changed = [
+        r._replace(split=splits[r.split], labels=labels)
+        for r, labels in zip(recordings, drawn, strict=True)
+    ]
+    task = make_task(tmp_path, "many", changed, "multilabel", metrics=["d_prime", "mAP"])
+    found = read_description(task)
+    assert (found.splits, len(found.folds)) == (("train", "valid", "test"), 1)
+    assert (found.vocabulary, found.evaluation) == (("a", "b", "c"), ("d_prime", "mAP"))
+    assert read_labels(task, "train", found) == {"low1.wav": ["a", "b"], "high1.wav": ["b"]}
+    assert read_labels(task, "valid", found) == {"low2.wav": ["a"], "high2.wav": ["c"]}
+    assert read_labels(task, "test", found) == {"low0.wav": [], "high0.wav": ["a"]}
+
+
+def test_events_are_cut_with_their_clips(recordings, tmp_path):
+    events = (Event("b", 0.3, 0.9), Event("a", 0.1, 0.1004), Event("a", 0.5, 0.6))
+    changed = [r._replace(events=events, labels=()) for r in recordings]
+    task = make_task(tmp_path, "events", changed, "events", seconds=0.5)
+    metadata = json.loads((task / "task_metadata.json").read_text())
+    assert metadata["embedding_type"] == "event"
+    assert metadata["evaluation"] == ["event_onset_200ms_fms", "segment_1s_er"]
+    assert metadata["evaluation_params"]["event_postprocessing_grid"]
+    assert read_labels(task, "fold00", read_description(task))["low0.wav"] == [
+        {"label": "a", "start": 100.0, "end": 100.4},
+        {"label": "b", "start": 300.0, "end": 500.0},
+    ]
+
+
+def test_folders_become_part_of_a_name(recordings, tmp_path):
+    changed = [r._replace(name=f"sub/{r.labels[0]}/x.y.ogg") for r in recordings[:2]]
+    task = make_task(tmp_path, "tones", [*changed, *recordings[2:]], "multiclass")
+    assert set(json.loads((task / "fold00.json").read_text())) == {
+        "sub-low-x.y.wav",
+        "sub-high-x.y.wav",
+    }
+
+
+def test_the_metrics_are_those_of_heareval():
+    score = pytest.importorskip("heareval.score")
+    assert set(METRICS) == set(score.available_scores)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "error", "message"),
+    [
+        (lambda r: r[:4], {}, TaskError, "has the splits 'fold00', 'fold01'; a task has"),
+        (lambda r: [x._replace(split="train") for x in r[:1]] + r, {}, TaskError, "both be called"),
+        (
+            lambda r: [r[0]._replace(split="train"), *r[1:]],
+            {},
+            TaskError,
+            "splits .*'train'; a task",
+        ),
+        (lambda r: [x._replace(labels=("low",)) for x in r], {}, TaskError, "has 1 classes"),
+        (
+            lambda r: [r[0]._replace(labels=("a", "b")), *r[1:]],
+            {},
+            TaskError,
+            "low0.* has 2 classes",
+        ),
+        (lambda r: [*r, r[0]._replace(name="low0.mp3")], {}, TaskError, "flac and low0.mp3 would"),
+        (lambda r: r, {"kind": "scenes"}, ConfigError, "unknown kind of task 'scenes'"),
+        (
+            lambda r: r,
+            {"metrics": ["map"]},
+            ConfigError,
+            "unknown metric 'map'; known: aucroc",
+        ),
+    ],
+)
+def test_what_is_no_task_is_refused(recordings, tmp_path, change, options, error, message):
+    kind = options.pop("kind", "multiclass")
+    with pytest.raises(error, match=message):
+        make_task(tmp_path / "tasks", "tones", change(recordings), kind, **options)
+    assert not (tmp_path / "tasks").exists()
+
+
+def test_a_broken_recording_leaves_no_task(recordings, tmp_path):
+    recordings[3].path.write_bytes(b"no audio")
+    with pytest.raises(AudioError, match=r"high1.flac cannot be read"):
+        make_task(tmp_path / "tasks", "broken", recordings, "multiclass")
+    assert list((tmp_path / "tasks").iterdir()) == []
+
+
+def test_a_task_that_is_there_is_kept(recordings, tmp_path):
+    task = make_task(tmp_path, "tones", recordings, "multiclass", sample_rates=[8000])
+    with pytest.raises(TaskError, match=r"there is a .*tones already: remove it"):
+        make_task(tmp_path, "tones", recordings, "multiclass", seconds=1, sample_rates=[8000])
+    assert frames(task, 8000)[0] == 4000

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from hear_core.audio import read_audio
+from hear_eval.tasks.description import TaskError
+from hear_eval.tasks.resampling import resample_task
+
+
+@pytest.fixture
+def task(tmp_path):
+    """Six tones at 16 kHz, low and high ones in three folds."""
+    folder = tmp_path / "tones"
+    for fold in range(3):
+        for label, hertz in [("low", 200), ("high", 2000)]:
+            path = folder / "16000" / f"fold{fold:02}" / f"{label}{fold}.wav"
+            path.parent.mkdir(exist_ok=True, parents=True)
+            soundfile.write(path, 0.5 * np.sin(2 * np.pi * hertz * np.arange(9600) / 16000), 16000)
+    (folder / "task_metadata.json").write_text(json.dumps({"task_name": "tones"}))
+    return folder
+
+
+def frequency(path):
+    """Of a tone, in Hz."""
+    samples, rate = soundfile.read(path)
+    return np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples)
+
+
+def test_another_rate_is_added(task):
+    calls = []
+    found = resample_task(task, 32000, lambda *progress: calls.append(progress))
+    assert found == (6, 0, {})
+    assert calls == [(i, 6) for i in range(1, 7)]
+    low = task / "32000" / "fold01" / "low1.wav"
+    assert soundfile.info(low).samplerate == 32000
+    assert abs(frequency(low) - 200) < 2
+    soxr = read_audio(task / "16000" / "fold01" / "low1.wav", 32000)
+    np.testing.assert_allclose(soundfile.read(low)[0], soxr, atol=1 / 32768)
+
+
+def test_whole_files_are_kept_and_others_are_written_again(task):
+    resample_task(task, 32000)
+    folder = task / "32000"
+    soundfile.write(folder / "fold00" / "low0.wav", np.zeros(100), 32000)
+    cut, other = folder / "fold01" / "low1.wav", folder / "fold01" / "high1.wav"
+    whole = {path: path.read_bytes() for path in (cut, other)}
+    cut.write_bytes(whole[cut][:-10])
+    soundfile.write(other, np.zeros(100), 8000)
+    (folder / "fold02" / "low2.wav").write_bytes(b"RIFF")
+    (folder / "fold02" / "high2.wav").unlink()
+    (folder / "fold02" / ".high2.wav.part").write_bytes(b"from a run that was killed")
+    assert resample_task(task, 32000) == (4, 2, {})
+    assert soundfile.info(folder / "fold00" / "low0.wav").frames == 100
+    assert {path: path.read_bytes() for path in whole} == whole
+    assert not list(task.rglob("*.part"))
+    assert resample_task(task, 32000) == (0, 6, {})
+
+
+def test_a_file_that_cannot_be_read_stops_no_other(task):
+    broken = task / "16000" / "fold01" / "low1.wav"
+    broken.write_bytes(b"no sound")
+    found = resample_task(task, 32000)
+    assert found.written == 5
+    assert list(found.failures) == [broken]
+    assert "cannot be read as audio" in found.failures[broken]
+    assert not (task / "32000" / "fold01" / "low1.wav").exists()
+
+
+def test_the_highest_other_rate_is_taken(task):
+    resample_task(task, 4000)
+    resample_task(task, 32000)
+    assert abs(frequency(task / "32000" / "fold00" / "high0.wav") - 2000) < 2
+
+
+def test_a_rate_that_is_not_whole_is_not_taken(task):
+    resample_task(task, 48000)
+    (task / "48000" / "fold02" / "low2.wav").unlink()
+    assert resample_task(task, 32000).written == 6
+
+
+def test_the_only_rate_is_left_alone(task):
+    before = {path: path.stat().st_mtime_ns for path in task.rglob("*.wav")}
+    assert resample_task(task, 16000) == (0, 6, {})
+    assert {path: path.stat().st_mtime_ns for path in task.rglob("*.wav")} == before
+
+
+def test_what_is_no_task_is_refused(tmp_path):
+    with pytest.raises(TaskError, match=r"is not a HEAR task: it has no task_metadata.json"):
+        resample_task(tmp_path, 32000)
+    (tmp_path / "task_metadata.json").touch()
+    with pytest.raises(TaskError, match=r"holds no audio"):
+        resample_task(tmp_path, 32000)
