@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import pickle
-import resource
 import shutil
 import subprocess
 import sys
@@ -82,17 +81,23 @@ def measure(way: str, folder: Path, points: int) -> dict[str, float]:
         precision = way.partition(", ")[2] or "auto"
         before = _start()
         scores = evaluate(folder, Options(grid_points=points, device="cpu", precision=precision))
+    memory = _memory("VmHWM") - before[2]
     seconds, cores, _ = (now - then for now, then in zip(_start(), before, strict=True))
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before[2]
     folds = scores.get("aggregated_scores") or scores["test"]
     score = folds.get("test_score_mean", folds.get("test_score"))
     return {"seconds": seconds, "cores": cores, "megabytes": memory, "score": score}
 
 
 def _start() -> tuple[float, float, float]:
-    """Return seconds, seconds of both cores, and megabytes that are resident."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return time.perf_counter(), time.process_time(), pages * resource.getpagesize() / 2**20
+    """Return seconds, seconds of both cores, and megabytes that are resident: the peak from now."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return time.perf_counter(), time.process_time(), _memory("VmRSS")
+
+
+def _memory(field: str) -> float:
+    """Return megabytes, as Linux counts them for this process only."""
+    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if field in x)
+    return int(line.split()[1]) / 1024
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from hear_eval.tasks.description import TaskError
 
 _ROWS = 4096  # that predictions are made for at once
 # Rows of all predictors in a step, without and with a GPU; more take memory, and are not faster.
-_MOST_ROWS = (2048, 65536)
+_MOST_ROWS = (512, 65536)
 _SMALL = 2e7  # multiplications of a step that take one thread less than a millisecond
 
 
