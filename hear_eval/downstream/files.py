@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -29,8 +29,7 @@ SCORES, DONE = "test.predicted-scores.json", "prediction-done.json"
 _JOURNAL, _SETTINGS = ".evaluation", "settings.json"
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> AbstractContextManager[None]:
     """Keep other processes from evaluating the same folder.
 
     Raises:
@@ -40,8 +39,7 @@ def alone(folder: Path) -> Iterator[None]:
     if not folder.is_dir():
         msg = f"{folder} is no folder of embeddings"
         raise TaskError(msg)
-    with files.alone(folder / "evaluation", "wait for it"):
-        yield
+    return files.alone(folder / SCORES, "wait for it")
 
 
 def read_scores(folder: Path) -> dict[str, Any] | None:
