@@ -198,7 +198,7 @@ def test_what_is_written_can_be_read_without_a_pickle(tmp_path):
             len(arrays["timestamp"]) == len(arrays["filename"]) == len(arrays["prediction"]) == 180
         )
     leftovers = {path.name for path in events.iterdir() if path.name.startswith(".")}
-    assert leftovers <= {".evaluation.lock"}
+    assert leftovers <= {".test.predicted-scores.json.lock"}
 
 
 def without_times(scores):
