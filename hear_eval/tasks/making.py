@@ -11,7 +11,7 @@ from hear_core.errors import ConfigError, unknown
 from hear_eval.embeddings.ahead import ahead
 from hear_eval.tasks.description import TaskError
 from hear_eval.tasks.recordings import Event, Recording
-from hear_eval.tasks.writing import convert, new_task, write_description
+from hear_eval.tasks.writing import POSTPROCESSING, convert, new_task, write_description
 
 FIXED = ("train", "valid", "test")
 
@@ -21,9 +21,6 @@ METRICS = (
     *("event_onset_200ms_fms", "event_onset_50ms_fms", "event_onset_offset_50ms_20perc_fms"),
     "segment_1s_er",
 )
-
-# That of the one event task HEAR has of environmental sounds, DCASE 2016.
-POSTPROCESSING = {"median_filter_ms": [250], "min_duration": [125, 250]}
 
 
 class Kind(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 
 from hear_core.audio import read_audio
 from hear_core.errors import AudioError, ConfigError
-from hear_eval.tasks.writing import Clip, new_task, write_audio, write_description
+from hear_eval.tasks.writing import POSTPROCESSING, Clip, new_task, write_audio, write_description
 
 SPLITS = ("train", "valid", "test")
 
@@ -102,6 +102,8 @@ def mix_event_task(
     scenes: Mapping[str, int],
     mixture: Mixture | None = None,
     progress: Callable[[int, int], object] | None = None,
+    *,
+    grid: Mapping[str, Sequence[object]] | None = None,
 ) -> Path:
     """Write a multi-label event task with fixed splits, which heareval takes as it is.
 
@@ -116,6 +118,7 @@ def mix_event_task(
         scenes: How many there are to be of each split.
         mixture: How they are mixed.
         progress: Called after every scene, with how many are made and how many there will be.
+        grid: What is tried to train predictors, in place of the same parts of heareval's grid.
 
     Returns:
         The folder of the task.
@@ -155,9 +158,9 @@ def mix_event_task(
             split_mode="trainvaltest",
             sample_duration=mixture.seconds,
             evaluation=["event_onset_200ms_fms", "segment_1s_er"],
-            # That of the one event task HEAR has of environmental sounds, DCASE 2016.
             evaluation_params={
-                "event_postprocessing_grid": {"median_filter_ms": [250], "min_duration": [125, 250]}
+                "event_postprocessing_grid": POSTPROCESSING,
+                **({"task_specific_param_grid": dict(grid)} if grid else {}),
             },
             mixture=asdict(mixture),
         )
