@@ -22,6 +22,7 @@ from hear_cli import (
     search,
     tag,
     tasks,
+    train,
     weights,
 )
 from hear_core.errors import HearError
@@ -48,6 +49,7 @@ app.command("search")(search.search_command)
 app.command("mini")(mini.mini)
 app.command("report")(report.report)
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(train.app, name="train")
 
 
 def main() -> None:

@@ -1,0 +1,159 @@
+"""``hear train``: training, and distillation of a large tagger into a small one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+
+from hear_core.errors import ConfigError
+
+app = typer.Typer(help="Train small networks, from larger ones.")
+
+
+@app.callback()
+def train() -> None:
+    """Train small networks, from larger ones."""
+
+
+@app.command()
+def distill(
+    folder: Annotated[Path, typer.Argument(help="Of the run; one that has begun goes on.")],
+    audio: Annotated[
+        list[Path], typer.Option(help="Folder, file, CSV table or HDF5 of PaSST; repeat for more.")
+    ],
+    student: Annotated[str, typer.Option(help="Backbone, or a size such as mn01.")] = "mn01",
+    teacher: Annotated[
+        str, typer.Option(help="Backbone that hears what the student hears.")
+    ] = "mn04_as",
+    predictions: Annotated[
+        Path | None, typer.Option(help="In place of the teacher: its logits, .npy or HDF5.")
+    ] = None,
+    keep_out: Annotated[
+        list[str] | None, typer.Option(help="Pattern of names to leave out, such as '5-*'.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Teacher's weights; default: the released ones.")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Weights the student starts from; default: random.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="How many.")] = 200,
+    steps: Annotated[int, typer.Option(help="Of an epoch.")] = 100,
+    batch: Annotated[int, typer.Option(help="Sounds of a step, in each process.")] = 32,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 8e-4,
+    warm_up: Annotated[int, typer.Option(help="Epochs until it is reached.")] = 8,
+    down_start: Annotated[int, typer.Option(help="Epoch from which it falls.")] = 80,
+    down_length: Annotated[int, typer.Option(help="Epochs that it falls for.")] = 95,
+    decay: Annotated[float, typer.Option(help="Weight decay.")] = 0.0,
+    label_weight: Annotated[float, typer.Option(help="Lambda: share of the labels.")] = 0.1,
+    logit_weight: Annotated[float, typer.Option(help="Weight of the distance of logits.")] = 0.0,
+    match: Annotated[
+        list[str] | None, typer.Option(help="Tap of the teacher to match, such as e1.")
+    ] = None,
+    match_weight: Annotated[float, typer.Option(help="Weight of these taps.")] = 1.0,
+    seconds: Annotated[float, typer.Option(help="Length of a sound.")] = 5.0,
+    strength: Annotated[
+        float, typer.Option(help="How often sounds are varied; with predictions always 0.")
+    ] = 1.0,
+    synthetic: Annotated[
+        float, typer.Option(help="Share of noises and tones; with predictions always 0.")
+    ] = 0.2,
+    mixup: Annotated[float, typer.Option(help="Beta of mixing log-mels; 0 does not.")] = 0.0,
+    mask_bands: Annotated[int, typer.Option(help="Most mel bands to blank.")] = 0,
+    mask_frames: Annotated[int, typer.Option(help="Most frames to blank.")] = 0,
+    dropout: Annotated[float, typer.Option(help="Of the student.")] = 0.0,
+    shuffled: Annotated[
+        bool, typer.Option("--shuffled", help="A control: what the teacher says is mixed up.")
+    ] = False,
+    in_memory: Annotated[bool, typer.Option(help="Read all clips before training.")] = True,
+    precision: Annotated[str, typer.Option(help="no, fp16 or bf16.")] = "no",
+    cpu: Annotated[bool, typer.Option("--cpu", help="Even where there is a GPU.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes that make the lessons.")] = 2,
+    save_every: Annotated[int, typer.Option(help="Steps between two states on disk.")] = 500,
+    log_every: Annotated[int, typer.Option(help="Steps between two records.")] = 50,
+    log: Annotated[
+        list[str] | None, typer.Option(help="tensorboard or wandb, besides log.csv.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    random_teacher: Annotated[
+        bool, typer.Option("--random-teacher", help="To try things without a checkpoint.")
+    ] = False,
+) -> None:
+    """Distil a large tagger into a small one, from audio that needs no labels.
+
+    The weights end in the folder as student.safetensors. Several processes share the work under
+    torchrun or accelerate launch. A run that was cut off goes on when it is started again.
+    """
+    try:
+        from accelerate import Accelerator
+
+        from hear_train.distill import Recipe, Run
+    except ImportError as error:
+        msg = f"training needs the extra train: pip install 'efficient-hear[train]' ({error})"
+        raise ConfigError(msg) from error
+    from hear_train.lessons import Blur
+    from hear_train.losses import Weights
+    from hear_train.mixing import Mixing
+    from hear_train.schedule import Schedule
+    from hear_train.trainer import Plan
+
+    as_they_are = {"strength": 0.0, "synthetic": 0.0, "sounds": (0.5, 0.5)} if predictions else {}
+    mixing = {"seconds": seconds, "strength": strength, "synthetic": synthetic} | as_they_are
+    recipe = Recipe(
+        student=student,
+        teacher="" if predictions else teacher,
+        predictions=predictions,
+        audio=tuple(audio),
+        keep_out=tuple(keep_out or ()),
+        batch=batch,
+        weights=Weights(label_weight, logit_weight, match_weight),
+        match=tuple(match or ()),
+        mixing=Mixing(**mixing),  # type: ignore[arg-type]
+        blur=Blur(mixup=mixup, mask_bands=mask_bands, mask_frames=mask_frames),
+        plan=Plan(
+            epochs=epochs,
+            steps=steps,
+            rate=rate,
+            schedule=Schedule(warm_up, down_start, down_length),
+            decay=decay,
+            precision=precision,
+            save_every=save_every,
+            log_every=log_every,
+            seed=seed,
+        ),
+        dropout=dropout,
+        shuffled=shuffled,
+        in_memory=in_memory,
+    )
+    accelerator = Accelerator(mixed_precision=precision, cpu=cpu)
+    run = Run(
+        recipe,
+        folder,
+        accelerator,
+        model_file_path=str(model or ""),
+        pretrained=not random_teacher,
+        start=str(start or ""),
+        workers=workers,
+        logs=log or (),
+    )
+    console = Console(stderr=True)
+    hidden = not (console.is_terminal and accelerator.is_main_process)
+    columns = (*Progress.get_default_columns(), TextColumn("loss {task.fields[loss]:.5f}"))
+    with Progress(*columns, console=console, disable=hidden) as progress:
+        done = run.trainer.position.step
+        bar = progress.add_task("steps", total=run.trainer.total, completed=done, loss=0.0)
+
+        def report(step: int, terms: Mapping[str, float]) -> None:
+            progress.update(bar, completed=step, loss=terms["loss"])
+
+        weights = run.run(report)
+    if accelerator.is_main_process:
+        skipped = run.dropped | dict(run.trainer.position.skipped)
+        for name in list(skipped)[:10]:
+            typer.echo(f"hear: {name} was skipped", err=True)
+        typer.echo(f"{weights}: after {run.trainer.total} steps; {len(skipped)} clips skipped")

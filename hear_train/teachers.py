@@ -1,0 +1,173 @@
+"""Teachers: a network that hears what the student hears, or predictions that it left in a file.
+
+Files are those of EfficientAT and PaSST: logits (clips, classes) as ``.npy``, with the clip of
+every row in a file beside it (a pickle of a dict from name to row, JSON of the same, or names line
+by line), or an HDF5 file that holds both.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hear_core.errors import ConfigError
+from hear_core.folding import fold_batch_norms
+from hear_core.zoo import Zoo
+
+_NAMES, _LOGITS = ("filenames", "audio_name", "names"), ("logits", "predictions", "strong_logits")
+_ENDINGS = (".wav", ".mp3", ".flac", ".ogg")
+
+
+class Teacher(nn.Module):
+    """A frozen network.
+
+    Args:
+        zoo: Where it stands.
+        name: Its name there.
+        model_file_path: Its weights; the released ones if there is no path.
+        taps: What it tells besides its logits.
+        pretrained: If False, it has random weights, which is good for tests only.
+    """
+
+    def __init__(
+        self,
+        zoo: Zoo,
+        name: str,
+        model_file_path: str | Path = "",
+        taps: Sequence[str] = (),
+        *,
+        pretrained: bool = True,
+    ) -> None:
+        super().__init__()
+        row = zoo[name]
+        network = zoo.load(name, model_file_path) if pretrained else zoo.untrained(name)
+        fold_batch_norms(network)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network, self.labels, self.taps = network.eval().requires_grad_(False), row.labels, taps
+        self.frontend = row.frontend()
+        if missing := set(taps) - set(network.tap_shapes):
+            msg = f"{name} has no tap {', '.join(sorted(missing))} to learn from"
+            raise ConfigError(msg)
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Stay as it is: a teacher does not learn."""
+        return self
+
+    @torch.no_grad()
+    def forward(self, log_mel: Tensor) -> dict[str, Tensor]:
+        """Return its logits (batch, classes) and taps for a log-mel (batch, n_mels, frames)."""
+        return self.network(log_mel, ("logits", *self.taps))
+
+
+class StoredTeacher:
+    """Predictions of a teacher, by the name of the clip.
+
+    Args:
+        path: ``.npy`` of logits, or HDF5.
+        index: Names of the rows of the ``.npy``; default: the one file beside it that can be that.
+
+    Raises:
+        ConfigError: The files are missing or hold something else.
+    """
+
+    def __init__(self, path: Path, index: Path | None = None) -> None:
+        if not path.is_file():
+            msg = f"there is no file {path} with predictions of a teacher"
+            raise ConfigError(msg)
+        if path.suffix == ".npy":
+            rows: Any = np.load(path, mmap_mode="r")
+            names = _read_index(index or _beside(path))
+        else:
+            rows, names = _read_hdf5(path)
+        if rows.ndim != 2 or max(names.values(), default=-1) >= len(rows):
+            msg = f"{path} holds {rows.shape}, which are no logits (clips, classes) for {len(names)}"
+            raise ConfigError(f"{msg} names")
+        self._rows = rows
+        self._of = {_plain(name): row for name, row in names.items()}
+        self.classes = int(rows.shape[1])
+
+    def __contains__(self, name: str) -> bool:
+        return _plain(name) in self._of
+
+    def probabilities(self, name: str) -> np.ndarray:
+        """Return what it says of a clip, (classes,), as probabilities."""
+        logits = np.asarray(self._rows[self._of[_plain(name)]], np.float32)
+        return 1 / (1 + np.exp(-logits))
+
+
+def _plain(name: str) -> str:
+    """Return the name of a clip without ending and leading Y, which not all files have."""
+    for ending in _ENDINGS:
+        name = name.removesuffix(ending)
+    return name[1:] if len(name) == 12 and name[0] == "Y" else name
+
+
+def _beside(path: Path) -> Path:
+    found = [p for p in sorted(path.parent.iterdir()) if p.suffix in _READERS]
+    own = [p for p in found if p.stem == path.stem]
+    if len(own or found) != 1:
+        msg = (
+            f"which clips the rows of {path} are of is not said: put one file of the kinds "
+            f"{', '.join(_READERS)} beside it, or name it"
+        )
+        raise ConfigError(msg)
+    return (own or found)[0]
+
+
+class _Numbers(pickle.Unpickler):
+    """Reads dicts, strings and numbers only: a pickle can name code to run."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        msg = f"it holds {module}.{name}"
+        raise pickle.UnpicklingError(msg)
+
+
+def _read_pickle(path: Path) -> Any:
+    with path.open("rb") as file:
+        return _Numbers(file).load()
+
+
+def _read_lines(path: Path) -> dict[str, int]:
+    lines = path.read_text(encoding="utf-8").split()
+    return {name: row for row, name in enumerate(lines)}
+
+
+_READERS: Mapping[str, Any] = {
+    ".pkl": _read_pickle,
+    ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
+    ".txt": _read_lines,
+}
+
+
+def _read_index(path: Path) -> dict[str, int]:
+    try:
+        found = _READERS[path.suffix](path)
+        if isinstance(found, list):
+            found = {name: row for row, name in enumerate(found)}
+        return {str(name): int(row) for name, row in found.items()}
+    except (OSError, KeyError, ValueError, AttributeError, TypeError, pickle.PickleError) as error:
+        msg = f"{path} does not say which clip every row is of: {error}"
+        raise ConfigError(msg) from error
+
+
+def _read_hdf5(path: Path) -> tuple[np.ndarray, dict[str, int]]:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            names = next(file[key][:] for key in _NAMES if key in file)
+            rows = next(file[key][:] for key in _LOGITS if key in file)
+    except (OSError, StopIteration) as error:
+        msg = (
+            f"{path} is no HDF5 file of predictions: it must have a dataset of names "
+            f"({', '.join(_NAMES)}) and one of logits ({', '.join(_LOGITS)}): {error}"
+        )
+        raise ConfigError(msg) from error
+    return rows, {name.decode(): row for row, name in enumerate(names)}
