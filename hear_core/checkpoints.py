@@ -3,8 +3,9 @@
 A checkpoint is looked for in this order:
 
 1. the folders listed in the environment variable ``HEAR_CHECKPOINTS``,
-2. the cache: ``HEAR_CACHE``, or else a folder ``hear`` in the user's cache folder,
-3. its URL, or ``HEAR_MIRROR`` followed by its file name; what is downloaded goes into the cache.
+2. the folder ``weights`` of the package that ships it, if one does,
+3. the cache: ``HEAR_CACHE``, or else a folder ``hear`` in the user's cache folder,
+4. its URL, or ``HEAR_MIRROR`` followed by its file name; what is downloaded goes into the cache.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 import sys
 import zipfile
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +54,14 @@ class Checkpoint:
         url: Where it was released; empty if it was not.
         sha256: Its checksum, where one is known; else that of the first file used is kept.
         licence: SPDX identifier.
+        package: The package whose folder ``weights`` it stands in, if it needs no release.
     """
 
     file: str
     url: str
     sha256: str | None = None
     licence: str = "MIT"
+    package: str = ""
 
 
 def cache_folder() -> Path:
@@ -77,6 +81,8 @@ def find(checkpoint: Checkpoint) -> Path | None:
     """Return the file of a checkpoint if it is on this machine, without checking it."""
     listed = os.environ.get("HEAR_CHECKPOINTS", "").split(os.pathsep)
     folders = [Path(folder).expanduser() for folder in listed if folder]
+    if checkpoint.package:
+        folders.append(Path(str(resources.files(checkpoint.package))) / "weights")
     folders.append(cache_folder())
     return next((f / checkpoint.file for f in folders if (f / checkpoint.file).is_file()), None)
 

@@ -71,7 +71,8 @@ class Clips(Sequence[Clip]):
         Returns:
             Why those were dropped, by name.
         """
-        good, failed = [], {}
+        good: list[Clip] = []
+        failed: dict[str, str] = {}
         for clip in self._clips:
             try:
                 samples = clip.read(self.sample_rate)
@@ -129,7 +130,8 @@ def of_hdf5(path: Path, classes: int) -> list[Clip]:
             names = [name.decode() for name in file["audio_name"][:]]
             packed = file["target"][:] if "target" in file else None
             if "mp3" not in file or len(file["mp3"]) != len(names):
-                raise KeyError("mp3")
+                missing = "mp3"
+                raise KeyError(missing)
     except (OSError, KeyError) as error:
         msg = (
             f"{path} is no HDF5 file in the layout of PaSST, which has the datasets audio_name, "

@@ -205,7 +205,9 @@ def _student(zoo: Zoo, name: str, start: str | Path, recipe: Recipe) -> Backbone
 def _introduce(student: Backbone, lessons: Lessons, listening: Listening | None) -> None:
     """Let a student start at what the teacher says on average."""
     numbers = range(10**9, 10**9 + _SURVEY)  # of no step
-    first = [lessons[number] if listening is None else listening(lessons[number]) for number in numbers]
+    first = [
+        lessons[number] if listening is None else listening(lessons[number]) for number in numbers
+    ]
     soft = torch.cat([lesson.soft for lesson in first]).clamp(1e-5, 1 - 1e-5)
     start_at(student, soft.nanmean(0).logit())
 

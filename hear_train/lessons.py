@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from hear_core.frontend import Frontend, LogMel
 from hear_core.melbanks import MelFilters, kaldi_mel_bank
+from hear_core.spectrum import PowerSpectrum
 from hear_train.mixing import Mixer
 from hear_train.teachers import StoredTeacher, Teacher
 
@@ -38,9 +39,12 @@ class Lesson(NamedTuple):
 
     def to(self, device: torch.device) -> Lesson:
         """Return the lesson on a device."""
-        taps = {name: tap.to(device) for name, tap in self.taps.items()}
-        tensors = (tensor.to(device) for tensor in self[1:4])
-        return Lesson(self.number, *tensors, taps, self.skipped)
+        return self._replace(
+            heard=self.heard.to(device),
+            soft=self.soft.to(device),
+            labels=self.labels.to(device),
+            taps={name: tap.to(device) for name, tap in self.taps.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -89,26 +93,19 @@ class Listening(nn.Module):
     def forward(self, lesson: Lesson) -> Lesson:
         rng = np.random.default_rng((self.seed, 2, lesson.number))
         edges = _draw_edges(rng) if self.blur.edges else None
-        waveforms, soft, labels = lesson.heard, lesson.soft, lesson.labels
-        log_mel = _log_mel(self.frontend, waveforms, edges)
-        partner, share = None, None
-        if self.blur.mixup:
-            partner, share = _draw_pairs(rng, len(log_mel), self.blur.mixup, log_mel)
-            soft, labels = (_mixed(of, partner, share[:, :, 0]) for of in (soft, labels))
-            log_mel = _mixed(log_mel, partner, share)
-        taps = {}
+        pairs = _draw_pairs(rng, lesson.heard, self.blur.mixup) if self.blur.mixup else None
+        log_mel = _mixed(_log_mel(self.frontend, lesson.heard, edges), pairs)
+        soft, labels, taps = _mixed(lesson.soft, pairs), _mixed(lesson.labels, pairs), lesson.taps
         if self.teacher is not None:
-            same = _settings(self.teacher.frontend) == _settings(self.frontend)
             seen = log_mel
-            if not same:
-                seen = _log_mel(self.teacher.frontend, waveforms, edges)
-                seen = seen if partner is None else _mixed(seen, partner, share)
-            taps = dict(self.teacher(seen))
+            if _settings(self.teacher.frontend) != _settings(self.frontend):
+                seen = _mixed(_log_mel(self.teacher.frontend, lesson.heard, edges), pairs)
+            taps = self.teacher(seen)
             soft = taps.pop("logits").sigmoid()
-        log_mel = _masked(log_mel, rng, self.blur)
         if self.shuffled:
             soft, taps = soft.roll(1, 0), {name: tap.roll(1, 0) for name, tap in taps.items()}
-        return Lesson(lesson.number, log_mel, soft, labels, taps, lesson.skipped)
+        heard = _masked(log_mel, rng, self.blur)
+        return lesson._replace(heard=heard, soft=soft, labels=labels, taps=taps)
 
 
 @dataclass
@@ -152,7 +149,8 @@ class Lessons(Dataset[Lesson]):
         """Return the mean of something of clips by their shares: NaN if there is none."""
         if not clips:
             return np.full(self.classes, np.nan, np.float32)
-        return np.sum([share * of(index) for index, share in clips], axis=0, dtype=np.float32)
+        mean: np.ndarray = sum(np.float32(share) * of(index) for index, share in clips)
+        return mean
 
     def _stored(self, index: int) -> np.ndarray:
         assert self.stored is not None  # noqa: S101 - says so to the type checker
@@ -167,16 +165,13 @@ def _draw_edges(rng: Generator) -> tuple[float, float]:
     return float(rng.integers(10)), float(14001 + rng.integers(2000))
 
 
-def _log_mel(
-    frontend: Frontend, waveforms: Tensor, edges: tuple[float, float] | None
-) -> Tensor:
+def _log_mel(frontend: Frontend, waveforms: Tensor, edges: tuple[float, float] | None) -> Tensor:
     """Return what a front-end makes of waveforms, with other edges of its mel bank if given."""
-    if edges is None or not isinstance(frontend, LogMel):
+    spectrum = getattr(frontend, "spectrum", None)
+    if edges is None or not isinstance(frontend, LogMel) or not isinstance(spectrum, PowerSpectrum):
         return frontend(waveforms)
-    n_fft = frontend.spectrum.n_fft
-    bank = kaldi_mel_bank(frontend.n_mels, n_fft, frontend.sample_rate, *edges)
-    kept = frontend.filters
-    frontend.filters = MelFilters(bank).to(waveforms.device)
+    bank = kaldi_mel_bank(frontend.n_mels, spectrum.n_fft, frontend.sample_rate, *edges)
+    kept, frontend.filters = frontend.filters, MelFilters(bank).to(waveforms.device)
     try:
         return frontend(waveforms)
     finally:
@@ -188,15 +183,25 @@ def _settings(frontend: Frontend) -> tuple[Any, ...]:
     return (type(frontend), *(getattr(frontend, name, None) for name in names))
 
 
-def _draw_pairs(rng: Generator, count: int, alpha: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    share = rng.beta(alpha, alpha, size=count)
-    share = np.maximum(share, 1 - share).astype(np.float32)
-    partner = torch.from_numpy(rng.permutation(count)).to(like.device)
-    return partner, torch.from_numpy(share).to(like.device)[:, None, None]
+class _Pairs(NamedTuple):
+    """Which row every row of a batch is mixed with, and its own share of the mix."""
+
+    partner: Tensor
+    share: Tensor
 
 
-def _mixed(tensor: Tensor, partner: Tensor, share: Tensor) -> Tensor:
-    return share * tensor + (1 - share) * tensor[partner]
+def _draw_pairs(rng: Generator, batch: Tensor, alpha: float) -> _Pairs:
+    share = rng.beta(alpha, alpha, size=len(batch)).astype(np.float32)
+    partner = torch.from_numpy(rng.permutation(len(batch)))
+    own = torch.from_numpy(np.maximum(share, 1 - share))
+    return _Pairs(partner.to(batch.device), own.to(batch.device))
+
+
+def _mixed(tensor: Tensor, pairs: _Pairs | None) -> Tensor:
+    if pairs is None:
+        return tensor
+    share = pairs.share.view(-1, *[1] * (tensor.ndim - 1))
+    return share * tensor + (1 - share) * tensor[pairs.partner]
 
 
 def _masked(log_mel: Tensor, rng: Generator, blur: Blur) -> Tensor:

@@ -116,9 +116,7 @@ class Mixer:
         epoch, turn = divmod(number, len(self.clips))
         return int(np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.clips))[turn])
 
-    def _read(
-        self, index: int, rng: Generator, skipped: dict[str, str]
-    ) -> tuple[int, np.ndarray]:
+    def _read(self, index: int, rng: Generator, skipped: dict[str, str]) -> tuple[int, np.ndarray]:
         """Return a clip and its number: the one that is asked for, or another if it is corrupt."""
         for _ in range(_ATTEMPTS):
             try:

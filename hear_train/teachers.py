@@ -50,7 +50,11 @@ class Teacher(nn.Module):
         network = zoo.load(name, model_file_path) if pretrained else zoo.untrained(name)
         fold_batch_norms(network)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network, self.labels, self.taps = network.eval().requires_grad_(False), row.labels, taps
+        self.network, self.labels, self.taps = (
+            network.eval().requires_grad_(False),
+            row.labels,
+            taps,
+        )
         self.frontend = row.frontend()
         if missing := set(taps) - set(network.tap_shapes):
             msg = f"{name} has no tap {', '.join(sorted(missing))} to learn from"
@@ -87,8 +91,11 @@ class StoredTeacher:
         else:
             rows, names = _read_hdf5(path)
         if rows.ndim != 2 or max(names.values(), default=-1) >= len(rows):
-            msg = f"{path} holds {rows.shape}, which are no logits (clips, classes) for {len(names)}"
-            raise ConfigError(f"{msg} names")
+            msg = (
+                f"{path} holds {rows.shape}, but predictions are (clips, classes), and its names "
+                f"are of {1 + max(names.values(), default=-1)} clips"
+            )
+            raise ConfigError(msg)
         self._rows = rows
         self._of = {_plain(name): row for name, row in names.items()}
         self.classes = int(rows.shape[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 import time
 from collections import Counter
@@ -57,17 +58,32 @@ class Plan:
 
 
 class _Position:
-    """How far a run has come; a part of its state."""
+    """How far a run has come, and what it will write down next; a part of its state."""
 
     def __init__(self) -> None:
-        self.step = 0
+        self.step, self.since = 0, 0
         self.skipped: Counter[str] = Counter()
+        self.sums: Counter[str] = Counter()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "skipped": dict(self.skipped)}
+        numbers = {"skipped": dict(self.skipped), "sums": dict(self.sums)}
+        return {"step": self.step, "since": self.since, **numbers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.step, self.skipped = int(state["step"]), Counter(state["skipped"])
+        self.step, self.since = int(state["step"]), int(state["since"])
+        self.skipped, self.sums = Counter(state["skipped"]), Counter(state["sums"])
+
+    def take(self, lesson: Lesson, values: Mapping[str, float]) -> None:
+        """Count a step."""
+        self.step += 1
+        self.skipped.update(lesson.skipped.keys())
+        self.sums.update(values)
+
+    def means(self) -> dict[str, float]:
+        """Return the means since they were last asked for."""
+        found = {name: total / (self.step - self.since) for name, total in self.sums.items()}
+        self.sums, self.since = Counter(), self.step
+        return found
 
 
 class Trainer:
@@ -131,31 +147,29 @@ class Trainer:
         Args:
             report: Called after every step with its number and what the module returned.
         """
-        main = self.accelerator.is_main_process
-        logs = open_logs(self.folder, self.position.step, self._logs) if main else []
-        window, since, first = Counter[str](), time.perf_counter(), self.position.step
+        position, main = self.position, self.accelerator.is_main_process
+        logs = open_logs(self.folder, position.step, self._logs) if main else []
+        clock, timed = time.perf_counter(), position.step
         self.module.train()
         for lesson in self._remaining():
             values = self._learn(lesson)
-            self.position.step += 1
-            self.position.skipped.update(lesson.skipped)
-            step = self.position.step
-            if not all(map(_finite, values.values())):
+            position.take(lesson, values)
+            step = position.step
+            if not all(math.isfinite(value) for value in values.values()):
                 msg = f"the loss is no number after step {step}: try a lower learning rate"
                 raise ConfigError(msg)
-            window.update(values)
             if report is not None:
                 report(step, values)
             if step % self.plan.log_every == 0 or step == self.total:
-                count, seconds = step - first, time.perf_counter() - since
-                record = {name: value / count for name, value in window.items()}
-                record["rate"] = self._rate(step - 1)
-                record["skipped"] = float(len(self.position.skipped))
-                sounds = count * self._lessons.batch * self.accelerator.num_processes
-                record["sounds_per_second"] = sounds / seconds
+                sounds = (step - timed) * self._lessons.batch * self.accelerator.num_processes
+                record = position.means() | {
+                    "rate": self._rate(step - 1),
+                    "skipped": float(len(position.skipped)),
+                    "sounds_per_second": sounds / (time.perf_counter() - clock),
+                }
                 for each in logs:
                     each.write(step, record)
-                window, since, first = Counter[str](), time.perf_counter(), step
+                clock, timed = time.perf_counter(), step
             if step % self.plan.save_every == 0 or step == self.total:
                 self.save()
         for each in logs:
@@ -211,10 +225,6 @@ def last_state(folder: Path) -> Path | None:
     """Return the last complete state of a run."""
     found = sorted(p for p in folder.glob(f"{_STATE}*") if p.suffix != ".part")
     return found[-1] if found else None
-
-
-def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
 
 
 def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:

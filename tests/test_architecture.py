@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "hear_mn": {"hear_core"},
     "hear_sed": {"hear_core"},
     "hear_eval": {"hear_core"},
-    "hear_cli": {"hear_core", "hear_mn", "hear_sed", "hear_eval"},
+    "hear_train": {"hear_core", "hear_mn", "hear_sed"},
+    "hear_cli": {"hear_core", "hear_mn", "hear_sed", "hear_eval", "hear_train"},
 }
 
 

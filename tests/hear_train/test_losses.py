@@ -1,0 +1,85 @@
+"""The loss against a loop over clips and classes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hear_core.errors import ConfigError
+from hear_mn import ZOO
+from hear_train.lessons import Lesson
+from hear_train.losses import Distillation, Weights, pooled, start_at
+
+TAPS = {"e1": 7}
+
+
+@pytest.fixture
+def student():
+    return ZOO.untrained("mn01_as").eval()
+
+
+@pytest.fixture
+def lesson():
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.rand(3, 527, generator=generator) < 0.1).float()
+    labels[1] = math.nan
+    soft = torch.rand(3, 527, generator=generator) ** 9
+    tap = torch.randn(3, 7, 2, 5, generator=generator)
+    return Lesson(0, torch.randn(3, 128, 40, generator=generator), soft, labels, {"e1": tap}, {})
+
+
+def entropy(logits, wanted):
+    """Return the mean cross-entropy of one clip, class by class."""
+    total = 0.0
+    for z, p in zip(logits.tolist(), wanted.tolist(), strict=True):
+        q = 1 / (1 + math.exp(-z))
+        total -= p * math.log(q) + (1 - p) * math.log(1 - q)
+    return total / len(wanted)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_labels_and_teacher(student, lesson, share):
+    found = Distillation(student, Weights(labels=share))(lesson)
+    logits = student(lesson.heard)["logits"]
+    soft = [entropy(z, p) for z, p in zip(logits, lesson.soft, strict=True)]
+    hard = [entropy(logits[i], lesson.labels[i]) for i in (0, 2)]
+    shares = [share, 0, share]
+    expected = [(1 - w) * s for w, s in zip(shares, soft, strict=True)]
+    expected = sum(expected) + share * sum(hard)
+    assert float(found["loss"].detach()) == pytest.approx(expected / 3, rel=1e-5)
+    assert float(found["teacher"]) == pytest.approx(np.mean(soft), rel=1e-5)
+
+
+def test_more_terms(student, lesson):
+    plain = Distillation(student, Weights(labels=0))(lesson)
+    module = Distillation(student, Weights(labels=0, logits=0.5, taps=2.0), TAPS)
+    found = module(lesson)
+    heard = student(lesson.heard, ("logits", "e1"))
+    soft = lesson.soft.numpy().clip(1e-5, 1 - 1e-5)
+    squares = np.square(heard["logits"].detach().numpy() - np.log(soft / (1 - soft))).mean()
+    assert float(found["logits"]) == pytest.approx(squares, rel=1e-4)
+    guess = module.maps["e1"](heard["e1"]).detach().numpy()
+    target = lesson.taps["e1"].numpy().mean((2, 3))
+    distance = np.square(guess - target).mean() / target.var(0).mean()
+    assert float(found["e1"]) == pytest.approx(distance, rel=1e-4)
+    expected = float(plain["loss"].detach()) + 0.5 * squares + 2 * distance
+    assert float(found["loss"].detach()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_student_starts_at_the_mean_of_its_teacher(student):
+    mean = torch.linspace(-9, 1, 527)
+    start_at(student, mean)
+    silence = torch.full((2, 128, 30), -1.4)
+    logits = student.train()(silence)["logits"]
+    torch.testing.assert_close(logits, mean.expand(2, -1), atol=0.1, rtol=0)
+
+
+def test_maps_are_averaged():
+    tap = torch.arange(24.0).view(1, 2, 3, 4)
+    assert pooled(tap).tolist() == [[5.5, 17.5]]
+
+
+def test_an_unknown_tap_is_refused(student):
+    with pytest.raises(ConfigError, match="no tap e7 to match"):
+        Distillation(student, Weights(), {"e7": 3})

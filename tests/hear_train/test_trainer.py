@@ -1,0 +1,172 @@
+"""The loop: it ends where it should after any interruption, and writes down what it did."""
+
+import json
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from hear_core.errors import ConfigError
+from hear_train.lessons import Lesson
+from hear_train.logs import CsvLog, read
+from hear_train.schedule import Schedule
+from hear_train.trainer import Plan, Trainer, last_state
+
+PLAN = Plan(
+    epochs=3, steps=4, rate=0.01, schedule=Schedule(1, 1, 2), save_every=5, log_every=2, seed=7
+)
+
+
+class Numbers(torch.utils.data.Dataset):
+    """Lessons of random numbers, by step."""
+
+    batch = 4
+
+    def __getitem__(self, step):
+        heard = torch.randn(4, 6, generator=torch.Generator().manual_seed(step))
+        skipped = {"corrupt.wav": "no audio"} if step % 2 else {}
+        return Lesson(step, heard, heard[:, :2].sigmoid(), torch.empty(4, 0), {}, skipped)
+
+
+class Course(nn.Module):
+    """Something to train that draws at random itself, and has a batch norm."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2)
+        )
+
+    def forward(self, lesson):
+        return {"loss": (self.layers(lesson.heard) - lesson.soft).square().mean()}
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+def trainer(folder, plan=PLAN, **options):
+    module = Course()
+    return module, Trainer(module, Numbers(), plan, folder, Accelerator(cpu=True), **options)
+
+
+def state(module):
+    return {key: value.clone() for key, value in module.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    module, run = trainer(folder)
+    run.run()
+    return state(module), read(folder / "log.csv")
+
+
+@pytest.mark.parametrize("end", [3, 5, 7, 11])
+def test_a_run_that_was_killed_ends_like_one_that_was_not(tmp_path, uninterrupted, end):
+    def kill(step, values):
+        if step == end:
+            raise KilledError
+
+    _, run = trainer(tmp_path)
+    with pytest.raises(KilledError):
+        run.run(kill)
+    module, run = trainer(tmp_path)
+    assert run.position.step == end - end % 5 - (5 if end % 5 == 0 else 0)
+    run.run()
+    weights, log = uninterrupted
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+    timeless = [{k: v for k, v in r.items() if k != "sounds_per_second"} for r in log]
+    found = read(tmp_path / "log.csv")
+    assert [{k: v for k, v in r.items() if k != "sounds_per_second"} for r in found] == timeless
+
+
+def test_workers_make_the_same_lessons(tmp_path, uninterrupted):
+    module, run = trainer(tmp_path, workers=1)
+    run.run()
+    assert all(torch.equal(v, uninterrupted[0][k]) for k, v in module.state_dict().items())
+
+
+def test_the_steps_are_those_of_adamw(tmp_path):
+    """The same loop, written out."""
+    plan = Plan(epochs=2, steps=3, rate=0.01, schedule=Schedule(0, 1, 1, 0.5), decay=0.1, clip=0)
+    module, run = trainer(tmp_path, plan)
+    for layer in module.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    reference = Course()
+    reference.load_state_dict(module.state_dict())
+    reference.layers[2].p = 0.0
+    run.run()
+    optimiser = torch.optim.AdamW(reference.parameters(), lr=0.01, weight_decay=0.1)
+    lessons = Numbers()
+    for step in range(6):
+        optimiser.param_groups[0]["lr"] = 0.01  # both epochs are before the fall
+        optimiser.zero_grad()
+        reference(lessons[step])["loss"].backward()
+        optimiser.step()
+    for key, value in reference.state_dict().items():
+        torch.testing.assert_close(module.state_dict()[key], value, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_curves_for_tensorboard(tmp_path, uninterrupted):
+    """Importing tensorboard takes longer than everything else here."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer(tmp_path, logs=["tensorboard"])[1].run()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    found = [(event.step, event.value) for event in events.Scalars("loss")]
+    expected = [(row["step"], pytest.approx(row["loss"])) for row in uninterrupted[1]]
+    assert found == expected
+
+
+def test_what_is_written_down(tmp_path):
+    _, run = trainer(tmp_path)
+    losses = []
+    run.run(lambda step, values: losses.append(values["loss"]))
+    rows = read(tmp_path / "log.csv")
+    assert [row["step"] for row in rows] == [2, 4, 6, 8, 10, 12]
+    means = [sum(pair) / 2 for pair in zip(losses[::2], losses[1::2], strict=True)]
+    assert [row["loss"] for row in rows] == pytest.approx(means)
+    assert [row["rate"] for row in rows][::2] == pytest.approx([0.01 * x for x in RATES])
+    assert rows[-1]["skipped"] == 1
+    assert run.position.skipped == {"corrupt.wav": 6}
+    assert [path.name for path in tmp_path.glob("state*")] == ["state-00000012"]
+
+
+RATES = [0.28650479686019, 1.0, 0.505]
+
+
+def test_a_folder_has_one_run(tmp_path):
+    trainer(tmp_path, settings={"batch": 4})
+    with pytest.raises(ConfigError, match="a run with batch 4, not 8"):
+        trainer(tmp_path, settings={"batch": 8})
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"batch": 4}
+    with pytest.raises(ConfigError, match="unknown log 'tensorbord'; did you mean 'tensorboard'"):
+        trainer(tmp_path, settings={"batch": 4}, logs=["tensorbord"])[1].run()
+
+
+def test_a_state_that_was_not_finished_is_not_taken(tmp_path):
+    (tmp_path / "state-00000003").mkdir()
+    (tmp_path / "state-00000009.part").mkdir()
+    assert last_state(tmp_path) == tmp_path / "state-00000003"
+    assert last_state(tmp_path / "gone") is None
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
+    module, run = trainer(tmp_path)
+    nn.init.constant_(module.layers[0].weight, float("nan"))
+    with pytest.raises(ConfigError, match="no number after step 1"):
+        run.run()
+
+
+def test_a_row_with_a_new_column_rewrites_the_table(tmp_path):
+    log = CsvLog(tmp_path, 0)
+    log.write(1, {"loss": 2.0})
+    log.write(2, {"loss": 1.0, "labels": 3.0})
+    assert read(tmp_path / "log.csv")[1] == {"step": 2, "loss": 1, "labels": 3}
