@@ -157,3 +157,43 @@ def distill(
         for name in list(skipped)[:10]:
             typer.echo(f"hear: {name} was skipped", err=True)
         typer.echo(f"{weights}: after {run.trainer.total} steps; {len(skipped)} clips skipped")
+
+
+@app.command()
+def choose(
+    folder: Annotated[Path, typer.Argument(help="Where the sounds are written.")],
+    audio: Annotated[
+        list[Path], typer.Option(help="Folder, file, CSV table or HDF5 of PaSST; repeat for more.")
+    ],
+    teacher: Annotated[str, typer.Option(help="Backbone that hears them.")] = "mn04_as",
+    keep_out: Annotated[
+        list[str] | None, typer.Option(help="Pattern of names to leave out, such as '5-*'.")
+    ] = None,
+    candidates: Annotated[int, typer.Option(help="Sounds to hear.")] = 10000,
+    per_class: Annotated[int, typer.Option(help="Sounds to choose of each class.")] = 6,
+    least: Annotated[float, typer.Option(help="Probability that makes one of a class.")] = 0.1,
+    seconds: Annotated[float, typer.Option(help="Length of a sound.")] = 5.0,
+    synthetic: Annotated[float, typer.Option(help="Share of noises and tones.")] = 0.5,
+    workers: Annotated[int, typer.Option(help="Processes that draw and hear.")] = 2,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+) -> None:
+    """Choose sounds that a teacher has something to say of, as clips for a training.
+
+    They are mixed of clips, noises and tones, as in training; the highest of each class are kept.
+    """
+    from hear_train.choosing import choose as choose_sounds
+    from hear_train.mixing import Mixing
+
+    paths = choose_sounds(
+        folder,
+        tuple(audio),
+        teacher,
+        keep_out=tuple(keep_out or ()),
+        candidates=candidates,
+        per_class=per_class,
+        least=least,
+        mixing=Mixing(seconds=seconds, synthetic=synthetic),
+        seed=seed,
+        workers=workers,
+    )
+    typer.echo(f"{folder}: {len(paths)} of {candidates} sounds")
