@@ -1,4 +1,4 @@
-"""``hear demo``: embed a clip made here and now, to see that everything works."""
+"""``hear demo``: tag and embed a clip made here and now, to see that everything works."""
 
 from __future__ import annotations
 
@@ -8,24 +8,21 @@ import typer
 
 from hear_cli.sounds import siren
 from hear_core.checkpoints import find
-from hear_mn import ZOO, mn04_e1_l
+from hear_mn import ZOO, EATagger, starter
 
 
 def demo() -> None:
-    """Embed ten seconds of synthetic sound with hear_mn.mn04_e1_l, and say what came out."""
-    checkpoint = ZOO[mn04_e1_l.config.backbone].checkpoint
-    file = find(checkpoint)
-    if file is None:
-        typer.echo(
-            f"The released weights ({checkpoint.file}) are not on this machine: these are RANDOM\n"
-            "stand-in weights. Shapes, times and speed are right; the embeddings mean nothing."
-        )
-    else:
-        typer.echo(f"Weights: {file}")
-    model = mn04_e1_l.load_model(pretrained=file is not None)
-
+    """Tag and embed ten seconds of synthetic sound with hear_mn.starter, and say what came out."""
+    backbone = starter.config.backbone
+    typer.echo(f"Weights: {find(ZOO[backbone].checkpoint)}, for trying things")
+    model = starter.load_model()
     audio = siren(10.0, model.sample_rate)[None]
     typer.echo(f"audio                {tuple(audio.shape)}, 10 s of a siren in noise")
+
+    tagger = EATagger(backbone)
+    scores, _ = tagger.tag(audio[0])
+    heard = ", ".join(f"{tagger.labels[i]} {scores[i]:.2f}" for i in (-scores).argsort()[:5])
+    typer.echo(f"heard                {heard}")
     model.get_scene_embeddings(audio)  # the first call makes the graph that later ones run
     start = time.perf_counter()
     scene = model.get_scene_embeddings(audio)

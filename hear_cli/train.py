@@ -61,8 +61,11 @@ def distill(
         float, typer.Option(help="How often sounds are varied; with predictions always 0.")
     ] = 1.0,
     synthetic: Annotated[
-        float, typer.Option(help="Share of noises and tones; with predictions always 0.")
+        float, typer.Option(help="Share of noises, tones, rides; with predictions always 0.")
     ] = 0.2,
+    kinds: Annotated[
+        tuple[float, float, float], typer.Option(help="Chances of noises, tones, rides.")
+    ] = (0.4, 0.25, 0.35),
     mixup: Annotated[float, typer.Option(help="Beta of mixing log-mels; 0 does not.")] = 0.0,
     mask_bands: Annotated[int, typer.Option(help="Most mel bands to blank.")] = 0,
     mask_frames: Annotated[int, typer.Option(help="Most frames to blank.")] = 0,
@@ -103,7 +106,8 @@ def distill(
     from hear_train.trainer import Plan
 
     as_they_are = {"strength": 0.0, "synthetic": 0.0, "sounds": (0.5, 0.5)} if predictions else {}
-    mixing = {"seconds": seconds, "strength": strength, "synthetic": synthetic} | as_they_are
+    drawn = {"seconds": seconds, "strength": strength, "synthetic": synthetic, "kinds": kinds}
+    mixing = drawn | as_they_are
     recipe = Recipe(
         student=student,
         teacher="" if predictions else teacher,
@@ -172,8 +176,12 @@ def choose(
     candidates: Annotated[int, typer.Option(help="Sounds to hear.")] = 10000,
     per_class: Annotated[int, typer.Option(help="Sounds to choose of each class.")] = 6,
     least: Annotated[float, typer.Option(help="Probability that makes one of a class.")] = 0.1,
+    only: Annotated[str | None, typer.Option(help="Classes to choose for: 'Train,Rain'.")] = None,
     seconds: Annotated[float, typer.Option(help="Length of a sound.")] = 5.0,
-    synthetic: Annotated[float, typer.Option(help="Share of noises and tones.")] = 0.5,
+    synthetic: Annotated[float, typer.Option(help="Share of noises, tones and rides.")] = 0.5,
+    kinds: Annotated[
+        tuple[float, float, float], typer.Option(help="Chances of noises, tones, rides.")
+    ] = (0.4, 0.25, 0.35),
     workers: Annotated[int, typer.Option(help="Processes that draw and hear.")] = 2,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
 ) -> None:
@@ -181,6 +189,8 @@ def choose(
 
     They are mixed of clips, noises and tones, as in training; the highest of each class are kept.
     """
+    from hear_core.labels import audioset_labels
+    from hear_core.labels import choose as choose_labels
     from hear_train.choosing import choose as choose_sounds
     from hear_train.mixing import Mixing
 
@@ -192,7 +202,8 @@ def choose(
         candidates=candidates,
         per_class=per_class,
         least=least,
-        mixing=Mixing(seconds=seconds, synthetic=synthetic),
+        only=choose_labels(only, audioset_labels()) if only else (),
+        mixing=Mixing(seconds=seconds, synthetic=synthetic, kinds=kinds),
         seed=seed,
         workers=workers,
     )

@@ -3,11 +3,13 @@
 Names, widths, resolutions and figures are those of the releases of EfficientAT
 (https://github.com/fschmid56/EfficientAT, MIT); mAP is on the AudioSet evaluation set, from the
 file name if it is in there. Several checkpoints of one recipe are numbered, as they are there.
-Those of CNN14 are from the release of PANNs (https://zenodo.org/record/3987831, CC BY 4.0).
+Those of CNN14 are from the release of PANNs (https://zenodo.org/record/3987831, CC BY 4.0). One is
+our own and stands in this package: hear_mn/weights/mn01_starter.md says what it is good for.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -49,6 +51,12 @@ def _row(
         checkpoint=Checkpoint(f"{file}.pt", f"{_RELEASE}{file}.pt", _SHA256.get(f"{file}.pt")),
         figures={} if mAP is None else {"mAP": mAP},
     )
+
+
+def _shipped(file: str, sha256: str, width: float) -> Row:
+    """Make a row whose weights are part of this package."""
+    checkpoint = Checkpoint(file, "", sha256, package="hear_mn")
+    return replace(_row(MobileNet, file, width), checkpoint=checkpoint)
 
 
 def _cnn14(file: str, mAP: float, window: int, **other: Any) -> Row:  # noqa: N803
@@ -117,6 +125,12 @@ ZOO = Zoo({
     "mn20_im": _mn("mn20_im", 2.0),
     "mn30_im": _mn("mn30_im", 3.0),
     "mn40_im": _mn("mn40_im", 4.0),
+    # Our own, distilled from mn04_as on an hour of audio, to try things with.
+    "mn01_starter": _shipped(
+        "mn01_starter.safetensors",
+        "a04120de75c005723ed8b12e456220972017bf9c1085133433f8f833ccd50c65",
+        0.1,
+    ),
     # Dynamic, trained on AudioSet, from ImageNet weights.
     "dymn04_as": _dymn("dymn04_as", 0.4, 0.450),
     "dymn10_as": _dymn("dymn10_as", 1.0, 0.477),

@@ -6,6 +6,7 @@ for every class makes more of those classes that few sounds come near to.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ def choose(
     candidates: int = 10000,
     per_class: int = 6,
     least: float = 0.1,
+    only: Sequence[str] = (),
     mixing: Mixing | None = None,
     seed: int = 0,
     workers: int = 0,
@@ -60,6 +62,7 @@ def choose(
         candidates: Sounds to hear.
         per_class: Sounds to choose of each class.
         least: Probability below which a sound is none of a class.
+        only: Labels of the classes to choose for; all if there are none.
         mixing: How sounds are drawn.
         seed: Another seed draws others.
         workers: Processes that draw and hear.
@@ -79,6 +82,8 @@ def choose(
     steps = range(-(-candidates // _BATCH))
     heard = DataLoader(lessons, batch_size=None, sampler=steps, num_workers=workers)
     scores = np.concatenate([lesson.soft.numpy() for lesson in heard])[:candidates]
+    if only:
+        scores = scores[:, [row.labels.index(label) for label in only]]
     numbers = best_of_classes(scores, per_class, least)
     if not numbers:
         msg = f"{teacher} gives no class {least:g} or more in any of {candidates} sounds"

@@ -39,6 +39,7 @@ class Mixing:
         seconds: Length of a sound.
         sounds: Probabilities of mixing one, two, three … sounds.
         synthetic: Probability that a sound is a noise or tone made for it, and no clip.
+        kinds: Chances of noises, tones and rides among these.
         strength: Factor on the probabilities of all variations; at 0 a clip is only cut, shifted
             and brought to a level, which keeps its labels and stored predictions right.
         quieter: The level of further sounds is up to so many decibels below the first.
@@ -49,6 +50,7 @@ class Mixing:
     seconds: float = 5.0
     sounds: tuple[float, ...] = (0.5, 0.35, 0.15)
     synthetic: float = 0.2
+    kinds: tuple[float, float, float] = (0.4, 0.25, 0.35)
     strength: float = 1.0
     quieter: float = 20.0
     levels: tuple[float, float] = (-45.0, -8.0)
@@ -96,7 +98,7 @@ class Mixer:
         for part in range(count):
             down = 0.0 if part == 0 else float(rng.uniform(-self.mixing.quieter, 0))
             if rng.random() < self.mixing.synthetic:
-                samples = synthesise(rng, self.length, self.clips.sample_rate)
+                samples = synthesise(rng, self.length, self.clips.sample_rate, self.mixing.kinds)
             else:
                 first = self._turn(number) if part == 0 else int(rng.integers(len(self.clips)))
                 index, samples = self._read(first, rng, skipped)

@@ -7,7 +7,6 @@ any level. They widen what a few clips let a teacher talk about.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -54,20 +53,15 @@ def ride(rng: Generator, length: int, rate: int) -> np.ndarray:
     return reverberate(samples, rng, rate) if rng.random() < 0.85 else samples
 
 
-class Kind(NamedTuple):
-    """A kind of sound that is made, and how often it is among those that are."""
-
-    probability: float
-    make: Synthesis
+KINDS: tuple[Synthesis, ...] = (noise, tone, ride)
 
 
-KINDS = (Kind(0.4, noise), Kind(0.25, tone), Kind(0.35, ride))
-
-
-def synthesise(rng: Generator, length: int, rate: int) -> np.ndarray:
-    """Return a sound of one of the kinds."""
-    chances = [kind.probability for kind in KINDS]
-    return KINDS[int(rng.choice(len(KINDS), p=chances))].make(rng, length, rate)
+def synthesise(
+    rng: Generator, length: int, rate: int, chances: tuple[float, float, float]
+) -> np.ndarray:
+    """Return a sound of one of the kinds, each with its chance."""
+    shares = np.array(chances) / sum(chances)
+    return KINDS[int(rng.choice(len(KINDS), p=shares))](rng, length, rate)
 
 
 def _joints(rng: Generator, length: int, rate: int) -> np.ndarray:

@@ -53,6 +53,12 @@ def test_a_plugin_imports_nothing_heavy_but_torch():
     assert result.stdout.split() == []
 
 
+def test_the_command_imports_what_trains_only_when_it_trains():
+    for file in (ROOT / "hear_cli").glob("*.py"):
+        first = [n for n in ast.parse(file.read_text()).body if isinstance(n, ast.ImportFrom)]
+        assert not [n for n in first if n.module.split(".")[0] in ("hear_train", "accelerate")]
+
+
 def test_no_library_code_prints():
     for package in set(MAY_IMPORT) - {"hear_cli"}:
         for file in (ROOT / package).rglob("*.py"):

@@ -126,11 +126,14 @@ def test_numbers_have_three_digits(number, written):
     assert short(number) == written
 
 
-def test_demo_says_that_its_weights_are_random(tmp_path):
-    output = script("demo", HEAR_CACHE=str(tmp_path))
-    assert "RANDOM" in output
-    assert "(1, 911)" in output
-    assert "(1, 201, 911)" in output
+def test_demo_tags_and_embeds_offline_and_says_with_which_weights(tmp_path):
+    nowhere = {"HEAR_MIRROR": "http://127.0.0.1:9", "HEAR_CHECKPOINTS": ""}
+    output = script("demo", HEAR_CACHE=str(tmp_path), **nowhere)
+    assert "mn01_starter.safetensors, for trying things" in output
+    heard = next(line for line in output.splitlines() if line.startswith("heard "))
+    assert any(name in heard for name in ("Siren", "Sine wave", "Music", "Synthesizer"))
+    assert "(1, 184)" in output
+    assert "(1, 201, 184)" in output
     assert "0, 50, 100, 150 … 10000 ms" in output
 
 

@@ -42,6 +42,24 @@ def test_looks_into_the_users_folders_before_the_cache(folders, monkeypatch):
     assert find(RELEASED) == folders / "mine" / "w.pt"
 
 
+def test_what_a_package_ships_needs_no_release(folders, monkeypatch):
+    """After the user's folders, before the cache."""
+    monkeypatch.syspath_prepend(folders)
+    (folders / "shipping" / "weights").mkdir(parents=True)
+    (folders / "shipping" / "__init__.py").touch()
+    shipped = folders / "shipping" / "weights" / "w.pt"
+    shipped.write_bytes(b"weights")
+    (folders / "cache" / "w.pt").write_bytes(b"older weights")
+    checkpoint = Checkpoint("w.pt", "", sha256_of(shipped), package="shipping")
+    assert fetch(checkpoint) == shipped
+    assert find(Checkpoint("w.pt", "")) == folders / "cache" / "w.pt"
+    (folders / "mine" / "w.pt").write_bytes(b"weights of the user")
+    monkeypatch.setenv("HEAR_CHECKPOINTS", str(folders / "mine"))
+    assert find(checkpoint) == folders / "mine" / "w.pt"
+    with pytest.raises(CheckpointError, match="not the file that was released"):
+        fetch(checkpoint)
+
+
 def test_cache_folder_follows_the_platform(monkeypatch, tmp_path):
     monkeypatch.delenv("HEAR_CACHE")
     monkeypatch.setattr(checkpoints.sys, "platform", "linux")

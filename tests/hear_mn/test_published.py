@@ -82,7 +82,9 @@ def test_declared_size_is_observed_size(name, untrained, monkeypatch):
 
 @needs_goldens
 def test_everything_the_originals_published_is_published():
-    ours = {name for name in NAMES if ZOO[CONFIGS[name].backbone].network is MobileNet}
+    rows = {name: ZOO[CONFIGS[name].backbone] for name in NAMES}
+    released = {name: row for name, row in rows.items() if row.checkpoint.url}
+    ours = {name for name, row in released.items() if row.network is MobileNet}
     assert {original.split(".")[1] for original in ORIGINALS} == ours
 
 

@@ -1,0 +1,164 @@
+"""What mn01_starter has learned: ``python -m benchmarks.starter DATA``, figures and pictures.
+
+DATA is the folder that it was trained in, with ``esc10`` and ``audio`` in it. Only clips that it
+never heard are asked about: fold 5 of ESC-10, whose names begin with ``5-``, and the metro station.
+Controls are the same network with random weights, the same network trained with what the teacher
+says of another sound, and what the teacher says on average.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from hear_core.audio import read_audio
+from hear_core.backbone import Backbone
+from hear_core.labels import audioset_labels
+from hear_mn import ZOO
+from hear_train.logs import read
+from hear_train.measure import Nearness, as_text, logits, nearness
+
+RATE, TEACHER, STARTER = 32000, "mn04_as", "mn01_starter"
+EMBEDDINGS = {
+    "starter": ("starter", {}),
+    "starter, random weights": ("starter", {"pretrained": False}),
+    "mn04_all_b_mel_avgs": ("mn04_all_b_mel_avgs", {}),
+}
+
+
+def near(data: Path, control: Path | None) -> dict[str, Nearness]:
+    """Return figures on fold 5 of ESC-10, of the starter and its controls."""
+    files = sorted((data / "esc10" / "audio").glob("5-*"))
+    waveforms = [read_audio(file, RATE).numpy() for file in files]
+
+    def ask(network: Backbone) -> np.ndarray:
+        return logits(network, ZOO[TEACHER].frontend(), waveforms)
+
+    teacher = ask(ZOO.load(TEACHER))
+    mean = np.repeat(teacher.mean(0, keepdims=True), len(teacher), 0)
+    found = {
+        "starter": nearness(ask(ZOO.load(STARTER)), teacher),
+        "random weights": nearness(ask(ZOO.untrained(STARTER)), teacher),
+        "the teacher's mean": nearness(mean, teacher),
+        "the teacher itself": nearness(teacher, teacher),
+    }
+    if control is not None:
+        shuffled = nearness(ask(ZOO.load(STARTER, control)), teacher)
+        found = {"starter": found.pop("starter"), "shuffled teacher": shuffled, **found}
+    return found
+
+
+def metro(data: Path) -> dict[str, list[tuple[str, float]]]:
+    """Return the first five classes for the metro station."""
+    waveform = read_audio(data / "audio" / "metro_station-paris.wav", RATE).numpy()
+    found = {}
+    for name in (STARTER, TEACHER):
+        values = torch.from_numpy(logits(ZOO.load(name), ZOO[name].frontend(), [waveform])[0])
+        scores, classes = values.sigmoid().topk(5)
+        labels = [audioset_labels()[i] for i in classes.tolist()]
+        rounded = [round(score, 3) for score in scores.tolist()]
+        found[name] = list(zip(labels, rounded, strict=True))
+    return found
+
+
+def downstream(data: Path) -> dict[str, list[float]]:
+    """Return the accuracy of a linear classifier of ESC-10, by the fold that is tested on."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    with (data / "esc10" / "meta.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    folds, classes = (np.array([row[key] for row in rows]) for key in ("fold", "category"))
+    found = {}
+    for name, (module, options) in EMBEDDINGS.items():
+        model = importlib.import_module(f"hear_mn.{module}").load_model(engine="torch", **options)
+        paths = [data / "esc10" / "audio" / row["filename"] for row in rows]
+        embedded = [
+            model.get_scene_embeddings(read_audio(path, RATE)[None])[0].numpy() for path in paths
+        ]
+        embeddings, found[name] = np.stack(embedded), []
+        for fold in sorted(set(folds)):
+            classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+            classifier.fit(embeddings[folds != fold], classes[folds != fold])
+            score = classifier.score(embeddings[folds == fold], classes[folds == fold])
+            found[name].append(round(float(score), 4))
+    return found
+
+
+def draw_curves(log: Path, target: Path) -> None:
+    """Draw the terms of the loss and the learning rate over the steps."""
+    rows = read(log)
+    steps = [row["step"] for row in rows]
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    curves = {"teacher": "teacher, cross-entropy", "logits": "logits, mean square"}
+    upper, lower, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1])
+    for axes, (name, label) in zip((upper, lower), curves.items(), strict=True):
+        axes.plot(steps, [row[name] for row in rows], color="tab:blue")
+        axes.set_ylabel(label, fontsize=8)
+        axes.grid(alpha=0.3)
+    rate.plot(steps, [row["rate"] for row in rows], color="tab:gray")
+    rate.set(ylabel="rate", xlabel="step")
+    figure.savefig(target, dpi=90)
+
+
+def draw_bars(
+    figures: Mapping[str, Nearness], accuracy: Mapping[str, list[float]], target: Path
+) -> None:
+    """Draw the starter beside its controls."""
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    first, second, third = figure.subplots(1, 3)
+    shown = [who for who in figures if who != "the teacher itself"]
+    for axes, key, title in (
+        (first, "top1", "first class is the teacher's"),
+        (second, "mAP", "mAP on what the teacher hears"),
+    ):
+        bars = axes.bar(shown, [getattr(figures[who], key) for who in shown])
+        axes.bar_label(bars, fmt="%.2f", fontsize=8)
+        axes.set_title(title, fontsize=9)
+    bars = third.bar(list(accuracy), [float(np.mean(folds)) for folds in accuracy.values()])
+    third.bar_label(bars, fmt="%.3f", fontsize=8)
+    third.set_title("ESC-10, linear classifier", fontsize=9)
+    for axes in (first, second, third):
+        axes.set_ylim(0, 1.1)
+        axes.tick_params(axis="x", labelrotation=20, labelsize=7)
+    figure.savefig(target, dpi=90)
+
+
+def main() -> None:
+    """Measure, print, and draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--control", type=Path, help="weights of a run with --shuffled")
+    parser.add_argument("--log", type=Path, default=Path("docs/starter.csv"), help="of the run")
+    parser.add_argument("--output", type=Path, default=Path("docs"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+
+    figures, heard = near(arguments.data, arguments.control), metro(arguments.data)
+    print(as_text(figures))
+    for name, classes in heard.items():
+        print(name, *(f"{label} {score:.2f}" for label, score in classes), sep=", ")
+    accuracy = downstream(arguments.data)
+    for name, folds in accuracy.items():
+        print(f"{name}: {np.mean(folds):.4f} {folds}")
+    found = {
+        "fold 5": {who: row._asdict() for who, row in figures.items()},
+        "metro": heard,
+        "ESC-10": accuracy,
+    }
+    (arguments.output / "starter.json").write_text(json.dumps(found, indent=2) + "\n")
+    draw_curves(arguments.log, arguments.output / "starter_loss.png")
+    draw_bars(figures, accuracy, arguments.output / "starter.png")
+
+
+if __name__ == "__main__":
+    main()

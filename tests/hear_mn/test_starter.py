@@ -1,0 +1,82 @@
+"""The weights in the package: there at once, small, and like their teacher where it matters."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+
+import hear_mn
+from hear_core.audio import read_audio
+from hear_core.checkpoints import fetch, find
+from hear_core.labels import audioset_labels
+from hear_mn import ZOO
+from tests.goldens import METRO, MN04, SHARED, needs_mn04
+
+ESC10 = SHARED / "data" / "esc10"
+CHECKPOINT = ZOO["mn01_starter"].checkpoint
+needs_metro = pytest.mark.skipif(not METRO.is_file(), reason=f"there is no clip {METRO}")
+needs_esc10 = pytest.mark.skipif(not ESC10.is_dir(), reason=f"there are no clips in {ESC10}")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_else(monkeypatch, tmp_path):
+    """Neither a network nor a folder with weights."""
+    monkeypatch.setenv("HEAR_CHECKPOINTS", "")
+    monkeypatch.setenv("HEAR_CACHE", str(tmp_path))
+    monkeypatch.setenv("HEAR_MIRROR", "http://127.0.0.1:9")
+
+
+def logits(name, waveforms, path=""):
+    """Return what a network says of clips, by operations of torch alone."""
+    network, frontend = ZOO.load(name, path).eval(), ZOO[name].frontend()
+    with torch.no_grad():
+        return torch.stack([network(frontend(w[None]))["logits"][0] for w in waveforms])
+
+
+def test_they_are_in_the_package_small_and_what_the_table_says():
+    path = fetch(CHECKPOINT)
+    assert path == find(CHECKPOINT)
+    assert path.parent.parent.name == "hear_mn"
+    assert path.stat().st_size < 700_000
+    assert CHECKPOINT.sha256 is not None
+    assert "hear train distill" in path.with_suffix(".md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "size"), [("starter", 184), ("starter_e1_l", 623)])
+def test_modules(name, size):
+    model = getattr(hear_mn, name).load_model()
+    assert model.scene_embedding_size == size
+    clips = torch.rand(2, 32000, generator=torch.Generator().manual_seed(0)) - 0.5
+    clips[1] *= torch.linspace(0, 1, 32000)
+    first, second = model.get_scene_embeddings(clips)
+    assert torch.isfinite(first).all()
+    assert not torch.allclose(first, second, atol=1e-2)
+
+
+@needs_metro
+def test_the_metro_station_which_it_never_heard():
+    """It hears a vehicle first, but no train: none was among its clips."""
+    heard = logits("mn01_starter", [read_audio(METRO, 32000)])[0]
+    assert audioset_labels()[int(heard.argmax())] == "Vehicle"
+
+
+@needs_esc10
+@needs_mn04
+def test_it_agrees_with_its_teacher_on_clips_that_it_never_heard():
+    with (ESC10 / "meta.csv").open(newline="") as file:
+        names = [row["filename"] for row in csv.DictReader(file) if row["fold"] == "5"]
+    waveforms = [read_audio(ESC10 / "audio" / name, 32000) for name in names]
+    student = logits("mn01_starter", waveforms)
+    teacher = logits("mn04_as", waveforms, MN04)
+    agreement = (student.argmax(1) == teacher.argmax(1)).double().mean()
+    assert agreement >= 0.45
+    untrained = ZOO.untrained("mn01_starter").eval()
+    with torch.no_grad():
+        frontend = ZOO["mn01_starter"].frontend()
+        control = torch.stack([untrained(frontend(w[None]))["logits"][0] for w in waveforms])
+    assert (control.argmax(1) == teacher.argmax(1)).double().mean() < 0.1
+    errors = [(x.sigmoid() - teacher.sigmoid()).square().mean() for x in (student, control)]
+    mean = (teacher.sigmoid().mean(0) - teacher.sigmoid()).square().mean()
+    assert errors[0] < 0.5 * mean < errors[1]

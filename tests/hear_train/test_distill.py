@@ -1,0 +1,172 @@
+"""Distillation from beginning to end, on sounds of seconds."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from hear_cli.main import app
+from hear_core.errors import ConfigError
+from hear_mn import ZOO
+from hear_train.distill import Recipe, Run
+from hear_train.logs import read
+from hear_train.losses import Weights
+from hear_train.measure import logits, nearness
+from hear_train.mixing import Mixer, Mixing
+from hear_train.schedule import Schedule
+from hear_train.trainer import Plan, last_state
+
+STEPS = 60
+TINY = Recipe(
+    student="mn01",
+    teacher="mn01_starter",
+    audio=(),
+    batch=8,
+    weights=Weights(logits=0.01),
+    mixing=Mixing(seconds=0.5),
+    plan=Plan(
+        epochs=STEPS // 10,
+        steps=10,
+        rate=5e-3,
+        schedule=Schedule(0, 3, 3),
+        log_every=20,
+        save_every=STEPS,
+    ),
+)
+
+
+def tiny(sounds, folder, **other):
+    recipe = Recipe(**(vars(TINY) | {"audio": (sounds,)} | other))
+    run = Run(recipe, folder, Accelerator(cpu=True))
+    for module in run.student.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.1  # else its statistics take hundreds of steps
+    return run
+
+
+@pytest.fixture(scope="module")
+def heard(sounds):
+    """Sounds that no run hears: of another seed."""
+    run = tiny(sounds, sounds.parent / "none")
+    mixer = Mixer(run.trainer._lessons.mixer.clips, Mixing(seconds=0.5), 99)
+    return [mixer.draw(number).samples for number in range(40)]
+
+
+def ask(network, heard):
+    return logits(network, ZOO["mn01_as"].frontend(), heard)
+
+
+@pytest.fixture(scope="module")
+def figures(sounds, heard, tmp_path_factory):
+    teacher = ask(ZOO.load("mn01_starter"), heard)
+    found = {"untrained": nearness(ask(ZOO.untrained("mn01_as"), heard), teacher)}
+    for name, other in {"student": {}, "shuffled": {"shuffled": True}}.items():
+        run = tiny(sounds, tmp_path_factory.mktemp(name), **other)
+        found[f"{name} at first"] = nearness(ask(run.student, heard), teacher)
+        weights = run.run()
+        found[name] = nearness(ask(run.student, heard), teacher)
+        found[f"{name}, losses"] = [row["loss"] for row in read(run.folder / "log.csv")]
+        found[f"{name}, saved"] = nearness(ask(ZOO.load("mn01_as", weights), heard), teacher)
+    return found
+
+
+def test_the_loss_falls(figures):
+    """Not to zero: a teacher that is unsure leaves cross-entropy behind."""
+    losses = figures["student, losses"]
+    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.95 * figures["shuffled, losses"][-1]
+
+
+def test_the_student_approaches_its_teacher(figures):
+    """And not only what the teacher says on average, where it begins."""
+    first, last = figures["student at first"], figures["student"]
+    assert last.kl < 0.8 * first.kl
+    assert last.kl < 0.8 * figures["shuffled"].kl
+    assert last.kl < 0.05 * figures["untrained"].kl
+    assert last.mAP > 1.5 * figures["shuffled"].mAP
+
+
+def test_saved_in_half_precision_it_is_the_same(figures):
+    assert figures["student, saved"].kl == pytest.approx(figures["student"].kl, rel=0.02)
+
+
+def test_without_a_start_at_the_mean_it_would_be_far(figures):
+    assert figures["student at first"].kl < 0.1 * figures["untrained"].kl
+
+
+def test_stored_predictions_with_labels_from_the_command(packed, tmp_path):
+    """Of files as the originals have them: one clip is corrupt, one has no prediction."""
+    path, _ = packed
+    np.save(tmp_path / "ensemble.npy", np.random.default_rng(0).normal(-5, 1, (5, 527)))
+    rows = {f"abcdefghij{number}": number for number in range(5)}
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    line = f"train distill {tmp_path / 'run'} --audio {path} --epochs 2 --steps 2 --batch 3"
+    line += f" --predictions {tmp_path / 'ensemble.npy'} --mixup 0.3 --seconds 0.5 --workers 0"
+    result = CliRunner().invoke(app, [*line.split(), "--cpu", "--log-every", "1"])
+    assert result.exit_code == 0, result.output
+    assert "after 4 steps; 2 clips skipped" in result.output
+    rows = read(tmp_path / "run" / "log.csv")
+    assert len(rows) == 4
+    for row in rows:  # lambda is 0.1
+        assert row["loss"] == pytest.approx(0.1 * row["labels"] + 0.9 * row["teacher"], rel=1e-4)
+    ZOO.load("mn01_as", tmp_path / "run" / "student.safetensors")
+
+
+def test_taps_are_matched_and_a_run_of_a_started_student(sounds, tmp_path):
+    plan = Plan(epochs=1, steps=2, log_every=1)
+    run = tiny(sounds, tmp_path, match=("e1",), weights=Weights(taps=1.0), plan=plan)
+    run.run()
+    assert all(row["e1"] > 0 for row in read(tmp_path / "log.csv"))
+    weights = tmp_path / "student.safetensors"
+    again = Run(
+        Recipe(**(vars(TINY) | {"audio": (sounds,)})),
+        tmp_path / "second",
+        Accelerator(cpu=True),
+        start=weights,
+    )
+    expected = ZOO.load("mn01_as", weights).state_dict()
+    for key, value in again.student.state_dict().items():
+        assert torch.equal(value, expected[key])
+
+
+@pytest.mark.slow
+def test_a_process_that_was_killed_goes_on_to_the_same_weights(sounds, tmp_path):
+    def start(folder):
+        line = f"train distill {folder} --teacher mn01_starter --audio {sounds} --cpu --batch 4"
+        line += " --epochs 3 --steps 20 --save-every 5 --seconds 0.5 --dropout 0.2 --workers 1"
+        words = [sys.executable, "-m", "hear_cli", *line.split()]
+        return subprocess.Popen(words, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    whole, killed = start(tmp_path / "whole"), start(tmp_path / "killed")
+    while (state := last_state(tmp_path / "killed")) is None or state.name < "state-00000020":
+        assert killed.poll() is None
+        time.sleep(0.1)
+    killed.kill()
+    killed.wait()
+    assert not (tmp_path / "killed" / "student.safetensors").exists()
+    assert start(tmp_path / "killed").wait() == whole.wait() == 0
+    found, expected = (load_file(tmp_path / run / "student.safetensors") for run in RUNS)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+RUNS = ("killed", "whole")
+
+
+def test_recipes_that_mean_nothing(sounds, tmp_path):
+    with pytest.raises(ConfigError, match="give one of the two"):
+        tiny(sounds, tmp_path, teacher="")
+    with pytest.raises(ConfigError, match="unknown backbone 'mn99_as'"):
+        tiny(sounds, tmp_path, student="mn99")
+    with pytest.raises(ConfigError, match="clips as they are"):
+        tiny(sounds, tmp_path, teacher="", predictions=tmp_path / "a.npy")
+    with pytest.raises(ConfigError, match="no tap e9"):
+        tiny(sounds, tmp_path, match=("e9",))
