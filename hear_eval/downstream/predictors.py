@@ -167,7 +167,7 @@ class Predictors:
         """Draw which units of the hidden layers are left out (units, rows): 0 for those, else 1."""
         units = [layer.weight.shape[1] for layer in self._layers[:-1]]
         limit = round(self._dropout * 2**16)
-        drawn = (random.integers(0, 2**16, (n, rows), np.uint16) >= limit for n in units)
+        drawn = (_sixteen_bits(n * rows, random).reshape(n, rows) >= limit for n in units)
         device = self._layers[0].weight.device
         return [torch.from_numpy(mask).to(device, self._dtype) for mask in drawn]
 
@@ -299,6 +299,12 @@ def _multiply(weight: Tensor, x: Tensor) -> Tensor:
     if x.dim() == 2:
         return (weight.flatten(0, 1) @ x).unflatten(0, (len(weight), -1))
     return torch.bmm(weight, x)
+
+
+def _sixteen_bits(number: int, random: np.random.Generator) -> np.ndarray:
+    """Draw numbers from 0 to 65535, four at once: three times as fast as `random.integers`."""
+    raw = np.asarray(random.bit_generator.random_raw(-(-number // 4)), np.uint64)
+    return raw.view(np.uint16)[:number]
 
 
 def _layers(point: Point, sizes: Sequence[int], generator: torch.Generator) -> list[_Layer]:
