@@ -52,6 +52,7 @@ def test_ten_classes_are_taken_in_their_folds(made):
 def test_events_are_mixed_of_the_same_clips(made):
     description = read_description(made[1])
     assert description.embedding_type == "event"
+    assert description.metadata["evaluation_params"]["task_specific_param_grid"] == mini.GRID
     assert set(description.vocabulary) == mini.CLASSES
     assert [len(read_labels(made[1], s, description)) for s in ("train", "valid", "test")] == [
         *(2, 1, 1)
