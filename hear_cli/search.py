@@ -15,6 +15,7 @@ from hear_cli.progress import counting
 from hear_cli.run import embed_task
 from hear_cli.tables import print_table
 from hear_core.configs import embeddings
+from hear_core.errors import ConfigError
 from hear_core.extractor import Extractor
 from hear_core.loading import outline
 from hear_core.taps import ALIASES, MEL_AVERAGES, resolve
@@ -53,8 +54,12 @@ def search_command(
     """
     found = find(name)
     configs = embeddings(found.package.__name__)
-    config = found.config or next(c for c in configs.values() if c.backbone == found.backbone)
-    module = f"{found.package.__name__}.{next(n for n, c in configs.items() if c is config)}"
+    modules = [name for name, c in configs.items() if c.backbone == found.backbone]
+    if not modules:
+        msg = f"{found.backbone} has no plug-in module; write one in YAML, and search that"
+        raise ConfigError(msg)
+    chosen = found.name if found.config else modules[0]
+    config, module = configs[chosen], f"{found.package.__name__}.{chosen}"
     offered = [MEL_AVERAGES, *found.row.outline().tap_shapes]
     names = tap or [part for part in PARTS if set(ALIASES.get(part, (part,))) <= set(offered)]
     extractor = outline(found.package.ZOO, config.override(taps=names))
@@ -85,10 +90,8 @@ def search_command(
 
 
 def _columns(extractor: Extractor, part: str) -> list[int]:
-    taps = resolve([part], extractor.slices)
-    return [
-        column for tap in taps for column in range(*extractor.slices[tap].indices(extractor.size))
-    ]
+    columns = range(extractor.size)
+    return [c for tap in resolve([part], extractor.slices) for c in columns[extractor.slices[tap]]]
 
 
 def _rows(candidates: Sequence[Candidate], best: Sequence[Candidate]) -> list[list[object]]:

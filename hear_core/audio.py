@@ -11,6 +11,18 @@ from torch import Tensor
 
 from hear_core.errors import AudioError
 
+# Endings of libsndfile's formats, besides the names that it gives them.
+_MORE_SUFFIXES = {".aif", ".aifc", ".iff", ".oga", ".opus", ".snd", ".sph"}
+_HEADERLESS = {".raw"}
+
+
+def audio_suffixes() -> set[str]:
+    """Return how the names of files end that libsndfile may be able to read, such as ``.wav``."""
+    import soundfile
+
+    known = {f".{name.lower()}" for name in soundfile.available_formats()}
+    return (known | _MORE_SUFFIXES) - _HEADERLESS
+
 
 def read_audio(path: str | Path, sample_rate: int) -> Tensor:
     """Read a file that libsndfile knows (wav, flac, ogg, opus, mp3, aiff, …).

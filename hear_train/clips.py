@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hear_core.audio import read_audio, resample
+from hear_core.audio import audio_suffixes, read_audio, resample
 from hear_core.errors import AudioError, ConfigError
 from hear_core.labels import choose
 
 _HDF5 = {".h5", ".hdf", ".hdf5"}
-_HEADERLESS = {".raw"}
 
 
 class Clip(NamedTuple):
@@ -177,11 +176,12 @@ def _hot(text: str, labels: Sequence[str]) -> np.ndarray | None:
 
 
 def _audio_below(folder: Path) -> list[Path]:
-    import soundfile
-
-    known = {f".{name.lower()}" for name in soundfile.available_formats()} - _HEADERLESS
-    known |= {".aif", ".oga", ".opus"}
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in known)
+    known = audio_suffixes()
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in known and not path.name.startswith(".")
+    )
 
 
 def _read_file(path: Path, sample_rate: int) -> np.ndarray:

@@ -90,10 +90,13 @@ def _events(
 
 
 def primary_score(scores: Mapping[str, Any]) -> float:
-    """Return the score that a task is judged by, the mean over its folds if it has several."""
+    """Return the score that a task is judged by, the mean over its folds.
+
+    A fold whose score is undefined, as an F-measure is where nothing was detected, counts as 0.
+    """
     folds = [fold for fold in scores.values() if isinstance(fold, dict) and "test_score" in fold]
-    together = scores.get("aggregated_scores", {})
-    return float(together.get("test_score_mean", folds[0]["test_score"]))
+    values = [float(fold["test_score"]) for fold in folds]
+    return math.fsum(value for value in values if not math.isnan(value)) / len(values)
 
 
 def aggregate(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -9,11 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from hear_core.audio import audio_suffixes
 from hear_core.errors import ConfigError
-
-# Endings of libsndfile's formats, besides the names that it gives them.
-_MORE_SUFFIXES = {".aif", ".aifc", ".iff", ".oga", ".opus", ".snd", ".sph"}
-_HEADERLESS = {".raw"}
 
 
 class Source(NamedTuple):
@@ -28,14 +25,6 @@ class Found(NamedTuple):
 
     sources: list[Source]
     ignored: Counter[str]
-
-
-def suffixes() -> set[str]:
-    """Return how the names of files end that libsndfile may be able to read, such as ``.wav``."""
-    import soundfile
-
-    known = {f".{name.lower()}" for name in soundfile.available_formats()}
-    return (known | _MORE_SUFFIXES) - _HEADERLESS
 
 
 def find(inputs: Iterable[Path], except_in: Path | None = None) -> Found:
@@ -53,7 +42,7 @@ def find(inputs: Iterable[Path], except_in: Path | None = None) -> Found:
     Raises:
         ConfigError: Something does not exist, or two files would be called the same.
     """
-    known, ignored = suffixes(), Counter[str]()
+    known, ignored = audio_suffixes(), Counter[str]()
     found: dict[str, Source] = {}
     for given in inputs:
         if not given.exists():

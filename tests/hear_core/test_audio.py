@@ -3,7 +3,7 @@ import pytest
 import soundfile
 import torch
 
-from hear_core.audio import read_audio
+from hear_core.audio import audio_suffixes, read_audio
 from hear_core.errors import AudioError
 
 
@@ -71,3 +71,8 @@ def test_no_samples(tmp_path):
 def test_no_file(tmp_path):
     with pytest.raises(AudioError, match=r"there is no file .*gone.wav"):
         read_audio(tmp_path / "gone.wav", 32000)
+
+
+def test_usual_suffixes_are_known():
+    assert {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff"} <= audio_suffixes()
+    assert not {".raw", ".txt", ""} & audio_suffixes()

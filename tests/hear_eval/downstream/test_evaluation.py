@@ -19,7 +19,7 @@ from hear_eval.downstream.embedded_task import read_embedded_task
 from hear_eval.downstream.evaluation import Options, evaluate, evaluate_task
 from hear_eval.downstream.files import Journal, alone
 from hear_eval.downstream.grid import choose_points
-from hear_eval.downstream.results import aggregate
+from hear_eval.downstream.results import aggregate, primary_score
 from hear_eval.tasks.description import TaskError
 from tests.hear_eval.embedding_folders import LABELS, OWN, write_events, write_scenes
 
@@ -314,6 +314,14 @@ def test_a_folder_that_is_wrong_is_not_done(tmp_path):
     with pytest.raises(TaskError, match=r"no fold01\.target-labels\.pkl"):
         evaluate(folder, FLOAT32, again=True)
     assert not (folder / "prediction-done.json").exists()
+
+
+def test_the_primary_score_is_the_mean_of_folds_and_what_is_undefined_is_nothing(tmp_path):
+    scores = evaluate(write_scenes(tmp_path, grid=GRID), FLOAT32)
+    assert primary_score(scores) == pytest.approx(scores["aggregated_scores"]["test_score_mean"])
+    undefined = {"test": {"test_score": math.nan}, "hparams": {}}
+    assert primary_score(undefined) == 0
+    assert primary_score({"a": {"test_score": 0.5}, **undefined}) == 0.25
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):
