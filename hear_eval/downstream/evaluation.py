@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hear_core.memory import kept_memory
 from hear_eval.downstream import files
 from hear_eval.downstream.early_stopping import Criterion, Job, Outcome, criterion_of
 from hear_eval.downstream.embedded_task import EmbeddedTask, read_embedded_task
@@ -148,11 +149,12 @@ def evaluate_task(
     trainer = _Trainer(
         task.to(*arithmetic), arithmetic, options.seed, journal, on_state, len(points), criterion
     )
-    search = trainer.train([Job(0, number, point) for number, point in enumerate(points)])
-    best = _best(search, criterion)
-    point = points[best]
-    others = [Job(fold, best, point) for fold in range(1, len(task.description.folds))]
-    chosen = [search[best], *trainer.train(others)]
+    with kept_memory():
+        search = trainer.train([Job(0, number, point) for number, point in enumerate(points)])
+        best = _best(search, criterion)
+        point = points[best]
+        others = [Job(fold, best, point) for fold in range(1, len(task.description.folds))]
+        chosen = [search[best], *trainer.train(others)]
     outcomes = [outcome for outcome in chosen if outcome is not None]
     return put_together(task, point, outcomes, judges, criterion)
 

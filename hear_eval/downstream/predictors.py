@@ -22,6 +22,7 @@ from torch.optim.adam import adam
 from hear_core.errors import ConfigError
 from hear_eval.downstream.grid import Point
 
+_ONE = np.uint16(0x3F80)  # the bits of 1 in bfloat16
 _MOMENTUM = 0.1  # of the running statistics of a batch norm
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -169,7 +170,7 @@ class Predictors:
         limit = round(self._dropout * 2**16)
         drawn = (_sixteen_bits(n * rows, random).reshape(n, rows) >= limit for n in units)
         device = self._layers[0].weight.device
-        return [torch.from_numpy(mask).to(device, self._dtype) for mask in drawn]
+        return [_zeros_and_ones(mask, self._dtype).to(device) for mask in drawn]
 
     def train_step(
         self, rows: Tensor, targets: Tensor, masks: Sequence[Tensor], loss: Loss
@@ -305,6 +306,13 @@ def _sixteen_bits(number: int, random: np.random.Generator) -> np.ndarray:
     """Draw numbers from 0 to 65535, four at once: three times as fast as `random.integers`."""
     raw = np.asarray(random.bit_generator.random_raw(-(-number // 4)), np.uint64)
     return raw.view(np.uint16)[:number]
+
+
+def _zeros_and_ones(kept: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """Turn a mask into numbers; bfloat16, which numpy does not know, is made of its bits."""
+    if dtype == torch.bfloat16:
+        return torch.from_numpy(kept * _ONE).view(torch.bfloat16)
+    return torch.from_numpy(kept).to(dtype)
 
 
 def _layers(point: Point, sizes: Sequence[int], generator: torch.Generator) -> list[_Layer]:

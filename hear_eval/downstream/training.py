@@ -23,7 +23,7 @@ from hear_eval.downstream.judging import Verdict, judge
 from hear_eval.downstream.predictors import Arithmetic, Loss, Predictors
 from hear_eval.tasks.description import TaskError
 
-_ROWS = 4096  # that predictions are made for at once
+_ROWS = 1024  # that predictions are made for at once
 # Rows of all predictors in a step, without and with a GPU; more take memory, and are not faster.
 _MOST_ROWS = (512, 65536)
 _SMALL = 2e7  # multiplications of a step that take one thread less than a millisecond
@@ -247,16 +247,27 @@ class _Batches:
             raise TaskError(msg)
         self._rows = torch.from_numpy(np.stack(rows)).to(targets.device)
         self._shared = len({job.fold for job in jobs}) == 1
+        self._only: tuple[Tensor, Tensor] | None = None
 
     def keep(self, index: Sequence[int]) -> None:
         """Let go of the rows of all predictors but some."""
-        self._rows = self._rows[index]
+        self._rows, self._only = self._rows[index], None
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in self._rows.split(self._size, 1):
-            if rows.shape[1] > 1:
-                index = rows[0] if self._shared else rows
-                yield self._embeddings[index], self._targets[index]
+        parts = [rows for rows in self._rows.split(self._size, 1) if rows.shape[1] > 1]
+        if len(parts) == 1:  # which is gathered once
+            self._only = self._only or self._gather(parts[0])
+            yield self._only
+        else:
+            yield from map(self._gather, parts)
+
+    def _gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        index: Tensor | slice = rows
+        if self._shared:
+            index = rows[0]
+            if (index.diff() == 1).all():  # nothing to copy
+                index = slice(int(index[0]), int(index[-1]) + 1)
+        return self._embeddings[index], self._targets[index]
 
 
 def training_rows(task: EmbeddedTask, fold: int) -> np.ndarray:

@@ -125,6 +125,14 @@ def test_a_pickle_cannot_do_anything(tmp_path, monkeypatch):
     assert not (tmp_path / "harm").exists()
 
 
+def test_numbers_are_finite_even_if_their_sum_is_not(tmp_path):
+    folder = write_scenes(tmp_path)
+    large = np.full((40, 12), 3e38, np.float32)
+    write_split(folder, "fold01", large, [["bird"]] * 40)
+    task = read_embedded_task(folder)
+    assert (task.embeddings[task.rows["fold01"]].numpy() == large).all()
+
+
 def test_bfloat16_is_read_as_it_is_rounded(tmp_path):
     folder = write_scenes(tmp_path)
     half = read_embedded_task(folder, torch.bfloat16).embeddings

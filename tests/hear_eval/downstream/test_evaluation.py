@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
@@ -14,11 +15,11 @@ import torch
 
 from hear_core.errors import ConfigError
 from hear_eval.downstream import evaluation, predictors, training
-from hear_eval.downstream.early_stopping import Outcome
+from hear_eval.downstream.early_stopping import Job, Outcome
 from hear_eval.downstream.embedded_task import read_embedded_task
 from hear_eval.downstream.evaluation import Options, evaluate, evaluate_task
 from hear_eval.downstream.files import Journal, alone
-from hear_eval.downstream.grid import choose_points
+from hear_eval.downstream.grid import Point, choose_points
 from hear_eval.downstream.results import aggregate, primary_score
 from hear_eval.tasks.description import TaskError
 from tests.hear_eval.embedding_folders import LABELS, OWN, write_events, write_scenes
@@ -177,6 +178,27 @@ def test_the_best_are_found_together_with_others_as_alone(tmp_path):
     np.testing.assert_allclose(
         found.predictions["fold00"]["prediction_logit"], best.logits, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("size", [7, 25, 100])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 3, 2)])
+def test_batches_are_the_rows_of_the_splits_in_their_order(tmp_path, size, order):
+    names, number = [f"fold{i:02}" for i in range(4)], 40
+    task = read_embedded_task(write_scenes(tmp_path, names))
+    splits = [names[i] for i in order]
+    fold = task.description.folds[0]._replace(train=tuple(splits))
+    folds = (fold, *task.description.folds[1:])
+    task = replace(task, description=replace(task.description, folds=folds))
+    expected = torch.cat([task.embeddings[task.rows[split]] for split in splits])
+    assert len(expected) == number * len(splits)
+    for points in ([Point(batch_size=size)], [Point(batch_size=size), Point(batch_size=size)]):
+        jobs = [Job(0, i, point) for i, point in enumerate(points)]
+        batches = training._Batches(task, task.targets, jobs)
+        for _ in range(2):
+            found = [rows for rows, _ in batches]
+            assert all(1 < len(rows) <= size for rows in found)
+            rest = len(expected) % size == 1
+            torch.testing.assert_close(torch.cat(found), expected[: len(expected) - rest])
 
 
 def test_what_is_written_can_be_read_without_a_pickle(tmp_path):
