@@ -52,6 +52,10 @@ def distill(
     decay: Annotated[float, typer.Option(help="Weight decay.")] = 0.0,
     label_weight: Annotated[float, typer.Option(help="Lambda: share of the labels.")] = 0.1,
     logit_weight: Annotated[float, typer.Option(help="Weight of the distance of logits.")] = 0.0,
+    softmax_weight: Annotated[
+        float, typer.Option(help="Weight of softmaxes over the classes: which is above which.")
+    ] = 0.0,
+    temperature: Annotated[float, typer.Option(help="Of these softmaxes.")] = 1.0,
     match: Annotated[
         list[str] | None, typer.Option(help="Tap of the teacher to match, such as e1.")
     ] = None,
@@ -66,6 +70,9 @@ def distill(
     kinds: Annotated[
         tuple[float, float, float], typer.Option(help="Chances of noises, tones, rides.")
     ] = (0.4, 0.25, 0.35),
+    sounds: Annotated[
+        tuple[float, float, float], typer.Option(help="Chances of mixing one, two, three.")
+    ] = (0.5, 0.35, 0.15),
     mixup: Annotated[float, typer.Option(help="Beta of mixing log-mels; 0 does not.")] = 0.0,
     mask_bands: Annotated[int, typer.Option(help="Most mel bands to blank.")] = 0,
     mask_frames: Annotated[int, typer.Option(help="Most frames to blank.")] = 0,
@@ -105,9 +112,9 @@ def distill(
     from hear_train.schedule import Schedule
     from hear_train.trainer import Plan
 
-    as_they_are = {"strength": 0.0, "synthetic": 0.0, "sounds": (0.5, 0.5)} if predictions else {}
-    drawn = {"seconds": seconds, "strength": strength, "synthetic": synthetic, "kinds": kinds}
-    mixing = drawn | as_they_are
+    drawn = {"seconds": seconds, "strength": strength, "synthetic": synthetic}
+    as_they_are = {"strength": 0.0, "synthetic": 0.0} if predictions else {}
+    mixing = drawn | {"kinds": kinds, "sounds": sounds} | as_they_are
     recipe = Recipe(
         student=student,
         teacher="" if predictions else teacher,
@@ -115,7 +122,7 @@ def distill(
         audio=tuple(audio),
         keep_out=tuple(keep_out or ()),
         batch=batch,
-        weights=Weights(label_weight, logit_weight, match_weight),
+        weights=Weights(label_weight, logit_weight, match_weight, softmax_weight, temperature),
         match=tuple(match or ()),
         mixing=Mixing(**mixing),  # type: ignore[arg-type]
         blur=Blur(mixup=mixup, mask_bands=mask_bands, mask_frames=mask_frames),

@@ -25,11 +25,17 @@ class Weights:
         logits: Factor on the mean square of the student's logits less the teacher's. It speaks of
             all classes alike; the probabilities of most are too near 0 to say anything.
         taps: Factor on the distance of taps, each in units of the teacher's spread.
+        softmax: Factor on the cross-entropy of softmaxes over all classes, as in Hinton, Vinyals
+            and Dean, "Distilling the Knowledge in a Neural Network" (2015), with its factor T^2.
+            It speaks of the loudest classes: which of them stands above which.
+        temperature: T of these softmaxes.
     """
 
     labels: float = 0.1
     logits: float = 0.0
     taps: float = 0.0
+    softmax: float = 0.0
+    temperature: float = 1.0
 
 
 class Distillation(nn.Module):
@@ -77,10 +83,14 @@ class Distillation(nn.Module):
             soft = _per_clip(logits, lesson.soft)
             terms["labels"] = hard[labelled].mean()
             loss = (per_clip * hard + (1 - per_clip) * soft).mean()
+        right = lesson.soft.clamp(_LOWEST, 1 - _LOWEST).logit()
         if self.weights.logits:
-            wanted = lesson.soft.clamp(_LOWEST, 1 - _LOWEST).logit()
-            terms["logits"] = F.mse_loss(logits.clamp(min=wanted.min()), wanted)
+            terms["logits"] = F.mse_loss(logits.clamp(min=right.min()), right)
             loss = loss + self.weights.logits * terms["logits"]
+        if self.weights.softmax:
+            heat = self.weights.temperature
+            terms["softmax"] = F.cross_entropy(logits / heat, (right / heat).softmax(1)) * heat**2
+            loss = loss + self.weights.softmax * terms["softmax"]
         for name, linear in self.maps.items():
             wanted = pooled(lesson.taps[name]).float()
             spread = wanted.var(0, unbiased=False).mean().clamp(min=1e-6)

@@ -67,6 +67,20 @@ def test_more_terms(student, lesson):
     assert float(found["loss"].detach()) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("heat", [0.5, 1.0, 3.0])
+def test_softmaxes_over_the_classes(student, lesson, heat):
+    plain = Distillation(student, Weights(labels=0))(lesson)
+    found = Distillation(student, Weights(labels=0, softmax=0.3, temperature=heat))(lesson)
+    said = np.exp(student(lesson.heard)["logits"].detach().numpy().astype(float) / heat)
+    soft = lesson.soft.numpy().astype(float).clip(1e-5, 1 - 1e-5)
+    right = (soft / (1 - soft)) ** (1 / heat)
+    said, right = (x / x.sum(1, keepdims=True) for x in (said, right))
+    expected = -(right * np.log(said)).sum(1).mean() * heat**2
+    assert float(found["softmax"]) == pytest.approx(expected, rel=1e-4)
+    added = float((found["loss"] - plain["loss"]).detach())
+    assert added == pytest.approx(0.3 * expected, rel=1e-3)
+
+
 def test_a_student_starts_at_the_mean_of_its_teacher(student):
     mean = torch.linspace(-9, 1, 527)
     start_at(student, mean)
