@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,10 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from hear_core.errors import ConfigError
+from hear_core.errors import ConfigError, unknown
+
+_PRECISIONS = ("no", "fp16", "bf16")
+_SHOWN = 10  # clips that were skipped
 
 app = typer.Typer(help="Train small networks, from larger ones.")
 
@@ -71,8 +75,9 @@ def distill(
         tuple[float, float, float], typer.Option(help="Chances of noises, tones, rides.")
     ] = (0.4, 0.25, 0.35),
     sounds: Annotated[
-        tuple[float, float, float], typer.Option(help="Chances of mixing one, two, three.")
-    ] = (0.5, 0.35, 0.15),
+        tuple[float, float, float] | None,
+        typer.Option(help="Chances of mixing one, two, three; with predictions one only."),
+    ] = None,
     mixup: Annotated[float, typer.Option(help="Beta of mixing log-mels; 0 does not.")] = 0.0,
     mask_bands: Annotated[int, typer.Option(help="Most mel bands to blank.")] = 0,
     mask_frames: Annotated[int, typer.Option(help="Most frames to blank.")] = 0,
@@ -80,7 +85,12 @@ def distill(
     shuffled: Annotated[
         bool, typer.Option("--shuffled", help="A control: what the teacher says is mixed up.")
     ] = False,
-    in_memory: Annotated[bool, typer.Option(help="Read all clips before training.")] = True,
+    in_memory: Annotated[
+        bool | None,
+        typer.Option(
+            "--in-memory/--no-in-memory", help="Read all clips before training; default: no HDF5."
+        ),
+    ] = None,
     precision: Annotated[str, typer.Option(help="no, fp16 or bf16.")] = "no",
     cpu: Annotated[bool, typer.Option("--cpu", help="Even where there is a GPU.")] = False,
     workers: Annotated[int, typer.Option(help="Processes that make the lessons.")] = 2,
@@ -112,9 +122,11 @@ def distill(
     from hear_train.schedule import Schedule
     from hear_train.trainer import Plan
 
-    drawn = {"seconds": seconds, "strength": strength, "synthetic": synthetic}
-    as_they_are = {"strength": 0.0, "synthetic": 0.0} if predictions else {}
-    mixing = drawn | {"kinds": kinds, "sounds": sounds} | as_they_are
+    mixing = Mixing(seconds=seconds, strength=strength, synthetic=synthetic, kinds=kinds)
+    if predictions:  # which are of clips as they are
+        mixing = replace(mixing, strength=0.0, synthetic=0.0, sounds=(1.0, 0.0, 0.0))
+    if sounds:
+        mixing = replace(mixing, sounds=sounds)
     recipe = Recipe(
         student=student,
         teacher="" if predictions else teacher,
@@ -124,7 +136,7 @@ def distill(
         batch=batch,
         weights=Weights(label_weight, logit_weight, match_weight, softmax_weight, temperature),
         match=tuple(match or ()),
-        mixing=Mixing(**mixing),  # type: ignore[arg-type]
+        mixing=mixing,
         blur=Blur(mixup=mixup, mask_bands=mask_bands, mask_frames=mask_frames),
         plan=Plan(
             epochs=epochs,
@@ -132,7 +144,6 @@ def distill(
             rate=rate,
             schedule=Schedule(warm_up, down_start, down_length),
             decay=decay,
-            precision=precision,
             save_every=save_every,
             log_every=log_every,
             seed=seed,
@@ -141,6 +152,8 @@ def distill(
         shuffled=shuffled,
         in_memory=in_memory,
     )
+    if precision not in _PRECISIONS:
+        raise ConfigError(unknown("precision", precision, _PRECISIONS))
     accelerator = Accelerator(mixed_precision=precision, cpu=cpu)
     run = Run(
         recipe,
@@ -164,9 +177,9 @@ def distill(
 
         weights = run.run(report)
     if accelerator.is_main_process:
-        skipped = run.dropped | dict(run.trainer.position.skipped)
-        for name in list(skipped)[:10]:
-            typer.echo(f"hear: {name} was skipped", err=True)
+        skipped = run.dropped | run.trainer.position.skipped
+        for name, why in list(skipped.items())[:_SHOWN]:
+            typer.echo(f"hear: {name} was skipped: {why}", err=True)
         typer.echo(f"{weights}: after {run.trainer.total} steps; {len(skipped)} clips skipped")
 
 

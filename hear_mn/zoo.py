@@ -125,7 +125,7 @@ ZOO = Zoo({
     "mn20_im": _mn("mn20_im", 2.0),
     "mn30_im": _mn("mn30_im", 3.0),
     "mn40_im": _mn("mn40_im", 4.0),
-    # Our own, distilled from mn04_as on an hour of audio, to try things with.
+    # Our own, distilled from mn04_as on half an hour of audio, to try things with.
     "mn01_starter": _shipped(
         "mn01_starter.safetensors",
         "a04120de75c005723ed8b12e456220972017bf9c1085133433f8f833ccd50c65",

@@ -6,13 +6,13 @@ for every class makes more of those classes that few sounds come near to.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from torch.utils.data import DataLoader
 
-from hear_core.backbone import Backbone
 from hear_core.errors import ConfigError
 from hear_core.zoo import Zoo
 from hear_mn.zoo import ZOO
@@ -20,6 +20,8 @@ from hear_train.clips import Clips, find
 from hear_train.lessons import Blur, Lessons, Listening
 from hear_train.mixing import Mixer, Mixing
 from hear_train.teachers import Teacher
+
+_log = logging.getLogger(__name__)
 
 _BATCH = 32
 
@@ -75,10 +77,11 @@ def choose(
 
     row, network = zoo[teacher], Teacher(zoo, teacher)
     clips = Clips(find(audio, keep_out, row.labels), network.frontend.sample_rate)
-    clips.keep()
+    for name, why in clips.keep().items():
+        _log.warning("%s is left out: %s", name, why)
     mixer = Mixer(clips, mixing or Mixing(), seed)
     listening = Listening(network.frontend, network, Blur(edges=False), seed)
-    lessons = Lessons(mixer, _BATCH, _classes(network.network), listening=listening)
+    lessons = Lessons(mixer, _BATCH, network.classes, listening=listening)
     steps = range(-(-candidates // _BATCH))
     heard = DataLoader(lessons, batch_size=None, sampler=steps, num_workers=workers)
     scores = np.concatenate([lesson.soft.numpy() for lesson in heard])[:candidates]
@@ -93,7 +96,3 @@ def choose(
     for number, path in zip(numbers, paths, strict=True):
         soundfile.write(path, mixer.draw(number).samples, clips.sample_rate)
     return paths
-
-
-def _classes(network: Backbone) -> int:
-    return network.tap_shapes["logits"].channels

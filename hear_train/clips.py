@@ -20,10 +20,18 @@ from hear_core.errors import AudioError, ConfigError
 from hear_core.labels import choose
 
 _HDF5 = {".h5", ".hdf", ".hdf5"}
+_LEAST = 2  # samples, to play faster or slower
 
 
 class Clip(NamedTuple):
-    """One clip: its name, a function that reads it at a rate, and its labels, if it has any."""
+    """One clip.
+
+    Args:
+        name: Of its file, with the folders below that which was given.
+        read: Reads it at a rate.
+        labels: A bit for every class, eight to a byte, if it has any: AudioSet's two million clips
+            would take gigabytes as numbers.
+    """
 
     name: str
     read: Callable[[int], np.ndarray]
@@ -58,11 +66,21 @@ class Clips(Sequence[Clip]):
         """Return the samples of a clip, (samples,), float32.
 
         Raises:
-            AudioError: It cannot be read.
+            AudioError: It cannot be read, is shorter than two samples, or holds what is no number.
         """
         if index in self._kept:
             return self._kept[index].astype(np.float32) / 32767
-        return self._clips[index].read(self.sample_rate)
+        return self._sound(self._clips[index])
+
+    def _sound(self, clip: Clip) -> np.ndarray:
+        samples = clip.read(self.sample_rate)
+        if len(samples) < _LEAST:
+            msg = f"{clip.name} has {len(samples)} samples at {self.sample_rate} Hz"
+            raise AudioError(msg)
+        if not np.isfinite(samples).all():
+            msg = f"{clip.name} holds NaN or infinite values"
+            raise AudioError(msg)
+        return samples
 
     def keep(self) -> dict[str, str]:
         """Read every clip into memory, as 16 bit, and drop those that cannot be read.
@@ -74,7 +92,7 @@ class Clips(Sequence[Clip]):
         failed: dict[str, str] = {}
         for clip in self._clips:
             try:
-                samples = clip.read(self.sample_rate)
+                samples = self._sound(clip)
             except AudioError as error:
                 failed[clip.name] = str(error)
                 continue
@@ -94,11 +112,11 @@ def find(inputs: Iterable[Path], keep_out: Sequence[str], labels: Sequence[str])
         inputs: Folders, which are searched with all folders in them; files of audio; CSV tables
             with the column ``filename``, beside the table, and maybe ``labels``, which are
             separated by ``;``; HDF5 files as PaSST packs AudioSet.
-        keep_out: Patterns of names that are left out, such as ``5-*``.
+        keep_out: Patterns of names that are left out, such as ``5-*``; with or without folders.
         labels: Of the classes.
 
     Raises:
-        ConfigError: An input does not exist or holds something else.
+        ConfigError: An input does not exist or holds something else, or all clips are left out.
     """
     clips: list[Clip] = []
     for given in inputs:
@@ -106,14 +124,27 @@ def find(inputs: Iterable[Path], keep_out: Sequence[str], labels: Sequence[str])
             msg = f"there is no file or folder {given}"
             raise ConfigError(msg)
         if given.is_dir():
-            clips += [_of_file(path) for path in _audio_below(given)]
+            clips += [_of_file(path, path.relative_to(given)) for path in _audio_below(given)]
         elif given.suffix == ".csv":
             clips += _of_table(given, labels)
-        elif given.suffix in _HDF5:
+        elif is_packed(given):
             clips += of_hdf5(given, len(labels))
         else:
-            clips.append(_of_file(given))
-    return [clip for clip in clips if not any(fnmatch(clip.name, out) for out in keep_out)]
+            clips.append(_of_file(given, Path(given.name)))
+    kept = [clip for clip in clips if not any(_matches(clip.name, out) for out in keep_out)]
+    if clips and not kept:
+        msg = f"all {len(clips)} clips, such as {clips[0].name}, are kept out by {[*keep_out]}"
+        raise ConfigError(msg)
+    return kept
+
+
+def is_packed(path: Path) -> bool:
+    """Tell whether a file holds many clips, as of a whole AudioSet."""
+    return path.suffix in _HDF5
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatch(name, pattern) or fnmatch(Path(name).name, pattern)
 
 
 def of_hdf5(path: Path, classes: int) -> list[Clip]:
@@ -137,42 +168,55 @@ def of_hdf5(path: Path, classes: int) -> list[Clip]:
             f"mp3 and target: {error}"
         )
         raise ConfigError(msg) from error
-    targets = (
-        [None] * len(names)
-        if packed is None
-        else np.unpackbits(packed, axis=-1, count=classes).astype(np.float32)
-    )
+    size = (len(names), -(-classes // 8))
+    if packed is not None and (packed.dtype != np.uint8 or packed.shape != size):
+        msg = (
+            f"{path}: target is {packed.dtype} {packed.shape}, but {len(names)} clips of {classes} "
+            f"classes have uint8 {size}: a bit for every class"
+        )
+        raise ConfigError(msg)
+    targets = [None] * len(names) if packed is None else packed
     return [
         Clip(name, partial(_read_packed, path, index, name), target)
         for index, (name, target) in enumerate(zip(names, targets, strict=True))
     ]
 
 
-def _of_file(path: Path, labels: np.ndarray | None = None) -> Clip:
-    return Clip(path.name, partial(_read_file, path), labels)
+def _of_file(path: Path, name: Path, labels: np.ndarray | None = None) -> Clip:
+    return Clip(name.as_posix(), partial(_read_file, path), labels)
 
 
 def _of_table(table: Path, labels: Sequence[str]) -> list[Clip]:
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        msg = f"{table} is no CSV table in UTF-8: {error}"
+        raise ConfigError(msg) from error
     if not rows or "filename" not in rows[0]:
         msg = f"{table} must have rows, and the column filename; labels is another it may have"
         raise ConfigError(msg)
-    return [
-        _of_file(table.parent / row["filename"], _hot(row.get("labels") or "", labels))
-        for row in rows
-    ]
+    clips = []
+    for number, row in enumerate(rows, 2):
+        if not row["filename"]:
+            msg = f"{table}, row {number}, has no filename"
+            raise ConfigError(msg)
+        try:
+            hot = _hot(row.get("labels") or "", labels)
+        except ConfigError as error:
+            msg = f"{table}, row {number}: {error}"
+            raise ConfigError(msg) from error
+        clips.append(_of_file(table.parent / row["filename"], Path(row["filename"]), hot))
+    return clips
 
 
 def _hot(text: str, labels: Sequence[str]) -> np.ndarray | None:
-    """Return 1 for the labels that a text names and 0 for others; None if it names none."""
-    if not text:
-        return None
+    """Return a bit for each class, 1 for those that a text names; None if it names none."""
     index = {label: i for i, label in enumerate(labels)}
-    found = np.zeros(len(labels), np.float32)
-    for part in text.split(";"):
-        found[[index[label] for label in choose(part, labels)]] = 1
-    return found
+    found = np.zeros(len(labels), bool)
+    for part in filter(None, map(str.strip, text.split(";"))):
+        found[[index[label] for label in choose(part, labels)]] = True
+    return np.packbits(found) if found.any() else None
 
 
 def _audio_below(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from numpy.random import Generator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from hear_core.audio import resample
 from hear_core.frontend import Frontend, LogMel
 from hear_core.melbanks import MelFilters, kaldi_mel_bank
 from hear_core.spectrum import PowerSpectrum
@@ -99,7 +100,8 @@ class Listening(nn.Module):
         if self.teacher is not None:
             seen = log_mel
             if _settings(self.teacher.frontend) != _settings(self.frontend):
-                seen = _mixed(_log_mel(self.teacher.frontend, lesson.heard, edges), pairs)
+                heard = _at_rate(lesson.heard, self.frontend, self.teacher.frontend)
+                seen = _mixed(_log_mel(self.teacher.frontend, heard, edges), pairs)
             taps = self.teacher(seen)
             soft = taps.pop("logits").sigmoid()
         if self.shuffled:
@@ -158,7 +160,9 @@ class Lessons(Dataset[Lesson]):
 
     def _labels(self, index: int) -> np.ndarray:
         labels = self.mixer.clips[index].labels
-        return np.full(self.classes, np.nan, np.float32) if labels is None else labels
+        if labels is None:
+            return np.full(self.classes, np.nan, np.float32)
+        return np.unpackbits(labels, count=self.classes).astype(np.float32)
 
 
 def _draw_edges(rng: Generator) -> tuple[float, float]:
@@ -176,6 +180,15 @@ def _log_mel(frontend: Frontend, waveforms: Tensor, edges: tuple[float, float] |
         return frontend(waveforms)
     finally:
         frontend.filters = kept
+
+
+def _at_rate(waveforms: Tensor, student: Frontend, teacher: Frontend) -> Tensor:
+    """Return waveforms at the rate of the teacher."""
+    if student.sample_rate == teacher.sample_rate:
+        return waveforms
+    rates = student.sample_rate, teacher.sample_rate
+    heard = [resample(waveform, *rates) for waveform in waveforms.cpu().numpy()]
+    return torch.from_numpy(np.stack(heard)).to(waveforms.device)
 
 
 def _settings(frontend: Frontend) -> tuple[Any, ...]:

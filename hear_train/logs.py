@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 from hear_core.errors import ConfigError, unknown
 
@@ -81,7 +82,10 @@ class TensorBoardLog:
 
 
 class WandbLog:
-    """Curves on Weights & Biases; ``WANDB_MODE=offline`` keeps them here."""
+    """Curves on Weights & Biases; ``WANDB_MODE=offline`` keeps them here.
+
+    The run's identifier stands in the folder, so that a run that goes on is the same one there.
+    """
 
     def __init__(self, folder: Path, step: int) -> None:
         try:
@@ -89,9 +93,15 @@ class WandbLog:
         except ImportError as error:
             msg = "the log wandb needs the package wandb: pip install wandb"
             raise ConfigError(msg) from error
-        project = os.environ.get("WANDB_PROJECT", "efficient-hear")
+        identifier = folder / "wandb.txt"
+        if not identifier.is_file():
+            identifier.write_text(uuid4().hex, encoding="utf-8")
         self._run: Any = wandb.init(
-            project=project, dir=folder, id=folder.resolve().name, resume="allow"
+            project=os.environ.get("WANDB_PROJECT", "efficient-hear"),
+            dir=folder,
+            id=identifier.read_text(encoding="utf-8"),
+            name=folder.resolve().name,
+            resume="allow",
         )
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from hear_core.errors import ConfigError
 from hear_train.lessons import Lesson
 
 _LOWEST = 1e-5
+_LOWEST_LOGIT = math.log(_LOWEST / (1 - _LOWEST))
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Weights:
         labels: Lambda: share of the labels, where a clip has any; the rest is the teacher's.
         logits: Factor on the mean square of the student's logits less the teacher's. It speaks of
             all classes alike; the probabilities of most are too near 0 to say anything.
-        taps: Factor on the distance of taps, each in units of the teacher's spread.
+        taps: Factor on the distance of taps, each in units of the teacher's spread in the batch of
+            a process.
         softmax: Factor on the cross-entropy of softmaxes over all classes, as in Hinton, Vinyals
             and Dean, "Distilling the Knowledge in a Neural Network" (2015), with its factor T^2.
             It speaks of the loudest classes: which of them stands above which.
@@ -33,7 +36,7 @@ class Weights:
 
     labels: float = 0.1
     logits: float = 0.0
-    taps: float = 0.0
+    taps: float = 1.0
     softmax: float = 0.0
     temperature: float = 1.0
 
@@ -85,7 +88,7 @@ class Distillation(nn.Module):
             loss = (per_clip * hard + (1 - per_clip) * soft).mean()
         right = lesson.soft.clamp(_LOWEST, 1 - _LOWEST).logit()
         if self.weights.logits:
-            terms["logits"] = F.mse_loss(logits.clamp(min=right.min()), right)
+            terms["logits"] = F.mse_loss(logits.clamp(min=_LOWEST_LOGIT), right)
             loss = loss + self.weights.logits * terms["logits"]
         if self.weights.softmax:
             heat = self.weights.temperature

@@ -56,6 +56,25 @@ class Mixing:
     levels: tuple[float, float] = (-45.0, -8.0)
     roll: int = 4000
 
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name} {getattr(self, name)}"
+            for name, good in (
+                ("seconds", self.seconds > 0),
+                ("sounds", min(self.sounds) >= 0 and sum(self.sounds) > 0),
+                ("kinds", min(self.kinds) >= 0 and sum(self.kinds) > 0),
+                ("synthetic", 0 <= self.synthetic <= 1),
+                ("strength", self.strength >= 0),
+            )
+            if not good
+        ]
+        if wrong:
+            msg = (
+                f"sounds cannot be drawn with {', '.join(wrong)}: seconds are more than 0, chances "
+                "are not negative and not all 0, synthetic is a share, strength is 0 or more"
+            )
+            raise ConfigError(msg)
+
 
 class Sound(NamedTuple):
     """What was drawn.

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hear_core.audio import audio_suffixes
 from hear_core.errors import ConfigError
 from hear_core.folding import fold_batch_norms
 from hear_core.zoo import Zoo
 
-_NAMES, _LOGITS = ("filenames", "audio_name", "names"), ("logits", "predictions", "strong_logits")
-_ENDINGS = (".wav", ".mp3", ".flac", ".ogg")
+_NAMES, _LOGITS = ("filenames", "audio_name", "names"), ("logits", "predictions")
 
 
 class Teacher(nn.Module):
@@ -56,6 +58,10 @@ class Teacher(nn.Module):
             taps,
         )
         self.frontend = row.frontend()
+        self.classes = network.tap_shapes["logits"].channels
+        if "logits" in taps:
+            msg = "logits are learned in any case: --logit-weight gives their distance a weight"
+            raise ConfigError(msg)
         if missing := set(taps) - set(network.tap_shapes):
             msg = f"{name} has no tap {', '.join(sorted(missing))} to learn from"
             raise ConfigError(msg)
@@ -86,34 +92,61 @@ class StoredTeacher:
             msg = f"there is no file {path} with predictions of a teacher"
             raise ConfigError(msg)
         if path.suffix == ".npy":
-            rows: Any = np.load(path, mmap_mode="r")
+            rows: Any = _read_array(path)
             names = _read_index(index or _beside(path))
         else:
             rows, names = _read_hdf5(path)
-        if rows.ndim != 2 or max(names.values(), default=-1) >= len(rows):
+        numbers = set(names.values()) or {-1}
+        if rows.ndim != 2 or max(numbers) >= len(rows) or min(numbers) < 0:
             msg = (
                 f"{path} holds {rows.shape}, but predictions are (clips, classes), and its names "
-                f"are of {1 + max(names.values(), default=-1)} clips"
+                f"are of the rows {min(numbers)} to {max(numbers)}"
             )
             raise ConfigError(msg)
         self._rows = rows
-        self._of = {_plain(name): row for name, row in names.items()}
+        self._of = {key_of(name): row for name, row in names.items()}
+        if twins := repeated(names):
+            msg = f"{path} has two rows for clips called {twins[0]}, apart from folders and endings"
+            raise ConfigError(msg)
         self.classes = int(rows.shape[1])
 
     def __contains__(self, name: str) -> bool:
-        return _plain(name) in self._of
+        return key_of(name) in self._of
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._of)
 
     def probabilities(self, name: str) -> np.ndarray:
         """Return what it says of a clip, (classes,), as probabilities."""
-        logits = np.asarray(self._rows[self._of[_plain(name)]], np.float32)
+        logits = np.asarray(self._rows[self._of[key_of(name)]], np.float32)
         return 1 / (1 + np.exp(-logits))
 
 
-def _plain(name: str) -> str:
-    """Return the name of a clip without ending and leading Y, which not all files have."""
-    for ending in _ENDINGS:
-        name = name.removesuffix(ending)
+def key_of(name: str) -> str:
+    """Return the name of a clip without folders, ending and leading Y, which not all files have."""
+    name = name.rpartition("/")[2]
+    stem, dot, ending = name.rpartition(".")
+    if dot and f".{ending.lower()}" in _suffixes():
+        name = stem
     return name[1:] if len(name) == 12 and name[0] == "Y" else name
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """Return what several of the names come to."""
+    return [name for name, number in Counter(map(key_of, names)).items() if number > 1]
+
+
+@cache
+def _suffixes() -> set[str]:
+    return audio_suffixes()
+
+
+def _read_array(path: Path) -> Any:
+    try:
+        return np.load(path, mmap_mode="r")
+    except (ValueError, EOFError, OSError) as error:
+        msg = f"{path} is no NumPy array of numbers: {error}"
+        raise ConfigError(msg) from error
 
 
 def _beside(path: Path) -> Path:
@@ -142,8 +175,8 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _read_lines(path: Path) -> dict[str, int]:
-    lines = path.read_text(encoding="utf-8").split()
-    return {name: row for row, name in enumerate(lines)}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {name.strip(): row for row, name in enumerate(lines)}
 
 
 _READERS: Mapping[str, Any] = {
@@ -153,13 +186,24 @@ _READERS: Mapping[str, Any] = {
 }
 
 
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    AttributeError,
+    TypeError,
+    pickle.PickleError,
+)
+
+
 def _read_index(path: Path) -> dict[str, int]:
     try:
         found = _READERS[path.suffix](path)
         if isinstance(found, list):
             found = {name: row for row, name in enumerate(found)}
         return {str(name): int(row) for name, row in found.items()}
-    except (OSError, KeyError, ValueError, AttributeError, TypeError, pickle.PickleError) as error:
+    except _UNREADABLE as error:
         msg = f"{path} does not say which clip every row is of: {error}"
         raise ConfigError(msg) from error
 

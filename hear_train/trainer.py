@@ -9,21 +9,24 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from hear_core.errors import ConfigError
+from hear_core.memory import kept_memory
 from hear_train.lessons import Lesson, Lessons, Listening
 from hear_train.logs import open_logs
 from hear_train.schedule import Schedule
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _SETTINGS, _STATE = "settings.json", "state-"
 
@@ -38,8 +41,7 @@ class Plan:
         rate: Highest learning rate.
         schedule: Factor on it by epoch.
         decay: Weight decay of AdamW.
-        clip: Longest gradient; longer ones are scaled down.
-        precision: ``no``, ``fp16`` or ``bf16``.
+        clip: Longest gradient; longer ones are scaled down. 0 leaves all as they are.
         save_every: Steps between two states on disk.
         log_every: Steps between two records.
         seed: Of everything that is drawn.
@@ -51,38 +53,46 @@ class Plan:
     schedule: Schedule = field(default_factory=Schedule)
     decay: float = 0.0
     clip: float = 5.0
-    precision: str = "no"
     save_every: int = 500
     log_every: int = 50
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"epochs": 1, "steps": 1, "save_every": 1, "log_every": 1, "seed": 0, "rate": 0}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                msg = f"{name} is {getattr(self, name)} in the plan; the least is {low}"
+                raise ConfigError(msg)
 
 
 class _Position:
     """How far a run has come, and what it will write down next; a part of its state."""
 
     def __init__(self) -> None:
-        self.step, self.since = 0, 0
-        self.skipped: Counter[str] = Counter()
+        self.step = 0
+        self.skipped: dict[str, str] = {}
         self.sums: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
 
     def state_dict(self) -> dict[str, Any]:
-        numbers = {"skipped": dict(self.skipped), "sums": dict(self.sums)}
-        return {"step": self.step, "since": self.since, **numbers}
+        numbers = {"sums": dict(self.sums), "counts": dict(self.counts)}
+        return {"step": self.step, "skipped": dict(self.skipped), **numbers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.step, self.since = int(state["step"]), int(state["since"])
-        self.skipped, self.sums = Counter(state["skipped"]), Counter(state["sums"])
+        self.step, self.skipped = int(state["step"]), dict(state["skipped"])
+        self.sums, self.counts = Counter(state["sums"]), Counter(state["counts"])
 
     def take(self, lesson: Lesson, values: Mapping[str, float]) -> None:
         """Count a step."""
         self.step += 1
-        self.skipped.update(lesson.skipped.keys())
+        self.skipped |= lesson.skipped
         self.sums.update(values)
+        self.counts.update(values.keys())
 
     def means(self) -> dict[str, float]:
-        """Return the means since they were last asked for."""
-        found = {name: total / (self.step - self.since) for name, total in self.sums.items()}
-        self.sums, self.since = Counter(), self.step
+        """Return the means since they were last asked for, each over the steps that had it."""
+        found = {name: total / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = Counter(), Counter()
         return found
 
 
@@ -102,7 +112,8 @@ class Trainer:
         listening: Applied to a lesson first, where that is not done by the lessons themselves.
         workers: Processes that make lessons; 0 makes them in this one.
         logs: More logs than the CSV file.
-        settings: What the run depends on besides the plan, as JSON can hold it.
+        settings: What the run depends on besides precision and number of processes, as JSON can
+            hold it.
 
     Raises:
         ConfigError: The folder has a run of other settings.
@@ -130,11 +141,15 @@ class Trainer:
         accelerator.register_for_checkpointing(self.position)
         if accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
-            _check_settings(folder / _SETTINGS, settings or {})
+            here = {
+                "precision": accelerator.mixed_precision,
+                "processes": accelerator.num_processes,
+            }
+            _check_settings(folder / _SETTINGS, {**(settings or {}), **here})
         accelerator.wait_for_everyone()
         if state := last_state(folder):
             accelerator.load_state(str(state))
-            log.info("%s: going on after step %d", folder, self.position.step)
+            _log.info("%s: going on after step %d", folder, self.position.step)
 
     @property
     def total(self) -> int:
@@ -148,32 +163,35 @@ class Trainer:
             report: Called after every step with its number and what the module returned.
         """
         position, main = self.position, self.accelerator.is_main_process
-        logs = open_logs(self.folder, position.step, self._logs) if main else []
-        clock, timed = time.perf_counter(), position.step
-        self.module.train()
-        for lesson in self._remaining():
-            values = self._learn(lesson)
-            position.take(lesson, values)
-            step = position.step
-            if not all(math.isfinite(value) for value in values.values()):
-                msg = f"the loss is no number after step {step}: try a lower learning rate"
-                raise ConfigError(msg)
-            if report is not None:
-                report(step, values)
-            if step % self.plan.log_every == 0 or step == self.total:
-                sounds = (step - timed) * self._lessons.batch * self.accelerator.num_processes
-                record = position.means() | {
-                    "rate": self._rate(step - 1),
-                    "skipped": float(len(position.skipped)),
-                    "sounds_per_second": sounds / (time.perf_counter() - clock),
-                }
-                for each in logs:
-                    each.write(step, record)
-                clock, timed = time.perf_counter(), step
-            if step % self.plan.save_every == 0 or step == self.total:
-                self.save()
-        for each in logs:
-            each.close()
+        with ExitStack() as stack:
+            stack.enter_context(kept_memory())
+            logs = open_logs(self.folder, position.step, self._logs) if main else []
+            for log in logs:  # even if the run ends in an error
+                stack.callback(log.close)
+            clock, timed = time.perf_counter(), position.step
+            self.module.train()
+            for lesson in self._remaining():
+                values = self._learn(lesson)
+                position.take(lesson, values)
+                step = position.step
+                if not all(math.isfinite(value) for value in values.values()):
+                    msg = f"the loss is no number after step {step}: try a lower learning rate"
+                    raise ConfigError(msg)
+                if report is not None:
+                    report(step, values)
+                if step % self.plan.log_every == 0 or step == self.total:
+                    sounds = (step - timed) * self._lessons.batch * self.accelerator.num_processes
+                    position.skipped = self._of_all_processes(position.skipped)
+                    record = position.means() | {
+                        "rate": self._rate(step - 1),
+                        "skipped": float(len(position.skipped)),
+                        "sounds_per_second": sounds / (time.perf_counter() - clock),
+                    }
+                    for log in logs:
+                        log.write(step, record)
+                    clock, timed = time.perf_counter(), step
+                if step % self.plan.save_every == 0 or step == self.total:
+                    self.save()
 
     def save(self) -> None:
         """Write the whole state; an earlier one stays until it is complete."""
@@ -205,6 +223,10 @@ class Trainer:
             self.accelerator.clip_grad_norm_(self.module.parameters(), self.plan.clip)
         self.optimiser.step()
         return {name: float(term.detach()) for name, term in terms.items()}
+
+    def _of_all_processes(self, skipped: Mapping[str, str]) -> dict[str, str]:
+        # One process gives back what it is given, several a list of all of theirs.
+        return dict(gather_object([*skipped.items()]))
 
     def _rate(self, step: int) -> float:
         return self.plan.rate * self.plan.schedule.factor(step // self.plan.steps)

@@ -1,5 +1,8 @@
 """Where clips come from, and what happens to those that are corrupt."""
 
+import shutil
+
+import h5py
 import numpy as np
 import pytest
 import soundfile
@@ -30,7 +33,7 @@ def test_a_table_with_labels(sounds):
     table.write_text(table.read_text().replace('"labels"', "labels"))
     first, second = find([table], [], LABELS)
     table.unlink()
-    there = {LABELS[i] for i in np.flatnonzero(first.labels)}
+    there = {LABELS[i] for i in np.flatnonzero(np.unpackbits(first.labels))}
     assert there == {"Speech", "Male speech, man speaking"}
     assert second.labels is None
     expected = soundfile.read(sounds / "0-0.wav", dtype="float32")[0]
@@ -40,7 +43,8 @@ def test_a_table_with_labels(sounds):
 def test_the_layout_of_passt(packed, sounds):
     path, targets = packed
     found = find([path], [], LABELS)
-    np.testing.assert_array_equal([clip.labels for clip in found], targets)
+    labels = [np.unpackbits(clip.labels, count=527) for clip in found]
+    np.testing.assert_array_equal(labels, targets)
     clips = Clips(found, RATE)
     original = soundfile.read(sorted(sounds.glob("*.wav"))[1])[0]
     heard = clips.read(1)
@@ -59,6 +63,59 @@ def test_corrupt_clips_are_dropped_and_named(packed):
     assert len(clips) == 5
     assert clips[3].name == "Yabcdefghij4.mp3"
     np.testing.assert_allclose(clips.read(3), before.clip(-1, 1), atol=1 / 32767)
+
+
+def test_names_have_folders_and_patterns_need_not(sounds, tmp_path):
+    for folder in ("yes", "no"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.wav").write_bytes((sounds / "0-0.wav").read_bytes())
+    assert names(find([tmp_path], [], LABELS)) == ["no/1.wav", "yes/1.wav"]
+    assert names(find([tmp_path], ["yes/*"], LABELS)) == ["no/1.wav"]
+    with pytest.raises(ConfigError, match=r"all 2 clips, such as no/1\.wav, are kept out"):
+        find([tmp_path], ["1.*"], LABELS)
+
+
+@pytest.mark.parametrize("samples", [np.array([0.1, np.nan, 0.2]), np.zeros(1), np.array([np.inf])])
+def test_clips_of_no_use_are_dropped(sounds, tmp_path, samples):
+    soundfile.write(tmp_path / "bad.wav", samples, RATE, subtype="FLOAT")
+    (tmp_path / "good.wav").write_bytes((sounds / "0-0.wav").read_bytes())
+    clips = Clips(find([tmp_path], [], LABELS), RATE)
+    with pytest.raises(AudioError, match=r"bad\.wav (has 1 samples|holds NaN)"):
+        clips.read(0)
+    assert list(clips.keep()) == ["bad.wav"]
+    assert len(clips) == 1
+
+
+@pytest.mark.parametrize("targets", [np.zeros((6, 25), np.uint8), np.zeros((6, 527), bool)])
+def test_bits_of_other_classes_are_refused(packed, tmp_path, targets):
+    path = tmp_path / "fsd50k.hdf"
+    shutil.copy(packed[0], path)
+    with h5py.File(path, "a") as file:
+        del file["target"]
+        file["target"] = targets
+    with pytest.raises(ConfigError, match=r"fsd50k\.hdf: target is .* 527 classes have uint8"):
+        find([path], [], LABELS)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"filename,labels\na.wav,Speach", r"table\.csv, row 2: unknown label 'Speach'"),
+        (b"filename,labels\na.wav,Speech\n,Speech", r"table\.csv, row 3, has no filename"),
+        ("filename,labels\nä.wav,".encode("latin-1"), r"table\.csv is no CSV table in UTF-8"),
+    ],
+)
+def test_tables_that_are_wrong_say_where(tmp_path, content, message):
+    (tmp_path / "table.csv").write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        find([tmp_path / "table.csv"], [], LABELS)
+
+
+def test_a_table_as_excel_writes_it(tmp_path):
+    content = "\ufefffilename,labels\r\na.wav,Speech; \r\n"
+    (tmp_path / "table.csv").write_text(content, encoding="utf-8")
+    (clip,) = find([tmp_path / "table.csv"], [], LABELS)
+    assert np.flatnonzero(np.unpackbits(clip.labels)).tolist() == [LABELS.index("Speech")]
 
 
 def test_inputs_that_are_nothing(tmp_path):

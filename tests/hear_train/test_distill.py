@@ -161,7 +161,38 @@ def test_a_process_that_was_killed_goes_on_to_the_same_weights(sounds, tmp_path)
 RUNS = ("killed", "whole")
 
 
+def test_a_run_goes_on_with_the_same_weights_only(sounds, tmp_path):
+    plan = Plan(epochs=1, steps=2)
+    tiny(sounds, tmp_path, plan=plan).run()
+    recipe = Recipe(**(vars(TINY) | {"audio": (sounds,), "plan": plan}))
+    weights = tmp_path / "student.safetensors"
+    with pytest.raises(ConfigError, match="has a run with start '', not '"):
+        Run(recipe, tmp_path, Accelerator(cpu=True), start=weights)
+    with pytest.raises(ConfigError, match="has a run with pretrained True, not False"):
+        Run(recipe, tmp_path, Accelerator(cpu=True), pretrained=False)
+
+
+def test_predictions_of_other_clips_are_refused(sounds, tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((1, 527)))
+    (tmp_path / "a.txt").write_text("zzz.wav")
+    stored = {"teacher": "", "predictions": tmp_path / "a.npy"}
+    plain = Mixing(seconds=0.5, strength=0, synthetic=0)
+    with pytest.raises(ConfigError, match=r"none of 6 clips, such as 0-0\.wav, .* called like zzz"):
+        tiny(sounds, tmp_path, mixing=plain, **stored)
+    for folder in ("yes", "no"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "zzz.wav").write_bytes((sounds / "0-0.wav").read_bytes())
+    with pytest.raises(ConfigError, match="several clips are called zzz"):
+        tiny(tmp_path, tmp_path, mixing=plain, **stored)
+    with pytest.raises(ConfigError, match="has no tap e1 to match"):
+        tiny(sounds, tmp_path, mixing=plain, match=("e1",), **stored)
+
+
 def test_recipes_that_mean_nothing(sounds, tmp_path):
+    with pytest.raises(ConfigError, match=r"0\.01 s are too short"):
+        tiny(sounds, tmp_path, mixing=Mixing(seconds=0.01))
+    with pytest.raises(ConfigError, match="a batch of 1"):
+        tiny(sounds, tmp_path, batch=1)
     with pytest.raises(ConfigError, match="give one of the two"):
         tiny(sounds, tmp_path, teacher="")
     with pytest.raises(ConfigError, match="unknown backbone 'mn99_as'"):

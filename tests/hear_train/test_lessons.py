@@ -91,6 +91,21 @@ def test_the_teacher_hears_the_mix_and_the_student_a_masked_one(number):
     assert not torch.equal(masked.heard, student_hears.heard)
 
 
+def test_a_teacher_of_another_rate_hears_the_same_sound():
+    teacher = Teacher(ZOO, "mn01_as", pretrained=False)
+    half = LogMel(sample_rate=RATE // 2, n_fft=512, window=400, hop=160)
+    teacher.frontend = half
+    time = torch.arange(RATE) / RATE
+    tone = torch.sin(2 * torch.pi * 1000 * time)[None].repeat(2, 1)
+    given = lesson()._replace(heard=tone)
+    seen = []
+    teacher.forward = lambda log_mel: seen.append(log_mel) or {"logits": torch.zeros(2, 527)}
+    Listening(LogMel(), teacher, Blur(edges=False), 0)(given)
+    expected = half(torch.sin(2 * torch.pi * 1000 * time[::1].view(-1, 2)[:, 0])[None])
+    assert seen[0].shape[-1] == expected.shape[-1]
+    assert seen[0][0].mean(1).argmax() == expected[0].mean(1).argmax()
+
+
 def test_shuffled_lessons_say_what_belongs_to_another_sound():
     teacher = Teacher(ZOO, "mn01_as", pretrained=False)
     right = Listening(LogMel(), teacher, Blur(), 0)(lesson())

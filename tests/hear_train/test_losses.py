@@ -67,6 +67,24 @@ def test_more_terms(student, lesson):
     assert float(found["loss"].detach()) == pytest.approx(expected, rel=1e-4)
 
 
+def test_halves_of_a_batch_have_the_loss_of_the_whole(student, lesson):
+    """Of a teacher that is sure of nothing, so that its lowest logit is far from the floor."""
+    vague = lesson._replace(soft=0.2 + 0.6 * lesson.soft)
+    module = Distillation(student, Weights(labels=0, logits=0.5, softmax=0.1))
+
+    def loss(rows):
+        return float(
+            module(
+                vague._replace(
+                    heard=vague.heard[rows], soft=vague.soft[rows], labels=vague.labels[rows]
+                )
+            )["loss"].detach()
+        )
+
+    parts = [loss(slice(i, i + 1)) for i in range(3)]
+    assert loss(slice(None)) == pytest.approx(np.mean(parts), rel=1e-5)
+
+
 @pytest.mark.parametrize("heat", [0.5, 1.0, 3.0])
 def test_softmaxes_over_the_classes(student, lesson, heat):
     plain = Distillation(student, Weights(labels=0))(lesson)

@@ -68,6 +68,15 @@ def test_without_strength_a_clip_is_cut_shifted_and_levelled_only():
         assert abs(peaks[0] - peaks[1]) <= 60
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"sounds": (0, 0, 0)}, {"kinds": (-1, 1, 1)}, {"synthetic": 1.5}, {"seconds": 0}],
+)
+def test_mixing_that_means_nothing(wrong):
+    with pytest.raises(ConfigError, match=f"cannot be drawn with {next(iter(wrong))}"):
+        Mixing(**wrong)
+
+
 def test_corrupt_clips_are_passed_over_and_named():
     mixer = Mixer(clips(corrupt=(1, 3)), Mixing(seconds=0.1, synthetic=0), 0)
     sounds = [mixer.draw(number) for number in range(20)]

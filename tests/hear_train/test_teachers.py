@@ -38,6 +38,15 @@ def test_rows_of_an_array_by_name(tmp_path, suffix):
     assert teacher.classes == 527
 
 
+def test_names_of_more_than_one_word_are_lines(tmp_path):
+    np.save(tmp_path / "a.npy", LOGITS)
+    (tmp_path / "a.txt").write_text("dog bark.wav\ncat.OPUS\nfolder/rain.wav\n")
+    teacher = StoredTeacher(tmp_path / "a.npy")
+    for row, name in enumerate(["dog bark.wav", "cat.wav", "rain"]):
+        np.testing.assert_allclose(teacher.probabilities(name), expected(row), rtol=1e-6)
+    assert list(teacher) == ["dog bark", "cat", "rain"]
+
+
 def test_hdf5(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["filenames"] = np.array([b"Yabcdefghi.mp.mp3", b"Ym.p3....333.mp3", b"b.wav"])
@@ -61,7 +70,20 @@ def test_files_that_do_not_fit(tmp_path):
     with pytest.raises(ConfigError, match="is not said"):
         StoredTeacher(tmp_path / "a.npy")
     (tmp_path / "a.json").write_text(json.dumps(ROWS))
-    with pytest.raises(ConfigError, match=r"names are of 3 clips"):
+    with pytest.raises(ConfigError, match=r"names are of the rows 0 to 2"):
+        StoredTeacher(tmp_path / "a.npy")
+    (tmp_path / "a.json").write_text(json.dumps({"a": -1}))
+    with pytest.raises(ConfigError, match=r"names are of the rows -1 to -1"):
+        StoredTeacher(tmp_path / "a.npy")
+    (tmp_path / "a.json").write_text(json.dumps({"yes/a.wav": 0, "no/a.wav": 1}))
+    with pytest.raises(ConfigError, match=r"two rows for clips called a, apart from folders"):
+        StoredTeacher(tmp_path / "a.npy")
+    (tmp_path / "a.json").unlink()
+    (tmp_path / "a.pkl").write_bytes(b"")
+    with pytest.raises(ConfigError, match="does not say which clip"):
+        StoredTeacher(tmp_path / "a.npy")
+    (tmp_path / "a.npy").write_bytes(b"damaged")
+    with pytest.raises(ConfigError, match=r"a\.npy is no NumPy array"):
         StoredTeacher(tmp_path / "a.npy")
     (tmp_path / "b.h5").write_text("no HDF5")
     with pytest.raises(ConfigError, match="a dataset of names"):
@@ -77,5 +99,7 @@ def test_a_teacher_says_what_its_network_says_and_does_not_learn():
     for tap, values in wanted.items():
         torch.testing.assert_close(said[tap], values.detach(), atol=1e-4, rtol=1e-4)
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    with pytest.raises(ConfigError, match="logits are learned in any case"):
+        Teacher(ZOO, "mn01_as", taps=("logits",), pretrained=False)
     with pytest.raises(ConfigError, match="has no tap e9"):
         Teacher(ZOO, "mn01_as", taps=("e9",), pretrained=False)

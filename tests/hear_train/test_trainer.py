@@ -1,6 +1,7 @@
 """The loop: it ends where it should after any interruption, and writes down what it did."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -135,7 +136,7 @@ def test_what_is_written_down(tmp_path):
     assert [row["loss"] for row in rows] == pytest.approx(means)
     assert [row["rate"] for row in rows][::2] == pytest.approx([0.01 * x for x in RATES])
     assert rows[-1]["skipped"] == 1
-    assert run.position.skipped == {"corrupt.wav": 6}
+    assert run.position.skipped == {"corrupt.wav": "no audio"}
     assert [path.name for path in tmp_path.glob("state*")] == ["state-00000012"]
 
 
@@ -146,9 +147,68 @@ def test_a_folder_has_one_run(tmp_path):
     trainer(tmp_path, settings={"batch": 4})
     with pytest.raises(ConfigError, match="a run with batch 4, not 8"):
         trainer(tmp_path, settings={"batch": 8})
-    assert json.loads((tmp_path / "settings.json").read_text()) == {"batch": 4}
+    written = json.loads((tmp_path / "settings.json").read_text())
+    assert written == {"batch": 4, "precision": "no", "processes": 1}
     with pytest.raises(ConfigError, match="unknown log 'tensorbord'; did you mean 'tensorboard'"):
         trainer(tmp_path, settings={"batch": 4}, logs=["tensorbord"])[1].run()
+
+
+def test_terms_that_some_steps_lack_are_averaged_over_the_others(tmp_path):
+    class Partly(Course):
+        def forward(self, lesson):
+            found = super().forward(lesson)
+            if lesson.number % 2:
+                found["labels"] = torch.tensor(0.5)
+            return found
+
+    run = Trainer(Partly(), Numbers(), PLAN, tmp_path, Accelerator(cpu=True))
+    run.run()
+    assert [row["labels"] for row in read(tmp_path / "log.csv")] == [0.5] * 6
+
+
+class FakeWandb:
+    """Stands for the package, and keeps what it is told."""
+
+    def __init__(self):
+        self.started, self.logged, self.finished = [], [], 0
+
+    def init(self, **options):
+        self.started.append(options)
+        return self
+
+    def log(self, values, step):
+        self.logged.append((step, values["loss"]))
+
+    def finish(self):
+        self.finished += 1
+
+
+def test_weights_and_biases_knows_a_run_again(tmp_path, monkeypatch):
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+
+    def kill(step, values):
+        if step == 7:
+            raise KilledError
+
+    for name in ("one/run", "two/run"):
+        with pytest.raises(KilledError):
+            trainer(tmp_path / name, logs=["wandb"])[1].run(kill)
+        trainer(tmp_path / name, logs=["wandb"])[1].run()
+    first, again, second, _ = (options["id"] for options in fake.started)
+    assert first == again != second
+    assert {options["name"] for options in fake.started} == {"run"}
+    assert fake.finished == 4
+    rows = read(tmp_path / "two" / "run" / "log.csv")
+    assert fake.logged[-3:] == [(row["step"], row["loss"]) for row in rows[-3:]]
+
+
+@pytest.mark.parametrize("name", ["epochs", "steps", "save_every", "log_every"])
+def test_plans_that_mean_nothing(name):
+    with pytest.raises(ConfigError, match=f"{name} is 0 in the plan; the least is 1"):
+        Plan(**{name: 0})
+    with pytest.raises(ConfigError, match="seed is -1"):
+        Plan(seed=-1)
 
 
 def test_a_state_that_was_not_finished_is_not_taken(tmp_path):
