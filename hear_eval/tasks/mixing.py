@@ -12,8 +12,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from hear_core.audio import read_audio
 from hear_core.errors import AudioError, ConfigError
+from hear_eval.tasks.audio import read_recording
 from hear_eval.tasks.writing import POSTPROCESSING, Clip, new_task, write_audio, write_description
 
 SPLITS = ("train", "valid", "test")
@@ -127,7 +127,7 @@ def mix_event_task(
         ConfigError: There are other splits, no scenes, no clips of a class or no backgrounds in
             some of the splits only, or a file is in two of them.
         TaskError: There is a task of this name already.
-        AudioError: A file cannot be read, or is silent.
+        AudioError: A file cannot be read, is cut off or silent, or holds what is no number.
     """
     mixture = mixture or Mixture()
     vocabulary = _checked(clips, scenes)
@@ -283,9 +283,9 @@ def _in_turn(things: Sequence[T], rng: np.random.Generator) -> Iterator[T]:
 
 
 def _sound(path: Path, mixture: Mixture) -> np.ndarray:
-    waveform = read_audio(path, mixture.sample_rate).numpy()
-    if not 0 < np.abs(waveform).max() < math.inf:
-        msg = f"{path} is silent, or holds what is no number: there is nothing to mix"
+    waveform = read_recording(path, mixture.sample_rate)
+    if not waveform.any():
+        msg = f"{path} is silent: there is nothing to mix"
         raise AudioError(msg)
     return trim(waveform, mixture.sample_rate)
 

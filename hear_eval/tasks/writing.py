@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
-from torch import nn
 
-from hear_core.audio import read_audio
 from hear_core.errors import ConfigError
+from hear_eval.tasks.audio import read_recording
 from hear_eval.tasks.description import METADATA, VOCABULARY, TaskError
 
 # What is tried to make events of scores: as in DCASE 2016, HEAR's one task of events around us.
@@ -106,13 +105,13 @@ def convert(source: Path, target: Path, sample_rate: int, seconds: float | None 
         How many samples it has.
 
     Raises:
-        AudioError: The file cannot be read.
+        AudioError: The file cannot be read, is cut off, or holds what is no number.
     """
-    waveform = read_audio(source, sample_rate)
+    waveform = read_recording(source, sample_rate)
     if seconds is not None:
         samples = round(seconds * sample_rate)
-        waveform = nn.functional.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
-    write_audio(target, waveform.numpy(), sample_rate)
+        waveform = np.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
+    write_audio(target, waveform, sample_rate)
     return len(waveform)
 
 

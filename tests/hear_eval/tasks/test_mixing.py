@@ -278,11 +278,20 @@ def test_what_cannot_be_read_leaves_nothing_behind(clips, tmp_path):
     assert list((tmp_path / "tasks").iterdir()) == []
 
 
-@pytest.mark.parametrize("value", [0.0, np.nan])
-def test_a_silent_clip_is_refused(clips, tmp_path, value):
+@pytest.mark.parametrize(
+    ("value", "reason"), [(0.0, "is silent"), (np.nan, "holds NaN"), (np.inf, "holds NaN or inf")]
+)
+def test_a_silent_clip_is_refused(clips, tmp_path, value, reason):
     soundfile.write(clips[0].path, np.full(8000, value), RATE, subtype="FLOAT")
-    with pytest.raises(AudioError, match=r"train-horn-0.4.wav is silent"):
+    with pytest.raises(AudioError, match=f"train-horn-0.4.wav {reason}"):
         mix_event_task(tmp_path / "tasks", "silent", clips, {**SCENES, "train": 9}, SMALL)
+
+
+def test_a_clip_that_is_cut_off_is_refused(clips, tmp_path):
+    clips[0].path.write_bytes(clips[0].path.read_bytes()[:-4000])
+    with pytest.raises(AudioError, match=r"train-horn-0.4.wav is cut off"):
+        mix_event_task(tmp_path / "tasks", "cut", clips, {**SCENES, "train": 9}, SMALL)
+    assert list((tmp_path / "tasks").iterdir()) == []
 
 
 def test_a_task_that_is_there_is_kept(task, clips):

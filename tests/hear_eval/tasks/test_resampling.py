@@ -70,6 +70,30 @@ def test_a_file_that_cannot_be_read_stops_no_other(task):
     assert not (task / "32000" / "fold01" / "low1.wav").exists()
 
 
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def spoil(path):
+    soundfile.write(path, np.full(9600, np.nan), 16000, subtype="FLOAT")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (halve, "low1.wav is cut off: it says 19200 bytes of audio and lacks 9622 of them"),
+        (spoil, "low1.wav holds NaN or infinite values"),
+    ],
+)
+def test_what_is_damaged_makes_no_valid_audio(task, damage, reason):
+    broken = task / "16000" / "fold01" / "low1.wav"
+    damage(broken)
+    found = resample_task(task, 32000)
+    assert found.written == 5
+    assert found.failures == {broken: f"{broken.parent}/{reason}"}
+    assert not (task / "32000" / "fold01" / "low1.wav").exists()
+
+
 def test_the_highest_other_rate_is_taken(task):
     resample_task(task, 4000)
     resample_task(task, 32000)
