@@ -33,11 +33,11 @@ def read_clip(path: Path, sample_rate: int) -> np.ndarray:
     """
     samples, rate = _read(path)
     channels = samples.shape[1]
-    if rate != sample_rate:
-        msg = f"{path} has a sample rate of {rate} Hz, and its folder says {sample_rate}"
-        raise AudioError(msg)
+    problem = _other_rate(rate, sample_rate)
     if channels != 1:
-        msg = f"{path} has {channels} channels; the audio of a task is mono"
+        problem = problem or f"has {channels} channels; the audio of a task is mono"
+    if problem:
+        msg = f"{path} {problem}"
         raise AudioError(msg)
     return samples[:, 0]
 
@@ -62,15 +62,15 @@ def read_recording(path: Path, sample_rate: int) -> np.ndarray:
     return resample(samples.mean(axis=1), rate, sample_rate)
 
 
-def is_whole(path: Path, sample_rate: int) -> bool:
-    """Say, by the header of a file, whether it is audio of a rate that was not cut off."""
+def flaw(path: Path, sample_rate: int) -> str | None:
+    """Say, by the header of a file, why it is no whole audio of a rate; None if it is."""
     import soundfile
 
     try:
         rate = soundfile.info(path).samplerate
-    except (soundfile.SoundFileError, RuntimeError):
-        return False
-    return rate == sample_rate and not _cut_off(path)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        return f"cannot be read as audio: {error}"
+    return _other_rate(rate, sample_rate) or _cut_off(path)
 
 
 def _read(path: Path) -> tuple[np.ndarray, int]:
@@ -93,6 +93,12 @@ def _read(path: Path) -> tuple[np.ndarray, int]:
         msg = f"{path} {problem}"
         raise AudioError(msg)
     return samples, rate
+
+
+def _other_rate(rate: int, sample_rate: int) -> str | None:
+    if rate == sample_rate:
+        return None
+    return f"has a sample rate of {rate} Hz, and its folder says {sample_rate}"
 
 
 def _problem(samples: np.ndarray, promised: int) -> str | None:
