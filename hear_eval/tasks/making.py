@@ -69,10 +69,10 @@ def make_task(
         The folder of the task.
 
     Raises:
-        ConfigError: The kind or a metric is unknown.
+        ConfigError: The kind or a metric is unknown, or another process makes the task.
         TaskError: There are too few splits or classes, two recordings would share a name, one has
             not one class in a multi-class task, or there is a task of this name already.
-        AudioError: A file cannot be read.
+        AudioError: A file cannot be read, is cut off, or holds what is no number.
     """
     if kind not in KINDS:
         raise ConfigError(unknown("kind of task", kind, KINDS))

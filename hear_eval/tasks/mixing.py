@@ -125,7 +125,7 @@ def mix_event_task(
 
     Raises:
         ConfigError: There are other splits, no scenes, no clips of a class or no backgrounds in
-            some of the splits only, or a file is in two of them.
+            some of the splits only, a file is in two of them, or another process makes the task.
         TaskError: There is a task of this name already.
         AudioError: A file cannot be read, is cut off or silent, or holds what is no number.
     """

@@ -184,3 +184,25 @@ def test_a_task_that_is_there_is_kept(recordings, tmp_path):
     with pytest.raises(TaskError, match=r"there is a .*tones already: remove it"):
         make_task(tmp_path, "tones", recordings, "multiclass", seconds=1, sample_rates=[8000])
     assert frames(task, 8000)[0] == 4000
+
+
+def test_a_task_that_another_process_makes_is_left_to_it(recordings, tmp_path):
+    refused = []
+
+    def again(*progress):
+        with pytest.raises(ConfigError, match=r"another process is writing .*; wait") as caught:
+            make_task(tmp_path / "tasks", "tones", recordings, "multiclass", sample_rates=[8000])
+        refused.append(caught)
+
+    make_task(tmp_path / "tasks", "tones", recordings, "multiclass", progress=again)
+    assert len(refused) == 6
+    assert [path.name for path in (tmp_path / "tasks").iterdir()] == ["tones"]
+
+
+def test_what_a_killed_process_left_is_cleared_away(recordings, tmp_path):
+    left = tmp_path / "tasks" / ".tones.part" / "tones" / "8000"
+    left.mkdir(parents=True)
+    (left / ".low0.wav.part").touch()
+    task = make_task(tmp_path / "tasks", "tones", recordings, "multiclass")
+    assert [path.name for path in task.parent.iterdir()] == ["tones"]
+    assert not (task / "8000").exists()
