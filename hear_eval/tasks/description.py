@@ -193,6 +193,36 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def read_rows(path: Path, delimiter: str = ",") -> list[tuple[int, dict[str, str]]]:
+    """Read a table whose first row names its columns.
+
+    Args:
+        path: Of the file.
+        delimiter: Between its cells.
+
+    Returns:
+        The line of the file that each row ends on, and its cells by their columns.
+
+    Raises:
+        TaskError: The file is not UTF-8, or no table, or a row is shorter than the first.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, delimiter=delimiter)
+        try:
+            rows = [(reader.line_num, row) for row in reader]
+        except UnicodeDecodeError as error:
+            msg = f"{path} is not UTF-8; it must be saved as such: {error}"
+            raise TaskError(msg) from error
+        except csv.Error as error:
+            msg = f"{path} is no table after line {reader.line_num}: {error}"
+            raise TaskError(msg) from error
+    for number, row in rows:
+        if None in row.values():
+            msg = f"{path} has in line {number} fewer cells than columns"
+            raise TaskError(msg)
+    return rows
+
+
 def are_names(value: Any) -> bool:
     """Say whether this is a list of different names."""
     return (
@@ -207,14 +237,13 @@ def read_vocabulary(folder: Path) -> tuple[str, ...]:
     """Read the classes of a task by their index.
 
     Raises:
-        TaskError: The file is missing, or does not number classes.
+        TaskError: The file is missing or no table, or does not number classes.
     """
     path = folder / VOCABULARY
     if not path.is_file():
         msg = f"{path.parent} is no HEAR task, or not a whole one: it has no {path.name}"
         raise TaskError(msg)
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = [row for _, row in read_rows(path)]
     if not rows or not {"idx", "label"} <= rows[0].keys():
         msg = f"{path} must have rows, and the columns idx and label"
         raise TaskError(msg)
