@@ -11,8 +11,8 @@ import typer
 from hear_cli.options import Audio, TaskFolder, TaskName
 from hear_cli.progress import counting
 from hear_core.errors import ConfigError
-from hear_eval.tasks.description import TaskError
-from hear_eval.tasks.mixing import SPLITS, Mixture, mix_event_task
+from hear_eval.tasks.description import FIXED_SPLITS, TaskError
+from hear_eval.tasks.mixing import Mixture, mix_event_task
 from hear_eval.tasks.writing import Clip
 
 Table = Annotated[
@@ -62,7 +62,7 @@ def mix(
         raise ConfigError(msg)
     clips = [clip._replace(split=split_of.get(clip.split, "train")) for clip in rows]
     mixture = Mixture(seconds, rate, events, polyphony, snr, longest, seed)
-    numbers = dict(zip(SPLITS, scenes, strict=True))
+    numbers = dict(zip(FIXED_SPLITS, scenes, strict=True))
     with counting("scenes") as count:
         task = mix_event_task(output, name or table.stem, clips, numbers, mixture, count)
     listed = ", ".join(f"{number} {split}" for split, number in numbers.items())

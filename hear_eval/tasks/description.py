@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from hear_core.errors import HearError
 
 METADATA, VOCABULARY = "task_metadata.json", "labelvocabulary.csv"
+FIXED_SPLITS = ("train", "valid", "test")  # of a task that is not cut into folds
 
 # What the field may hold. HEAR's events are all multi-label.
 _KINDS = {
@@ -23,7 +24,6 @@ _KINDS = {
     "prediction_type": ("multiclass", "multilabel"),
     "split_mode": ("trainvaltest", "new_split_kfold", "presplit_kfold"),
 }
-_FIXED = ("train", "valid", "test")
 _REQUIRED = ("task_name", *_KINDS, "splits", "evaluation")
 
 
@@ -136,7 +136,7 @@ def problems(metadata: Mapping[str, Any]) -> list[str]:
 
 def _split_problems(split_mode: str, splits: list[str]) -> list[str]:
     if split_mode == "trainvaltest":
-        missing = [split for split in _FIXED if split not in splits]
+        missing = [split for split in FIXED_SPLITS if split not in splits]
         said = f"says split_mode trainvaltest, but has no split {', '.join(missing)}"
         return [said] if missing else []
     listed = ", ".join(sorted(splits))

@@ -8,12 +8,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from hear_core.errors import ConfigError, unknown
+from hear_eval.downstream.grid import EVENTS
 from hear_eval.embeddings.ahead import ahead
-from hear_eval.tasks.description import TaskError
+from hear_eval.tasks.description import FIXED_SPLITS, TaskError
 from hear_eval.tasks.recordings import Event, Recording
-from hear_eval.tasks.writing import POSTPROCESSING, convert, new_task, write_description
-
-FIXED = ("train", "valid", "test")
+from hear_eval.tasks.writing import convert, new_task, write_description
 
 # Every score that heareval knows.
 METRICS = (
@@ -92,7 +91,7 @@ def make_task(
         )
     extra: dict[str, Any] = {}
     if kind == "events":
-        extra["evaluation_params"] = {"event_postprocessing_grid": POSTPROCESSING}
+        extra["evaluation_params"] = {"event_postprocessing_grid": EVENTS}
     with new_task(folder, name) as task:
         jobs = [
             (recording.path, task / str(rate) / recording.split / file, rate)
@@ -111,7 +110,7 @@ def make_task(
             vocabulary,
             embedding_type=embedding_type,
             prediction_type=prediction_type,
-            split_mode="trainvaltest" if set(splits) == set(FIXED) else "presplit_kfold",
+            split_mode="trainvaltest" if set(splits) == set(FIXED_SPLITS) else "presplit_kfold",
             sample_duration=seconds or (found.pop() if len(found) == 1 else None),
             evaluation=list(metrics or usual),
             **extra,
@@ -134,12 +133,12 @@ def _file_names(name: str, recordings: Sequence[Recording]) -> list[str]:
 
 def _splits(name: str, recordings: Sequence[Recording]) -> list[str]:
     splits = sorted({recording.split for recording in recordings})
-    if set(splits) == set(FIXED):
-        return list(FIXED)
-    if len(splits) < 3 or set(splits) & set(FIXED):
+    if set(splits) == set(FIXED_SPLITS):
+        return list(FIXED_SPLITS)
+    if len(splits) < 3 or set(splits) & set(FIXED_SPLITS):
         msg = (
             f"{name} has the splits {', '.join(map(repr, splits))}; "
-            f"a task has {', '.join(FIXED)}, or three folds and more"
+            f"a task has {', '.join(FIXED_SPLITS)}, or three folds and more"
         )
         raise TaskError(msg)
     return splits

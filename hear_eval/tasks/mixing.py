@@ -13,10 +13,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from hear_core.errors import AudioError, ConfigError
+from hear_eval.downstream.grid import EVENTS
 from hear_eval.tasks.audio import read_recording
-from hear_eval.tasks.writing import POSTPROCESSING, Clip, new_task, write_audio, write_description
-
-SPLITS = ("train", "valid", "test")
+from hear_eval.tasks.description import FIXED_SPLITS
+from hear_eval.tasks.writing import Clip, new_task, write_audio, write_description
 
 _FRAME = 0.01  # seconds over which the energy of a clip is taken
 _FLOOR = -30.0  # dB below its loudest frame, from which on a clip is silent
@@ -132,9 +132,9 @@ def mix_event_task(
     mixture = mixture or Mixture()
     vocabulary = _checked(clips, scenes)
     total, made = sum(scenes.values()), 0
-    labels: dict[str, dict[str, list[dict[str, object]]]] = {split: {} for split in SPLITS}
+    labels: dict[str, dict[str, list[dict[str, object]]]] = {split: {} for split in FIXED_SPLITS}
     with new_task(folder, name) as task:
-        for index, split in enumerate(SPLITS):
+        for index, split in enumerate(FIXED_SPLITS):
             rng = np.random.default_rng([mixture.seed, index])
             mixed = _scenes([clip for clip in clips if clip.split == split], mixture, rng)
             for waveform, events in islice(mixed, scenes[split]):
@@ -159,7 +159,7 @@ def mix_event_task(
             sample_duration=mixture.seconds,
             evaluation=["event_onset_200ms_fms", "segment_1s_er"],
             evaluation_params={
-                "event_postprocessing_grid": POSTPROCESSING,
+                "event_postprocessing_grid": EVENTS,
                 **({"task_specific_param_grid": dict(grid)} if grid else {}),
             },
             mixture=asdict(mixture),
@@ -231,14 +231,14 @@ def pink_noise(samples: int, sample_rate: int, rng: np.random.Generator) -> np.n
 
 def _checked(clips: Iterable[Clip], scenes: Mapping[str, int]) -> list[str]:
     """Return the classes, if a task can be made of these clips."""
-    if set(scenes) != set(SPLITS) or min(scenes.values()) < 1:
-        msg = f"there must be scenes of each of {', '.join(SPLITS)}, not {dict(scenes)}"
+    if set(scenes) != set(FIXED_SPLITS) or min(scenes.values()) < 1:
+        msg = f"there must be scenes of each of {', '.join(FIXED_SPLITS)}, not {dict(scenes)}"
         raise ConfigError(msg)
-    labels: dict[str, set[str]] = {split: set() for split in SPLITS}
+    labels: dict[str, set[str]] = {split: set() for split in FIXED_SPLITS}
     split_of: dict[Path, str] = {}
     for clip in clips:
         if clip.split not in labels:
-            msg = f"{clip.path} is of the split {clip.split!r}, which is none of {SPLITS}"
+            msg = f"{clip.path} is of the split {clip.split!r}, which is none of {FIXED_SPLITS}"
             raise ConfigError(msg)
         if (other := split_of.setdefault(clip.path.resolve(), clip.split)) != clip.split:
             msg = f"{clip.path} is in {other} and in {clip.split}: a split needs clips of its own"
@@ -248,7 +248,7 @@ def _checked(clips: Iterable[Clip], scenes: Mapping[str, int]) -> list[str]:
     if not every - {""}:
         msg = "there are no labelled clips to mix"
         raise ConfigError(msg)
-    for split in SPLITS:
+    for split in FIXED_SPLITS:
         if missing := sorted(every - labels[split]):
             what = ", ".join(label or "background" for label in missing)
             msg = f"{split} has no clips of {what}, which another split has"

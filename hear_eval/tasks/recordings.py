@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from hear_core.errors import ConfigError
 from hear_eval.embeddings.audio_files import find
-from hear_eval.tasks.description import TaskError, read_rows
+from hear_eval.tasks.description import FIXED_SPLITS, TaskError, read_rows
 from hear_eval.tasks.folds import assign
 
 # What the columns of a table may be called.
@@ -21,7 +21,6 @@ _COLUMNS = {
     "offset": ("offset",),
 }
 _REQUIRED = ("filename", "label")
-_FIXED = {"train", "valid", "test"}
 
 
 class Event(NamedTuple):
@@ -108,7 +107,7 @@ def read_folders(source: Path, *, group: str = "") -> list[Recording]:
         ConfigError: The group is no regular expression.
     """
     grouped, found = by_pattern(group), []
-    fixed = {path.name for path in source.iterdir() if path.is_dir()} == _FIXED
+    fixed = {path.name for path in source.iterdir() if path.is_dir()} == set(FIXED_SPLITS)
     for path, name in find([source]).sources:
         split, rest = name.split("/", 1) if fixed and "/" in name else ("", name)
         label, slash, file = rest.partition("/")

@@ -23,9 +23,6 @@ from hear_eval.files import alone, whole
 from hear_eval.tasks.audio import read_recording
 from hear_eval.tasks.description import METADATA, VOCABULARY, TaskError
 
-# What is tried to make events of scores: as in DCASE 2016, HEAR's one task of events around us.
-POSTPROCESSING = {"median_filter_ms": [250], "min_duration": [125, 250]}
-
 
 class Clip(NamedTuple):
     """A file, the one class it belongs to, and its split."""
