@@ -81,8 +81,7 @@ def read_table(
         parts = cell.split(separator) if separator else [cell]
         labels = tuple(part.strip() for part in parts if part.strip())
         events = _events(table, number, row, column, labels)
-        fold = row[column["split"]] if "split" in column else ""
-        split = f"fold{fold:0>2}" if fold.isdecimal() else fold
+        split = split_name(row[column["split"]]) if "split" in column else ""
         made = Recording(folder / name, name, labels, events, split, grouped(name, row))
         known = found.setdefault(name, made)
         if (known.split, known.group) != (made.split, made.group):
@@ -93,6 +92,11 @@ def read_table(
                 labels=tuple(dict.fromkeys(known.labels + labels)), events=known.events + events
             )
     return list(found.values())
+
+
+def split_name(fold: str) -> str:
+    """Return what the split is called that a table calls so: ``fold01``, where it says 1."""
+    return f"fold{fold:0>2}" if fold.isdecimal() else fold
 
 
 def read_folders(source: Path, *, group: str = "") -> list[Recording]:
