@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ _PEAK = 0.99  # of full scale, which no scene exceeds
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+# Events by split and file, as tasks keep them.
+_Labels: TypeAlias = dict[str, dict[str, list[dict[str, object]]]]
 
 
 @dataclass(frozen=True)
@@ -132,38 +134,20 @@ def mix_event_task(
     mixture = mixture or Mixture()
     vocabulary = _checked(clips, scenes)
     total, made = sum(scenes.values()), 0
-    labels: dict[str, dict[str, list[dict[str, object]]]] = {split: {} for split in FIXED_SPLITS}
+    labels: _Labels = {split: {} for split in FIXED_SPLITS}
     with new_task(folder, name) as task:
         for index, split in enumerate(FIXED_SPLITS):
             rng = np.random.default_rng([mixture.seed, index])
             mixed = _scenes([clip for clip in clips if clip.split == split], mixture, rng)
-            for waveform, events in islice(mixed, scenes[split]):
-                # Named after the split: heareval joins the files of splits by their names alone.
-                file = f"{split}-{len(labels[split]):05}.wav"
-                write_audio(
-                    task / str(mixture.sample_rate) / split / file, waveform, mixture.sample_rate
-                )
-                labels[split][file] = [_in_milliseconds(event) for event in events]
+            target = task / str(mixture.sample_rate) / split
+            for file, events in _write(islice(mixed, scenes[split]), target, mixture.sample_rate):
+                labels[split][file] = events
                 made += 1
                 if progress:
                     progress(made, total)
             found = sum(map(len, labels[split].values()))
             log.info("%s: %d scenes of %s with %d events", name, scenes[split], split, found)
-        write_description(
-            task,
-            labels,
-            vocabulary,
-            embedding_type="event",
-            prediction_type="multilabel",
-            split_mode="trainvaltest",
-            sample_duration=mixture.seconds,
-            evaluation=["event_onset_200ms_fms", "segment_1s_er"],
-            evaluation_params={
-                "event_postprocessing_grid": EVENTS,
-                **({"task_specific_param_grid": dict(grid)} if grid else {}),
-            },
-            mixture=asdict(mixture),
-        )
+        _describe(task, labels, vocabulary, mixture, grid)
     return folder / name
 
 
@@ -274,6 +258,41 @@ def _scenes(
         else:
             background = pink_noise(mixture.samples, mixture.sample_rate, rng)
         yield mix_scene(sounds, background, mixture, rng)
+
+
+def _write(
+    scenes: Iterable[tuple[np.ndarray, list[Sounding]]], folder: Path, sample_rate: int
+) -> Iterator[tuple[str, list[dict[str, object]]]]:
+    """Write the scenes of a split; yield of each what its file is called, and its events."""
+    for number, (waveform, events) in enumerate(scenes):
+        # Named after the split: heareval joins the files of splits by their names alone.
+        file = f"{folder.name}-{number:05}.wav"
+        write_audio(folder / file, waveform, sample_rate)
+        yield file, [_in_milliseconds(event) for event in events]
+
+
+def _describe(
+    task: Path,
+    labels: _Labels,
+    vocabulary: Iterable[str],
+    mixture: Mixture,
+    grid: Mapping[str, Sequence[object]] | None,
+) -> None:
+    write_description(
+        task,
+        labels,
+        vocabulary,
+        embedding_type="event",
+        prediction_type="multilabel",
+        split_mode="trainvaltest",
+        sample_duration=mixture.seconds,
+        evaluation=["event_onset_200ms_fms", "segment_1s_er"],
+        evaluation_params={
+            "event_postprocessing_grid": EVENTS,
+            **({"task_specific_param_grid": dict(grid)} if grid else {}),
+        },
+        mixture=asdict(mixture),
+    )
 
 
 def _in_turn(things: Sequence[T], rng: np.random.Generator) -> Iterator[T]:
