@@ -11,7 +11,8 @@ import typer
 from hear_cli.options import Audio, TaskFolder, TaskName
 from hear_cli.progress import counting
 from hear_core.errors import ConfigError
-from hear_eval.tasks.making import FIXED, KINDS, METRICS, make_task
+from hear_eval.tasks.description import FIXED_SPLITS
+from hear_eval.tasks.making import KINDS, METRICS, make_task
 from hear_eval.tasks.recordings import read_folders, read_table, with_splits
 
 
@@ -64,7 +65,7 @@ def make(
         timed = any(recording.events for recording in recordings)
         kind = "events" if timed else "multilabel" if several else "multiclass"
     wanted = (
-        dict(zip(FIXED, shares, strict=True))
+        dict(zip(FIXED_SPLITS, shares, strict=True))
         if shares
         else {f"fold{i:02}": 1.0 for i in range(folds)}
     )

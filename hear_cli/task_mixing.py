@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +10,9 @@ import typer
 from hear_cli.options import Audio, TaskFolder, TaskName
 from hear_cli.progress import counting
 from hear_core.errors import ConfigError
-from hear_eval.tasks.description import TaskError
-from hear_eval.tasks.mixing import SPLITS, Mixture, mix_event_task
+from hear_eval.tasks.description import FIXED_SPLITS
+from hear_eval.tasks.mixing import Mixture, mix_event_task
+from hear_eval.tasks.recordings import read_table, split_name
 from hear_eval.tasks.writing import Clip
 
 Table = Annotated[
@@ -51,31 +51,31 @@ def mix(
 
     Rows without a category are backgrounds; if there are none, it is pink noise.
     """
-    validated, tested = set(valid.split(",")), set(test.split(","))
-    if both := validated & tested:
-        msg = f"fold {', '.join(sorted(both))} cannot be both to validate and to test on"
+    validated, tested = _folds(valid), _folds(test)
+    if both := validated.keys() & tested.keys():
+        listed = ", ".join(sorted(validated[fold] for fold in both))
+        msg = f"fold {listed} cannot be both to validate and to test on"
         raise ConfigError(msg)
-    rows = _rows(table, audio)
+    recordings = read_table(table, audio)
+    named = validated | tested
+    if unknown := named.keys() - {recording.split for recording in recordings}:
+        listed = ", ".join(sorted(named[fold] for fold in unknown))
+        msg = f"{table} has no fold {listed} to validate or test on"
+        raise ConfigError(msg)
     split_of = dict.fromkeys(validated, "valid") | dict.fromkeys(tested, "test")
-    if unknown := split_of.keys() - {clip.split for clip in rows}:
-        msg = f"{table} has no fold {', '.join(sorted(unknown))} to validate or test on"
-        raise ConfigError(msg)
-    clips = [clip._replace(split=split_of.get(clip.split, "train")) for clip in rows]
+    clips = [
+        Clip(recording.path, label, split_of.get(recording.split, "train"))
+        for recording in recordings
+        for label in recording.labels or [""]
+    ]
     mixture = Mixture(seconds, rate, events, polyphony, snr, longest, seed)
-    numbers = dict(zip(SPLITS, scenes, strict=True))
+    numbers = dict(zip(FIXED_SPLITS, scenes, strict=True))
     with counting("scenes") as count:
         task = mix_event_task(output, name or table.stem, clips, numbers, mixture, count)
     listed = ", ".join(f"{number} {split}" for split, number in numbers.items())
     typer.echo(f"{task}: scenes of {seconds:g} s: {listed}")
 
 
-def _rows(table: Path, audio: Path | None) -> list[Clip]:
-    """Read a table of clips, whose split is their fold."""
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    wanted = {"filename", "category", "fold"}
-    if not rows or not wanted <= set(rows[0]):
-        msg = f"{table} must have rows, and the columns filename, category and fold"
-        raise TaskError(msg)
-    folder = audio or table.parent
-    return [Clip(folder / row["filename"], row["category"], row["fold"]) for row in rows]
+def _folds(text: str) -> dict[str, str]:
+    """Return the folds that are listed, as they are called and as they were given."""
+    return {split_name(fold): fold for fold in text.split(",")}

@@ -1,7 +1,7 @@
 """What is written beside embeddings: how they were made, and what became of every audio file.
 
 An index is a file of JSON Lines, an `Entry` each, in the order of their names. While a run is
-under way its entries go into a journal, ``.index.jsonl.part``, one after the other.
+under way its entries go into a journal, ``.index.jsonl.journal``, one after the other.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hear_core.download import sha256_of
-from hear_core.errors import ConfigError
+from hear_core.errors import ConfigError, HearError
 
 
 class Plugin:
@@ -31,7 +32,8 @@ class Plugin:
         settings: What its embeddings depend on, as JSON takes it.
 
     Raises:
-        ConfigError: There is no such module or device, or the module is no plug-in.
+        ConfigError: There is no such module or device, the module is no plug-in, or it raises
+            something while it is loaded.
     """
 
     def __init__(
@@ -41,17 +43,22 @@ class Plugin:
         options: Mapping[str, Any] | None = None,
         device: str = "",
     ) -> None:
-        try:
-            self._module = import_module(module)
-        except ModuleNotFoundError as error:
-            msg = f"there is no plug-in module {module!r}: {error}"
-            raise ConfigError(msg) from error
+        with _loading(module):
+            try:
+                self._module = import_module(module)
+            except ModuleNotFoundError as error:
+                msg = f"there is no plug-in module {module!r}: {error}"
+                raise ConfigError(msg) from error
         if not hasattr(self._module, "load_model"):
             msg = f"{module} is no HEAR plug-in: it has no function load_model"
             raise ConfigError(msg)
         options = dict(options or {})
         file = [model_file] if model_file else []
-        self._model = self._module.load_model(*file, **options)
+        with _loading(module):
+            self._model = self._module.load_model(*file, **options)
+        if not hasattr(self._model, "sample_rate"):
+            msg = f"{module} is no HEAR plug-in: its model has no sample_rate"
+            raise ConfigError(msg)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if isinstance(self._model, nn.Module):
             try:
@@ -106,6 +113,18 @@ class Plugin:
         return audio.to(self.device)
 
 
+@contextmanager
+def _loading(module: str) -> Iterator[None]:
+    """Say of whatever somebody else's code raises where it comes from; our own errors do."""
+    try:
+        yield
+    except HearError:
+        raise
+    except Exception as error:
+        msg = f"{module} cannot be loaded: {type(error).__name__}: {error}"
+        raise ConfigError(msg) from error
+
+
 def _array(found: Any) -> np.ndarray:
     if not isinstance(found, Tensor):
         return np.asarray(found)  # of TensorFlow
@@ -123,12 +142,14 @@ def _package(module: str) -> str | None:
 def _checksum(model: Any, model_file: str) -> str | None:
     """Return the SHA-256 of the file of weights, or of the weights where no file is known."""
     file = model_file or getattr(model, "weights", None)
-    if isinstance(file, str | Path):
-        return sha256_of(Path(file).expanduser())
+    # It may as well be the name of weights, or be the weights.
+    if isinstance(file, str | Path) and (path := Path(file).expanduser()).is_file():
+        return sha256_of(path)
     if not isinstance(model, nn.Module):
         return None
     key = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         key.update(name.encode())
-        key.update(tensor.cpu().contiguous().numpy())
+        # As bytes, which any type has, and flat, since a number by itself has no view of another.
+        key.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
     return key.hexdigest()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hear_core.audio import resample
 from hear_core.errors import AudioError
 
 _UNKNOWN = 0xFFFFFFFF  # size of the data in a wav file that was written to a pipe
@@ -30,6 +31,50 @@ def read_clip(path: Path, sample_rate: int) -> np.ndarray:
         AudioError: The file is missing, is no audio, is damaged or cut off, has another rate or
             several channels, or holds no samples or what is no number.
     """
+    samples, rate = _read(path)
+    channels = samples.shape[1]
+    problem = _other_rate(rate, sample_rate)
+    if channels != 1:
+        problem = problem or f"has {channels} channels; the audio of a task is mono"
+    if problem:
+        msg = f"{path} {problem}"
+        raise AudioError(msg)
+    return samples[:, 0]
+
+
+def read_recording(path: Path, sample_rate: int) -> np.ndarray:
+    """Read any audio file that a task may be made of, as `hear_core.audio.read_audio` does.
+
+    Once it is written anew, nobody can tell any more that it was damaged: then it is refused.
+
+    Args:
+        path: Of the file.
+        sample_rate: Wanted, in Hz.
+
+    Returns:
+        Waveform (samples,), float32, of finite numbers.
+
+    Raises:
+        AudioError: The file is missing, is no audio, is damaged or cut off, or holds no samples or
+            what is no number.
+    """
+    samples, rate = _read(path)
+    return resample(samples.mean(axis=1), rate, sample_rate)
+
+
+def flaw(path: Path, sample_rate: int) -> str | None:
+    """Say, by the header of a file, why it is no whole audio of a rate; None if it is."""
+    import soundfile
+
+    try:
+        rate = soundfile.info(path).samplerate
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        return f"cannot be read as audio: {error}"
+    return _other_rate(rate, sample_rate) or _cut_off(path)
+
+
+def _read(path: Path) -> tuple[np.ndarray, int]:
+    """Return the samples (samples, channels) of a file that is whole, and their rate."""
     import soundfile
 
     if not path.is_file():
@@ -37,35 +82,26 @@ def read_clip(path: Path, sample_rate: int) -> np.ndarray:
         raise AudioError(msg)
     try:
         with soundfile.SoundFile(path) as file:
-            rate, channels, promised = file.samplerate, file.channels, file.frames
-            samples = file.read(dtype="float32")
+            rate = file.samplerate
+            # How long an MP3 is can be a guess.
+            promised = 0 if file.format == "MP3" else file.frames
+            samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError) as error:
         msg = f"{path} cannot be read as audio: {error}"
         raise AudioError(msg) from error
-    if problem := _problem(samples, promised, rate, channels, sample_rate) or _cut_off(path):
+    if problem := _problem(samples, promised) or _cut_off(path):
         msg = f"{path} {problem}"
         raise AudioError(msg)
-    return samples
+    return samples, rate
 
 
-def is_whole(path: Path, sample_rate: int) -> bool:
-    """Say, by the header of a file, whether it is audio of a rate that was not cut off."""
-    import soundfile
-
-    try:
-        rate = soundfile.info(path).samplerate
-    except (soundfile.SoundFileError, RuntimeError):
-        return False
-    return rate == sample_rate and not _cut_off(path)
+def _other_rate(rate: int, sample_rate: int) -> str | None:
+    if rate == sample_rate:
+        return None
+    return f"has a sample rate of {rate} Hz, and its folder says {sample_rate}"
 
 
-def _problem(
-    samples: np.ndarray, promised: int, rate: int, channels: int, sample_rate: int
-) -> str | None:
-    if rate != sample_rate:
-        return f"has a sample rate of {rate} Hz, and its folder says {sample_rate}"
-    if channels != 1:
-        return f"has {channels} channels; the audio of a task is mono"
+def _problem(samples: np.ndarray, promised: int) -> str | None:
     if len(samples) < promised:
         return f"is cut off: it says {promised} samples and holds {len(samples)}"
     if not len(samples):

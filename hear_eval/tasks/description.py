@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from hear_core.errors import HearError
 
 METADATA, VOCABULARY = "task_metadata.json", "labelvocabulary.csv"
+FIXED_SPLITS = ("train", "valid", "test")  # of a task that is not cut into folds
 
 # What the field may hold. HEAR's events are all multi-label.
 _KINDS = {
@@ -23,7 +24,6 @@ _KINDS = {
     "prediction_type": ("multiclass", "multilabel"),
     "split_mode": ("trainvaltest", "new_split_kfold", "presplit_kfold"),
 }
-_FIXED = ("train", "valid", "test")
 _REQUIRED = ("task_name", *_KINDS, "splits", "evaluation")
 
 
@@ -136,7 +136,7 @@ def problems(metadata: Mapping[str, Any]) -> list[str]:
 
 def _split_problems(split_mode: str, splits: list[str]) -> list[str]:
     if split_mode == "trainvaltest":
-        missing = [split for split in _FIXED if split not in splits]
+        missing = [split for split in FIXED_SPLITS if split not in splits]
         said = f"says split_mode trainvaltest, but has no split {', '.join(missing)}"
         return [said] if missing else []
     listed = ", ".join(sorted(splits))
@@ -193,6 +193,36 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def read_rows(path: Path, delimiter: str = ",") -> list[tuple[int, dict[str, str]]]:
+    """Read a table whose first row names its columns.
+
+    Args:
+        path: Of the file.
+        delimiter: Between its cells.
+
+    Returns:
+        The line of the file that each row ends on, and its cells by their columns.
+
+    Raises:
+        TaskError: The file is not UTF-8, or no table, or a row is shorter than the first.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, delimiter=delimiter)
+        try:
+            rows = [(reader.line_num, row) for row in reader]
+        except UnicodeDecodeError as error:
+            msg = f"{path} is not UTF-8; it must be saved as such: {error}"
+            raise TaskError(msg) from error
+        except csv.Error as error:
+            msg = f"{path} is no table after line {reader.line_num}: {error}"
+            raise TaskError(msg) from error
+    for number, row in rows:
+        if None in row.values():
+            msg = f"{path} has in line {number} fewer cells than columns"
+            raise TaskError(msg)
+    return rows
+
+
 def are_names(value: Any) -> bool:
     """Say whether this is a list of different names."""
     return (
@@ -207,14 +237,13 @@ def read_vocabulary(folder: Path) -> tuple[str, ...]:
     """Read the classes of a task by their index.
 
     Raises:
-        TaskError: The file is missing, or does not number classes.
+        TaskError: The file is missing or no table, or does not number classes.
     """
     path = folder / VOCABULARY
     if not path.is_file():
         msg = f"{path.parent} is no HEAR task, or not a whole one: it has no {path.name}"
         raise TaskError(msg)
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = [row for _, row in read_rows(path)]
     if not rows or not {"idx", "label"} <= rows[0].keys():
         msg = f"{path} must have rows, and the columns idx and label"
         raise TaskError(msg)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from hear_core.errors import ConfigError, unknown
+from hear_eval.downstream.grid import EVENTS
 from hear_eval.embeddings.ahead import ahead
-from hear_eval.tasks.description import TaskError
+from hear_eval.tasks.description import FIXED_SPLITS, TaskError
 from hear_eval.tasks.recordings import Event, Recording
-from hear_eval.tasks.writing import POSTPROCESSING, convert, new_task, write_description
-
-FIXED = ("train", "valid", "test")
+from hear_eval.tasks.writing import convert, new_task, write_description
 
 # Every score that heareval knows.
 METRICS = (
@@ -69,77 +68,94 @@ def make_task(
         The folder of the task.
 
     Raises:
-        ConfigError: The kind or a metric is unknown.
+        ConfigError: The kind or a metric is unknown, or another process makes the task.
         TaskError: There are too few splits or classes, two recordings would share a name, one has
             not one class in a multi-class task, or there is a task of this name already.
-        AudioError: A file cannot be read.
+        AudioError: A file cannot be read, is cut off, or holds what is no number.
     """
     if kind not in KINDS:
         raise ConfigError(unknown("kind of task", kind, KINDS))
     for metric in metrics:
         if metric not in METRICS:
             raise ConfigError(unknown("metric", metric, METRICS))
-    names = _file_names(name, recordings)
+    files = _files(name, recordings)
     splits = _splits(name, recordings)
     vocabulary = _vocabulary(name, recordings, kind)
     embedding_type, prediction_type, usual = KINDS[kind]
+    events = {"evaluation_params": {"event_postprocessing_grid": EVENTS}}
+    with new_task(folder, name) as task:
+        lengths = _write_clips(task, files, sample_rates, seconds, progress)
+        write_description(
+            task,
+            _labels(files, splits, kind, seconds),
+            vocabulary,
+            embedding_type=embedding_type,
+            prediction_type=prediction_type,
+            split_mode="trainvaltest" if set(splits) == set(FIXED_SPLITS) else "presplit_kfold",
+            sample_duration=seconds or (lengths.pop() if len(lengths) == 1 else None),
+            evaluation=list(metrics or usual),
+            **(events if kind == "events" else {}),
+        )
+    return folder / name
+
+
+def _write_clips(
+    task: Path,
+    files: Mapping[str, Recording],
+    sample_rates: Sequence[int],
+    seconds: float | None,
+    progress: Callable[[int, int], object] | None,
+) -> set[float]:
+    """Write the audio of a task; return the lengths that its clips have, in seconds."""
+    jobs = [
+        (recording.path, task / str(rate) / recording.split / file, rate)
+        for rate in sample_rates
+        for file, recording in files.items()
+    ]
+    lengths = set()
+    with closing(ahead(lambda job: convert(*job, seconds) / job[2], jobs)) as results:
+        for done, result in enumerate(results, start=1):
+            lengths.add(result.result())
+            if progress:
+                progress(done, len(jobs))
+    return lengths
+
+
+def _labels(
+    files: Mapping[str, Recording], splits: Iterable[str], kind: str, seconds: float | None
+) -> dict[str, dict[str, list[Any]]]:
+    """Return what is known of the files of each split."""
     labels: dict[str, dict[str, list[Any]]] = {split: {} for split in splits}
-    for file, recording in zip(names, recordings, strict=True):
+    for file, recording in files.items():
         labels[recording.split][file] = (
             _in_milliseconds(recording.events, seconds)
             if kind == "events"
             else sorted(set(recording.labels))
         )
-    extra: dict[str, Any] = {}
-    if kind == "events":
-        extra["evaluation_params"] = {"event_postprocessing_grid": POSTPROCESSING}
-    with new_task(folder, name) as task:
-        jobs = [
-            (recording.path, task / str(rate) / recording.split / file, rate)
-            for rate in sample_rates
-            for file, recording in zip(names, recordings, strict=True)
-        ]
-        found = set()
-        with closing(ahead(lambda job: convert(*job, seconds) / job[2], jobs)) as results:
-            for i, result in enumerate(results):
-                found.add(result.result())
-                if progress:
-                    progress(i + 1, len(jobs))
-        write_description(
-            task,
-            labels,
-            vocabulary,
-            embedding_type=embedding_type,
-            prediction_type=prediction_type,
-            split_mode="trainvaltest" if set(splits) == set(FIXED) else "presplit_kfold",
-            sample_duration=seconds or (found.pop() if len(found) == 1 else None),
-            evaluation=list(metrics or usual),
-            **extra,
-        )
-    return folder / name
+    return labels
 
 
-def _file_names(name: str, recordings: Sequence[Recording]) -> list[str]:
-    """Return what the audio of recordings is called; heareval joins splits by file names alone."""
-    known: dict[str, str] = {}
+def _files(name: str, recordings: Sequence[Recording]) -> dict[str, Recording]:
+    """Return recordings by what their audio is called; heareval joins splits by that alone."""
+    known: dict[str, Recording] = {}
     for recording in recordings:
         path = PurePosixPath(recording.name).with_suffix(".wav")
         file = "-".join(part for part in path.parts if part not in ("/", ".."))
         if file in known:
-            msg = f"{name}: {known[file]} and {recording.name} would both be called {file}"
+            msg = f"{name}: {known[file].name} and {recording.name} would both be called {file}"
             raise TaskError(msg)
-        known[file] = recording.name
-    return list(known)
+        known[file] = recording
+    return known
 
 
 def _splits(name: str, recordings: Sequence[Recording]) -> list[str]:
     splits = sorted({recording.split for recording in recordings})
-    if set(splits) == set(FIXED):
-        return list(FIXED)
-    if len(splits) < 3 or set(splits) & set(FIXED):
+    if set(splits) == set(FIXED_SPLITS):
+        return list(FIXED_SPLITS)
+    if len(splits) < 3 or set(splits) & set(FIXED_SPLITS):
         msg = (
             f"{name} has the splits {', '.join(map(repr, splits))}; "
-            f"a task has {', '.join(FIXED)}, or three folds and more"
+            f"a task has {', '.join(FIXED_SPLITS)}, or three folds and more"
         )
         raise TaskError(msg)
     return splits

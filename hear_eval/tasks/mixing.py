@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from hear_core.audio import read_audio
 from hear_core.errors import AudioError, ConfigError
-from hear_eval.tasks.writing import POSTPROCESSING, Clip, new_task, write_audio, write_description
-
-SPLITS = ("train", "valid", "test")
+from hear_eval.downstream.grid import EVENTS
+from hear_eval.tasks.audio import read_recording
+from hear_eval.tasks.description import FIXED_SPLITS
+from hear_eval.tasks.writing import Clip, new_task, write_audio, write_description
 
 _FRAME = 0.01  # seconds over which the energy of a clip is taken
 _FLOOR = -30.0  # dB below its loudest frame, from which on a clip is silent
@@ -28,6 +28,8 @@ _PEAK = 0.99  # of full scale, which no scene exceeds
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+# Events by split and file, as tasks keep them.
+_Labels: TypeAlias = dict[str, dict[str, list[dict[str, object]]]]
 
 
 @dataclass(frozen=True)
@@ -125,45 +127,27 @@ def mix_event_task(
 
     Raises:
         ConfigError: There are other splits, no scenes, no clips of a class or no backgrounds in
-            some of the splits only, or a file is in two of them.
+            some of the splits only, a file is in two of them, or another process makes the task.
         TaskError: There is a task of this name already.
-        AudioError: A file cannot be read, or is silent.
+        AudioError: A file cannot be read, is cut off or silent, or holds what is no number.
     """
     mixture = mixture or Mixture()
     vocabulary = _checked(clips, scenes)
     total, made = sum(scenes.values()), 0
-    labels: dict[str, dict[str, list[dict[str, object]]]] = {split: {} for split in SPLITS}
+    labels: _Labels = {split: {} for split in FIXED_SPLITS}
     with new_task(folder, name) as task:
-        for index, split in enumerate(SPLITS):
+        for index, split in enumerate(FIXED_SPLITS):
             rng = np.random.default_rng([mixture.seed, index])
             mixed = _scenes([clip for clip in clips if clip.split == split], mixture, rng)
-            for waveform, events in islice(mixed, scenes[split]):
-                # Named after the split: heareval joins the files of splits by their names alone.
-                file = f"{split}-{len(labels[split]):05}.wav"
-                write_audio(
-                    task / str(mixture.sample_rate) / split / file, waveform, mixture.sample_rate
-                )
-                labels[split][file] = [_in_milliseconds(event) for event in events]
+            target = task / str(mixture.sample_rate) / split
+            for file, events in _write(islice(mixed, scenes[split]), target, mixture.sample_rate):
+                labels[split][file] = events
                 made += 1
                 if progress:
                     progress(made, total)
             found = sum(map(len, labels[split].values()))
             log.info("%s: %d scenes of %s with %d events", name, scenes[split], split, found)
-        write_description(
-            task,
-            labels,
-            vocabulary,
-            embedding_type="event",
-            prediction_type="multilabel",
-            split_mode="trainvaltest",
-            sample_duration=mixture.seconds,
-            evaluation=["event_onset_200ms_fms", "segment_1s_er"],
-            evaluation_params={
-                "event_postprocessing_grid": POSTPROCESSING,
-                **({"task_specific_param_grid": dict(grid)} if grid else {}),
-            },
-            mixture=asdict(mixture),
-        )
+        _describe(task, labels, vocabulary, mixture, grid)
     return folder / name
 
 
@@ -231,14 +215,14 @@ def pink_noise(samples: int, sample_rate: int, rng: np.random.Generator) -> np.n
 
 def _checked(clips: Iterable[Clip], scenes: Mapping[str, int]) -> list[str]:
     """Return the classes, if a task can be made of these clips."""
-    if set(scenes) != set(SPLITS) or min(scenes.values()) < 1:
-        msg = f"there must be scenes of each of {', '.join(SPLITS)}, not {dict(scenes)}"
+    if set(scenes) != set(FIXED_SPLITS) or min(scenes.values()) < 1:
+        msg = f"there must be scenes of each of {', '.join(FIXED_SPLITS)}, not {dict(scenes)}"
         raise ConfigError(msg)
-    labels: dict[str, set[str]] = {split: set() for split in SPLITS}
+    labels: dict[str, set[str]] = {split: set() for split in FIXED_SPLITS}
     split_of: dict[Path, str] = {}
     for clip in clips:
         if clip.split not in labels:
-            msg = f"{clip.path} is of the split {clip.split!r}, which is none of {SPLITS}"
+            msg = f"{clip.path} is of the split {clip.split!r}, which is none of {FIXED_SPLITS}"
             raise ConfigError(msg)
         if (other := split_of.setdefault(clip.path.resolve(), clip.split)) != clip.split:
             msg = f"{clip.path} is in {other} and in {clip.split}: a split needs clips of its own"
@@ -248,7 +232,7 @@ def _checked(clips: Iterable[Clip], scenes: Mapping[str, int]) -> list[str]:
     if not every - {""}:
         msg = "there are no labelled clips to mix"
         raise ConfigError(msg)
-    for split in SPLITS:
+    for split in FIXED_SPLITS:
         if missing := sorted(every - labels[split]):
             what = ", ".join(label or "background" for label in missing)
             msg = f"{split} has no clips of {what}, which another split has"
@@ -276,6 +260,41 @@ def _scenes(
         yield mix_scene(sounds, background, mixture, rng)
 
 
+def _write(
+    scenes: Iterable[tuple[np.ndarray, list[Sounding]]], folder: Path, sample_rate: int
+) -> Iterator[tuple[str, list[dict[str, object]]]]:
+    """Write the scenes of a split; yield of each what its file is called, and its events."""
+    for number, (waveform, events) in enumerate(scenes):
+        # Named after the split: heareval joins the files of splits by their names alone.
+        file = f"{folder.name}-{number:05}.wav"
+        write_audio(folder / file, waveform, sample_rate)
+        yield file, [_in_milliseconds(event) for event in events]
+
+
+def _describe(
+    task: Path,
+    labels: _Labels,
+    vocabulary: Iterable[str],
+    mixture: Mixture,
+    grid: Mapping[str, Sequence[object]] | None,
+) -> None:
+    write_description(
+        task,
+        labels,
+        vocabulary,
+        embedding_type="event",
+        prediction_type="multilabel",
+        split_mode="trainvaltest",
+        sample_duration=mixture.seconds,
+        evaluation=["event_onset_200ms_fms", "segment_1s_er"],
+        evaluation_params={
+            "event_postprocessing_grid": EVENTS,
+            **({"task_specific_param_grid": dict(grid)} if grid else {}),
+        },
+        mixture=asdict(mixture),
+    )
+
+
 def _in_turn(things: Sequence[T], rng: np.random.Generator) -> Iterator[T]:
     """Yield things without end, in another order every time round; nothing if there are none."""
     while things:
@@ -283,9 +302,9 @@ def _in_turn(things: Sequence[T], rng: np.random.Generator) -> Iterator[T]:
 
 
 def _sound(path: Path, mixture: Mixture) -> np.ndarray:
-    waveform = read_audio(path, mixture.sample_rate).numpy()
-    if not 0 < np.abs(waveform).max() < math.inf:
-        msg = f"{path} is silent, or holds what is no number: there is nothing to mix"
+    waveform = read_recording(path, mixture.sample_rate)
+    if not waveform.any():
+        msg = f"{path} is silent: there is nothing to mix"
         raise AudioError(msg)
     return trim(waveform, mixture.sample_rate)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
 from hear_core.errors import ConfigError
 from hear_eval.embeddings.audio_files import find
-from hear_eval.tasks.description import TaskError
+from hear_eval.tasks.description import FIXED_SPLITS, TaskError, read_rows
 from hear_eval.tasks.folds import assign
 
 # What the columns of a table may be called.
@@ -22,7 +21,6 @@ _COLUMNS = {
     "offset": ("offset",),
 }
 _REQUIRED = ("filename", "label")
-_FIXED = {"train", "valid", "test"}
 
 
 class Event(NamedTuple):
@@ -64,27 +62,26 @@ def read_table(
     Args:
         table: The file.
         audio: Folder that file names are relative to; None is that of the table.
-        separator: What parts several classes in one cell.
+        separator: What parts several classes in one cell; spaces around them do not count.
         group: A column, or a regular expression: what it finds in the file name, or its first
             group of that, is what the recording belongs to.
 
     Raises:
-        TaskError: A column is missing, a time is no time, or rows of a recording contradict one
-            another.
+        TaskError: The file is no table or not UTF-8, a column or a cell is missing, a time is no
+            time, or rows of a recording contradict one another.
         ConfigError: The group is neither.
     """
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, delimiter="\t" if table.suffix == ".tsv" else ","))
-    column = _columns(table, rows)
-    grouped = _by_column(group) if rows and group in rows[0] else by_pattern(group)
+    rows = read_rows(table, "\t" if table.suffix == ".tsv" else ",")
+    there = rows[0][1].keys() if rows else set[str]()
+    column = _columns(table, there)
+    grouped = _by_column(group) if group in there else by_pattern(group)
     folder, found = audio or table.parent, dict[str, Recording]()
-    for number, row in enumerate(rows, start=2):
-        name = row[column["filename"]]
-        cell = row[column["label"]] or ""
-        labels = tuple(cell.split(separator)) if separator and cell else (cell,) if cell else ()
+    for number, row in rows:
+        name, cell = row[column["filename"]], row[column["label"]]
+        parts = cell.split(separator) if separator else [cell]
+        labels = tuple(part.strip() for part in parts if part.strip())
         events = _events(table, number, row, column, labels)
-        fold = row.get(column.get("split", ""), "") or ""
-        split = f"fold{fold:0>2}" if fold.isdecimal() else fold
+        split = split_name(row[column["split"]]) if "split" in column else ""
         made = Recording(folder / name, name, labels, events, split, grouped(name, row))
         known = found.setdefault(name, made)
         if (known.split, known.group) != (made.split, made.group):
@@ -95,6 +92,11 @@ def read_table(
                 labels=tuple(dict.fromkeys(known.labels + labels)), events=known.events + events
             )
     return list(found.values())
+
+
+def split_name(fold: str) -> str:
+    """Return what the split is called that a table calls so: ``fold01``, where it says 1."""
+    return f"fold{fold:0>2}" if fold.isdecimal() else fold
 
 
 def read_folders(source: Path, *, group: str = "") -> list[Recording]:
@@ -109,7 +111,7 @@ def read_folders(source: Path, *, group: str = "") -> list[Recording]:
         ConfigError: The group is no regular expression.
     """
     grouped, found = by_pattern(group), []
-    fixed = {path.name for path in source.iterdir() if path.is_dir()} == _FIXED
+    fixed = {path.name for path in source.iterdir() if path.is_dir()} == set(FIXED_SPLITS)
     for path, name in find([source]).sources:
         split, rest = name.split("/", 1) if fixed and "/" in name else ("", name)
         label, slash, file = rest.partition("/")
@@ -176,8 +178,8 @@ def with_splits(
     return [r._replace(split=split) for r, split in zip(recordings, found, strict=True)]
 
 
-def _columns(table: Path, rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    there = rows[0].keys() if rows else set()
+def _columns(table: Path, there: Set[str]) -> dict[str, str]:
+    """Return what the columns are called that are there."""
     found = {
         what: next(name for name in names if name in there)
         for what, names in _COLUMNS.items()

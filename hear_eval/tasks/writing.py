@@ -12,19 +12,16 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
 from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
-from torch import nn
 
-from hear_core.audio import read_audio
 from hear_core.errors import ConfigError
+from hear_eval.files import alone, whole
+from hear_eval.tasks.audio import read_recording
 from hear_eval.tasks.description import METADATA, VOCABULARY, TaskError
-
-# What is tried to make events of scores: as in DCASE 2016, HEAR's one task of events around us.
-POSTPROCESSING = {"median_filter_ms": [250], "min_duration": [125, 250]}
 
 
 class Clip(NamedTuple):
@@ -39,29 +36,36 @@ class Clip(NamedTuple):
 def new_task(folder: Path, name: str) -> Iterator[Path]:
     """Give a folder to write a task into; it takes its place when the block has ended well.
 
-    Until then it stands beside, so that what was cut off is never taken for a task.
+    Until then it stands beside, so that what was cut off is never taken for a task; the next
+    process that makes it clears that away.
 
     Args:
         folder: The task becomes a folder in it.
         name: Of the task.
 
     Raises:
-        ConfigError: The name is none that a folder can have.
+        ConfigError: The name is none that a folder can have, or another process makes the task.
         TaskError: There is something of this name already.
     """
     task = folder / name
     if task.parent != folder or name == "..":
         msg = f"a task is named like a folder, not {name!r}"
         raise ConfigError(msg)
-    if task.exists():
-        msg = f"there is a {task} already: remove it, or give the new task another name"
-        raise TaskError(msg)
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{name}.", dir=folder) as beside:
-        whole = Path(beside) / name
-        whole.mkdir()
-        yield whole
-        whole.rename(task)
+    beside = folder / f".{name}.part"
+    made = beside / name
+    with alone(made, "wait for it, or give the new task another name"):
+        try:
+            if task.exists():
+                msg = f"there is a {task} already: remove it, or give the new task another name"
+                raise TaskError(msg)
+            rmtree(made, ignore_errors=True)  # of a process that was killed
+            made.mkdir()
+            yield made
+            made.rename(task)
+        finally:
+            rmtree(made, ignore_errors=True)
+            # Last goes the lock: what another process may put there from then on is its own.
+            rmtree(beside, ignore_errors=True)
 
 
 def write_description(
@@ -106,19 +110,17 @@ def convert(source: Path, target: Path, sample_rate: int, seconds: float | None 
         How many samples it has.
 
     Raises:
-        AudioError: The file cannot be read.
+        AudioError: The file cannot be read, is cut off, or holds what is no number.
     """
-    waveform = read_audio(source, sample_rate)
+    waveform = read_recording(source, sample_rate)
     if seconds is not None:
         samples = round(seconds * sample_rate)
-        waveform = nn.functional.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
-    write_audio(target, waveform.numpy(), sample_rate)
+        waveform = np.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
+    write_audio(target, waveform, sample_rate)
     return len(waveform)
 
 
 def write_audio(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
     """Write a waveform (samples,) in [-1, 1] as a wav file of 16 bits, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    soundfile.write(part, waveform, sample_rate, subtype="PCM_16", format="WAV")
-    part.replace(path)
+    with whole(path) as part:
+        soundfile.write(part, waveform, sample_rate, subtype="PCM_16", format="WAV")

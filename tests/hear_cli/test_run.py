@@ -78,6 +78,23 @@ def test_a_module_that_cannot_be_loaded_stops_no_other(tasks, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("broken_import", "raise OSError('no ffmpeg')", "OSError: no ffmpeg"),
+        ("broken_load", "def load_model(**_): raise RuntimeError('gone')", "RuntimeError: gone"),
+    ],
+)
+def test_a_module_that_raises_stops_no_other(tasks, monkeypatch, name, code, message):
+    monkeypatch.syspath_prepend(tasks)
+    (tasks / f"{name}.py").write_text(code)
+    command, *others = arguments(tasks, "--task", "one")
+    said = hear(command, name, *others, code=1)
+    assert f"hear: {name} cannot be loaded: {message}" in said
+    assert "1 of 2 could not be embedded" in said
+    assert (tasks.parent / "out" / FOLDER / "one" / ".done.embeddings").exists()
+
+
+@pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--task", "three"], "unknown task 'three'"),

@@ -171,4 +171,15 @@ def test_what_cannot_be_mixed(table, tmp_path, options, message):
 def test_a_table_without_its_columns(table, tmp_path):
     table.write_text("file,label\n")
     said = hear("tasks", "mix", table, tmp_path / "tasks", code=1)
-    assert "must have rows, and the columns filename, category and fold" in said
+    assert "must have rows, and a column filename or file or fname or path, and category or" in said
+
+
+def test_mix_reads_the_tables_that_make_reads(table, tmp_path):
+    """With other names of columns, the mark that spreadsheets put first, and folds as 05."""
+    text = table.read_text().replace("filename,fold,category", "file,fold,label")
+    table.write_text(text.replace(",5,", ",05,"), encoding="utf-8-sig")
+    options = ["--valid", 4, "--test", 5, "--scenes", 1, 1, 1, "--seconds", 1]
+    said = hear("tasks", "mix", table, tmp_path / "tasks", *options)
+    assert "1 train, 1 valid, 1 test" in said
+    table.write_bytes("file,fold,label\na.wav,1,l\xe4rm\n".encode("latin-1"))
+    assert "is not UTF-8" in hear("tasks", "mix", table, tmp_path / "tasks", *options, code=1)

@@ -90,6 +90,20 @@ def test_what_is_missing_or_damaged_is_named(tmp_path):
         read_description(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("idx,label\n0,l\xe4rm\n".encode("latin-1"), "is not UTF-8"),
+        (b"idx,label\n0,dog\n1\n", "has in line 3 fewer cells than columns"),
+        (b'idx,label\n0,"' + 200_000 * b"x", "is no table after line 1: field larger"),
+    ],
+)
+def test_a_vocabulary_that_is_no_table_is_named(tmp_path, content, message):
+    (write(tmp_path) / "labelvocabulary.csv").write_bytes(content)
+    with pytest.raises(TaskError, match=rf"labelvocabulary\.csv {message}"):
+        read_description(tmp_path)
+
+
 def test_numbers_may_be_classes(tmp_path):
     folder = write(tmp_path, vocabulary="idx,label\n0,8\n1,1\n", labels={"a.wav": [8]})
     assert read_labels(folder, "fold00", read_description(folder)) == {"a.wav": ["8"]}

@@ -154,8 +154,55 @@ def test_a_broken_recording_leaves_no_task(recordings, tmp_path):
     assert list((tmp_path / "tasks").iterdir()) == []
 
 
+def test_a_recording_that_is_cut_off_or_no_sound_leaves_no_task(recordings, tmp_path):
+    cut, nan = tmp_path / "cut.wav", tmp_path / "nan.wav"
+    soundfile.write(cut, np.zeros((4000, 2)), 8000)
+    cut.write_bytes(cut.read_bytes()[:8000])
+    soundfile.write(nan, np.full(4000, np.nan), 8000, subtype="FLOAT")
+    for path, message in ((cut, "cut.wav is cut off"), (nan, "nan.wav holds NaN")):
+        changed = [recordings[0]._replace(path=path), *recordings[1:]]
+        with pytest.raises(AudioError, match=message):
+            make_task(tmp_path / "tasks", "broken", changed, "multiclass", seconds=1)
+        assert list((tmp_path / "tasks").iterdir()) == []
+
+
+def test_an_mp3_without_an_index_is_whole(recordings, tmp_path):
+    """How long it is is a guess, which may be too much."""
+    path, noise = tmp_path / "noise.mp3", np.random.default_rng(0).uniform(-0.5, 0.5, 32000)
+    noise[:8000] = 0  # of which the bytes are few
+    soundfile.write(path, noise, 16000)
+    content = path.read_bytes()
+    path.write_bytes(content[content.index(content[:2], 2) :])  # from the second frame on
+    assert soundfile.info(path).frames > 100000
+    changed = [recordings[0]._replace(path=path), *recordings[1:]]
+    task = make_task(tmp_path, "tones", changed, "multiclass", sample_rates=[8000])
+    assert max(frames(task, 8000)) == pytest.approx(16000, abs=1000)
+
+
 def test_a_task_that_is_there_is_kept(recordings, tmp_path):
     task = make_task(tmp_path, "tones", recordings, "multiclass", sample_rates=[8000])
     with pytest.raises(TaskError, match=r"there is a .*tones already: remove it"):
         make_task(tmp_path, "tones", recordings, "multiclass", seconds=1, sample_rates=[8000])
     assert frames(task, 8000)[0] == 4000
+
+
+def test_a_task_that_another_process_makes_is_left_to_it(recordings, tmp_path):
+    refused = []
+
+    def again(*progress):
+        with pytest.raises(ConfigError, match=r"another process is writing .*; wait") as caught:
+            make_task(tmp_path / "tasks", "tones", recordings, "multiclass", sample_rates=[8000])
+        refused.append(caught)
+
+    make_task(tmp_path / "tasks", "tones", recordings, "multiclass", progress=again)
+    assert len(refused) == 6
+    assert [path.name for path in (tmp_path / "tasks").iterdir()] == ["tones"]
+
+
+def test_what_a_killed_process_left_is_cleared_away(recordings, tmp_path):
+    left = tmp_path / "tasks" / ".tones.part" / "tones" / "8000"
+    left.mkdir(parents=True)
+    (left / ".low0.wav.part").touch()
+    task = make_task(tmp_path / "tasks", "tones", recordings, "multiclass")
+    assert [path.name for path in task.parent.iterdir()] == ["tones"]
+    assert not (task / "8000").exists()

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hear_core.errors import AudioError, ConfigError
-from hear_eval.tasks.description import TaskError
-from hear_eval.tasks.mixing import SPLITS, Mixture, mix_event_task, mix_scene, pink_noise, trim
+from hear_eval.tasks.description import FIXED_SPLITS, TaskError
+from hear_eval.tasks.mixing import Mixture, mix_event_task, mix_scene, pink_noise, trim
 from hear_eval.tasks.resampling import resample_task
 from hear_eval.tasks.writing import Clip
 
@@ -22,7 +22,7 @@ SMALL = Mixture(seconds=3, sample_rate=RATE, events=(2, 4), longest=1.0)
 HERTZ = {
     (label, split): 1000 + 500 * (3 * i + j)
     for i, label in enumerate(["horn", "flute", "whistle"])
-    for j, split in enumerate(SPLITS)
+    for j, split in enumerate(FIXED_SPLITS)
 }
 
 
@@ -47,7 +47,7 @@ def task(clips, tmp_path):
 
 def events_of(task):
     """Yield the split, waveform and events of every scene of a task."""
-    for split in SPLITS:
+    for split in FIXED_SPLITS:
         for file, events in json.loads((task / f"{split}.json").read_text()).items():
             waveform, rate = soundfile.read(task / str(RATE) / split / file)
             assert rate == RATE
@@ -63,15 +63,15 @@ def test_a_task_is_what_heareval_reads(task):
     assert metadata["embedding_type"] == "event"
     assert metadata["prediction_type"] == "multilabel"
     assert metadata["split_mode"] == "trainvaltest"
-    assert metadata["splits"] == list(SPLITS)
+    assert metadata["splits"] == list(FIXED_SPLITS)
     assert metadata["sample_duration"] == 3
     assert metadata["evaluation"] == ["event_onset_200ms_fms", "segment_1s_er"]
     assert metadata["mixture"]["seed"] == 0
     vocabulary = (task / "labelvocabulary.csv").read_text().split()
     assert vocabulary == ["idx,label", "0,flute", "1,horn", "2,whistle"]
-    assert {split: len(json.loads((task / f"{split}.json").read_text())) for split in SPLITS} == (
-        SCENES
-    )
+    assert {
+        split: len(json.loads((task / f"{split}.json").read_text())) for split in FIXED_SPLITS
+    } == (SCENES)
     files = [path.name for path in task.glob("16000/*/*")]
     assert len(files) == len(set(files)) == 8
     assert {soundfile.info(path).frames for path in task.glob("16000/*/*")} == {3 * RATE}
@@ -244,7 +244,7 @@ def test_classes_take_turns_whatever_they_have_of_clips(clips, tmp_path):
 
 def test_backgrounds_that_are_given(clips, tmp_path):
     """One is longer than a scene, the others are shorter and silent at their ends."""
-    for split, seconds in zip(SPLITS, (5, 0.5, 1), strict=True):
+    for split, seconds in zip(FIXED_SPLITS, (5, 0.5, 1), strict=True):
         hum = np.sin(2 * np.pi * 100 * np.arange(round(seconds * RATE)) / RATE)
         soundfile.write(tmp_path / f"{split}.wav", np.pad(hum, 800), RATE)
         clips.append(Clip(tmp_path / f"{split}.wav", "", split))
@@ -278,11 +278,20 @@ def test_what_cannot_be_read_leaves_nothing_behind(clips, tmp_path):
     assert list((tmp_path / "tasks").iterdir()) == []
 
 
-@pytest.mark.parametrize("value", [0.0, np.nan])
-def test_a_silent_clip_is_refused(clips, tmp_path, value):
+@pytest.mark.parametrize(
+    ("value", "reason"), [(0.0, "is silent"), (np.nan, "holds NaN"), (np.inf, "holds NaN or inf")]
+)
+def test_a_silent_clip_is_refused(clips, tmp_path, value, reason):
     soundfile.write(clips[0].path, np.full(8000, value), RATE, subtype="FLOAT")
-    with pytest.raises(AudioError, match=r"train-horn-0.4.wav is silent"):
+    with pytest.raises(AudioError, match=f"train-horn-0.4.wav {reason}"):
         mix_event_task(tmp_path / "tasks", "silent", clips, {**SCENES, "train": 9}, SMALL)
+
+
+def test_a_clip_that_is_cut_off_is_refused(clips, tmp_path):
+    clips[0].path.write_bytes(clips[0].path.read_bytes()[:-4000])
+    with pytest.raises(AudioError, match=r"train-horn-0.4.wav is cut off"):
+        mix_event_task(tmp_path / "tasks", "cut", clips, {**SCENES, "train": 9}, SMALL)
+    assert list((tmp_path / "tasks").iterdir()) == []
 
 
 def test_a_task_that_is_there_is_kept(task, clips):

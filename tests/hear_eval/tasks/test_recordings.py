@@ -31,6 +31,16 @@ def test_several_classes_in_a_cell_or_in_rows(tmp_path):
     ]
 
 
+def test_spaces_and_empty_parts_are_no_classes(tmp_path):
+    path = table(tmp_path, "filename,category\na,dog; rain\nb,rain;dog;\nc,;\nd, dog\n")
+    assert [r.labels for r in read_table(path, separator=";")] == [
+        ("dog", "rain"),
+        ("rain", "dog"),
+        (),
+        ("dog",),
+    ]
+
+
 def test_events_with_tabs_and_a_file_without_any(tmp_path):
     text = "filename\tonset\toffset\tevent_label\na\t0.5\t1\tdog\nb\t\t\t\na\t2\t2.25\tfox\n"
     first, second = read_table(table(tmp_path, text, "meta.tsv"))
@@ -63,6 +73,23 @@ def test_groups_by_column_and_by_pattern(tmp_path):
 def test_tables_that_mean_nothing_are_refused(tmp_path, text, message):
     with pytest.raises(TaskError, match=message):
         read_table(table(tmp_path, text))
+
+
+@pytest.mark.parametrize("group", ["", "take"])
+def test_a_row_that_is_too_short_is_named(tmp_path, group):
+    path = table(tmp_path, "category,take,filename\n\ndog,1,a\ndog\n")
+    with pytest.raises(TaskError, match=r"meta\.csv has in line 4 fewer cells than columns"):
+        read_table(path, group=group)
+
+
+def test_what_is_no_table_is_named(tmp_path):
+    path = tmp_path / "meta.csv"
+    path.write_text("filename,category\na,l\xe4rm\n", encoding="latin-1")
+    with pytest.raises(TaskError, match=r"meta\.csv is not UTF-8; .* byte 0xe4"):
+        read_table(path)
+    table(tmp_path, f'filename,category\na,dog\nb,"{200_000 * "x"}\n')
+    with pytest.raises(TaskError, match=r"meta\.csv is no table after line 2: field larger"):
+        read_table(path)
 
 
 def touch(folder, *names):

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
 
 from hear_core.audio import read_audio
+from hear_core.errors import ConfigError
 from hear_eval.tasks.description import TaskError
 from hear_eval.tasks.resampling import resample_task
 
@@ -43,21 +45,21 @@ def test_another_rate_is_added(task):
 
 
 def test_whole_files_are_kept_and_others_are_written_again(task):
-    resample_task(task, 32000)
-    folder = task / "32000"
-    soundfile.write(folder / "fold00" / "low0.wav", np.zeros(100), 32000)
+    resample_task(task, 8000)
+    folder = task / "8000"
+    soundfile.write(folder / "fold00" / "low0.wav", np.zeros(100), 8000)
     cut, other = folder / "fold01" / "low1.wav", folder / "fold01" / "high1.wav"
     whole = {path: path.read_bytes() for path in (cut, other)}
     cut.write_bytes(whole[cut][:-10])
-    soundfile.write(other, np.zeros(100), 8000)
+    soundfile.write(other, np.zeros(100), 4000)
     (folder / "fold02" / "low2.wav").write_bytes(b"RIFF")
     (folder / "fold02" / "high2.wav").unlink()
     (folder / "fold02" / ".high2.wav.part").write_bytes(b"from a run that was killed")
-    assert resample_task(task, 32000) == (4, 2, {})
+    assert resample_task(task, 8000) == (4, 2, {})
     assert soundfile.info(folder / "fold00" / "low0.wav").frames == 100
     assert {path: path.read_bytes() for path in whole} == whole
     assert not list(task.rglob("*.part"))
-    assert resample_task(task, 32000) == (0, 6, {})
+    assert resample_task(task, 8000) == (0, 6, {})
 
 
 def test_a_file_that_cannot_be_read_stops_no_other(task):
@@ -67,6 +69,30 @@ def test_a_file_that_cannot_be_read_stops_no_other(task):
     assert found.written == 5
     assert list(found.failures) == [broken]
     assert "cannot be read as audio" in found.failures[broken]
+    assert not (task / "32000" / "fold01" / "low1.wav").exists()
+
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def spoil(path):
+    soundfile.write(path, np.full(9600, np.nan), 16000, subtype="FLOAT")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (halve, "low1.wav is cut off: it says 19200 bytes of audio and lacks 9622 of them"),
+        (spoil, "low1.wav holds NaN or infinite values"),
+    ],
+)
+def test_what_is_damaged_makes_no_valid_audio(task, damage, reason):
+    broken = task / "16000" / "fold01" / "low1.wav"
+    damage(broken)
+    found = resample_task(task, 32000)
+    assert found.written == 5
+    assert found.failures == {broken: f"{broken.parent}/{reason}"}
     assert not (task / "32000" / "fold01" / "low1.wav").exists()
 
 
@@ -82,10 +108,66 @@ def test_a_rate_that_is_not_whole_is_not_taken(task):
     assert resample_task(task, 32000).written == 6
 
 
+def test_a_file_too_many_makes_no_rate_the_best(task):
+    resample_task(task, 48000)
+    for fold in range(3):
+        files = [f"{label}{fold}.wav" for label in ("low", "high")]
+        (task / f"fold{fold:02}.json").write_text(json.dumps({file: ["a"] for file in files}))
+    splits = {"splits": ["fold00", "fold01", "fold02"]}
+    (task / "task_metadata.json").write_text(json.dumps(splits))
+    (task / "16000" / "fold00" / "notes.txt").touch()
+    assert resample_task(task, 32000) == (6, 0, {})
+
+
+def contents(task):
+    return {path: path.read_bytes() for path in task.rglob("*") if path.is_file()}
+
+
 def test_the_only_rate_is_left_alone(task):
-    before = {path: path.stat().st_mtime_ns for path in task.rglob("*.wav")}
+    before = contents(task)
     assert resample_task(task, 16000) == (0, 6, {})
-    assert {path: path.stat().st_mtime_ns for path in task.rglob("*.wav")} == before
+    assert contents(task) == before
+
+
+def test_the_only_audio_is_not_written_over(task):
+    broken = task / "16000" / "fold01" / "low1.wav"
+    halve(broken)
+    before, calls = contents(task), []
+    found = resample_task(task, 16000, lambda *progress: calls.append(progress))
+    assert found[:2] == (0, 5)
+    assert calls == [(6, 6)]
+    assert list(found.failures) == [broken]
+    assert found.failures[broken].startswith(f"{broken} is cut off: it says 19200 bytes")
+    assert found.failures[broken].endswith(
+        "it is not made again, since the task has no other rate: get it anew"
+    )
+    assert contents(task) == before
+
+
+def test_a_lower_rate_takes_no_place_of_a_higher_one(task):
+    resample_task(task, 8000)
+    broken, gone = (task / "16000" / "fold01" / f"{name}1.wav" for name in ("low", "high"))
+    halve(broken)
+    gone.unlink()
+    before = broken.read_bytes()
+    written, kept, failures = resample_task(task, 16000)
+    assert (written, kept) == (1, 4)
+    ((path, reason),) = failures.items()
+    assert path == task / "8000" / "fold01" / "low1.wav"
+    assert reason.startswith(f"{broken} is cut off")
+    assert reason.endswith("since 8000 Hz is a lower rate: get it anew")
+    assert broken.read_bytes() == before
+    assert soundfile.info(gone).samplerate == 16000
+
+
+def test_another_process_is_kept_out(task):
+    with FileLock(task / ".32000.lock"):
+        with pytest.raises(ConfigError, match=r"another process is writing .*32000; wait for it"):
+            resample_task(task, 32000)
+        assert resample_task(task, 8000).written == 6
+    assert resample_task(task, 32000).written == 6
+    with FileLock(task / ".32000.lock"):
+        assert resample_task(task, 32000) == (0, 6, {})
 
 
 def test_what_is_no_task_is_refused(tmp_path):
