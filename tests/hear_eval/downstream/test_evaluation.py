@@ -103,7 +103,7 @@ def test_heareval_does_the_same(kind, tmp_path, monkeypatch):
         labels = {"prediction_type": "multilabel", "evaluation": ["mAP", "aucroc", "d_prime"]}
         write_scenes(folder, rows=60, noise=2, **(labels if kind == "labels" else {}), **options)
     elif kind == "events":
-        settings = {"median_filter_ms": [100, 250], "min_duration": [0, 125]}
+        settings = {"median_filter_ms": [100, 250], "min_duration": [0, 125], "threshold": [0.3]}
         write_events(folder, noise=1, postprocessing=settings, **options)
     else:
         settings = {"median_filter_ms": [100], "min_duration": [0]}
