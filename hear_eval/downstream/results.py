@@ -104,8 +104,7 @@ def aggregate(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     found = {}
     for name in folds[0]:
         values = [fold[name] for fold in folds if not math.isnan(fold[name])]
-        mean = math.fsum(values) / len(values) if values else math.nan
-        square = math.fsum((value - mean) ** 2 for value in values)
-        found[f"{name}_mean"] = mean
-        found[f"{name}_std"] = (square / (len(values) - 1)) ** 0.5 if len(values) > 1 else math.nan
+        with np.errstate(invalid="ignore"):  # of infinite ones
+            found[f"{name}_mean"] = float(np.mean(values)) if values else math.nan
+            found[f"{name}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
     return found

@@ -394,14 +394,17 @@ def test_the_right_columns_are_worth_more_than_the_wrong_ones(tmp_path):
     assert good["test_score_mean"] > bad["test_score_mean"] + 0.3
 
 
+@pytest.mark.filterwarnings("ignore")  # of pandas
 def test_folds_are_summed_up_as_by_pandas():
     pandas = pytest.importorskip("pandas")
-    folds = [{"a": 1.0, "b": 2.0}, {"a": 2.5, "b": math.nan}, {"a": 3.0, "b": 7.0}]
+    inf, nan = math.inf, math.nan
+    rows = [(1.0, 2.0, inf, inf, 0.5, nan), (2.5, nan, -inf, nan, inf, nan), (3, 7, 1, inf, 1, 2)]
+    folds = [dict(zip("abcdef", map(float, row), strict=True)) for row in rows]
     frame = pandas.DataFrame(folds)
     wanted = {}
     for name in frame:
         wanted |= {f"{name}_mean": frame[name].mean(), f"{name}_std": frame[name].std()}
-    assert aggregate(folds) == pytest.approx(wanted)
+    assert aggregate(folds) == pytest.approx(wanted, nan_ok=True)
 
 
 def test_progress_ends_when_all_is_done(tmp_path):
