@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from hear_cli.tables import print_table
 from hear_core.errors import HearError
 from hear_eval.downstream.evaluation import Options, State, evaluate
 from hear_eval.downstream.files import read_scores
+from hear_eval.downstream.results import Folds, folds_of, metrics
 from hear_eval.tasks.description import METADATA, TaskError
 
 
@@ -32,6 +32,7 @@ def evaluate_command(
 
     The scores are written into each folder as heareval writes them. A folder that is done is left
     out, and one that was cut off goes on. The exit code is 1 if a folder could not be evaluated.
+    A fold in which a score is undefined counts as the worst, and is named.
     """
     options = Options(grid, grid_points, seed, device, precision)
     rows, failed = [], 0
@@ -44,7 +45,11 @@ def evaluate_command(
             typer.echo(f"hear: {error}", err=True)
             failed += 1
             continue
-        rows += [(folder.name, *row) for row in _rows(scores)]
+        found = [folds_of(scores, metric) for metric in metrics(scores)]
+        rows += [(folder.name, *_row(folds)) for folds in found]
+        for folds in found:
+            if folds.undefined:
+                typer.echo(f"{folder}: {folds.remark}")
     if rows:
         print_table(("task", "score", "mean", "over folds"), rows)
     if failed:
@@ -71,14 +76,7 @@ def _found(folders: list[Path]) -> list[Path]:
     return list(found)
 
 
-def _rows(scores: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield each test score, its mean, and by how much folds differ from it."""
-    folds = [part for part in scores.values() if isinstance(part, dict) and "test_score" in part]
-    together = scores.get("aggregated_scores", {})
-    for name in folds[0]:
-        score = name.removeprefix("test_")
-        if score == name or score in ("score", "loss"):
-            continue
-        mean = together.get(f"{name}_mean", folds[0][name])
-        spread = together.get(f"{name}_std")
-        yield score, f"{mean:.4f}", "" if spread is None else f"± {spread:.4f} ({len(folds)})"
+def _row(folds: Folds) -> tuple[str, str, str]:
+    """Return a score, its mean, and by how much folds differ from it."""
+    spread = "" if folds.std is None else f"± {folds.std:.4f} ({len(folds.values)})"
+    return folds.metric, f"{folds.mean:.4f}", spread

@@ -12,19 +12,17 @@ import os
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hear_core.errors import HearError
+from hear_eval.downstream.files import SCORES
+from hear_eval.downstream.results import Folds, folds_of, tested
 from hear_eval.report.leaderboard import Model, Score, task_of
 from hear_eval.tasks.description import METADATA
 
-SCORES = "test.predicted-scores.json"
-_AGGREGATED = "aggregated_scores"
 _MARKS = (SCORES, METADATA)
-_NO_METRICS = ("test_loss", "test_score")
 
 
 class ScoreError(HearError, ValueError):
@@ -49,9 +47,7 @@ class Results(NamedTuple):
 
 class _Found(NamedTuple):
     folder: Path
-    folds: list[float]
-    metric: str
-    lower_is_better: bool
+    folds: Folds
 
 
 def read_results(folders: Iterable[Path]) -> Results:
@@ -76,7 +72,7 @@ def read_results(folders: Iterable[Path]) -> Results:
             continue
         model, task = _name(folder.absolute().parent), task_of(_name(folder))
         try:
-            found, undefined = _read(folder)
+            folds = _read(folder)
         except ScoreError as error:
             problems.append(str(error))
             continue
@@ -84,12 +80,9 @@ def read_results(folders: Iterable[Path]) -> Results:
         if twins := [other.folder for other in seen if _part(other.folder) == _part(folder)]:
             problems.append(f"{folder} is left out: {model} has scores in {twins[0]} as well")
             continue
-        seen.append(found)
-        if undefined:
-            notes.append(
-                f"{model} detected nothing in {undefined} of {len(found.folds)} folds of {task}: "
-                "the F-measure, which is undefined then, counts as 0"
-            )
+        seen.append(_Found(folder, folds))
+        if folds.undefined:
+            notes.append(f"{model} in {task}: {folds.remark}")
     models = tuple(
         Model(name, {task: _score(found) for task, found in by_task.items()})
         for name, by_task in by_model.items()
@@ -125,8 +118,8 @@ def _part(folder: Path) -> str:
     return "".join(re.findall(r"^[^-]*(_fold\d+)-", folder.name))
 
 
-def _read(folder: Path) -> tuple[_Found, int]:
-    """Return the scores in a folder, and how many of its folds had none that is defined."""
+def _read(folder: Path) -> Folds:
+    """Return the scores in a folder."""
     path = folder / SCORES
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -136,40 +129,24 @@ def _read(folder: Path) -> tuple[_Found, int]:
     if not isinstance(content, dict):
         msg = f"{path} holds a {type(content).__name__} where an object is wanted"
         raise ScoreError(msg)
-    tested = [
-        (name, fold)
-        for name, fold in content.items()
-        if name != _AGGREGATED and isinstance(fold, dict) and "test_score" in fold
-    ]
-    if not tested:
+    if not tested(content):
         msg = f"{path} has no test_score: it was written by something else than heareval, or cut"
         raise ScoreError(msg)
-    metric = _metric(tested[0][1])
-    folds = [_value(path, name, fold["test_score"], metric) for name, fold in tested]
-    defined = [value for value in folds if not math.isnan(value)]
-    values = [0.0 if math.isnan(value) else value for value in folds]
-    lower_is_better = content.get("score_mode") == "min"
-    return _Found(folder, values, metric, lower_is_better), len(folds) - len(defined)
-
-
-def _metric(fold: Mapping[str, Any]) -> str:
-    """Return the name of the first score, which is the one that heareval calls ``test_score``."""
-    names = (key for key in fold if key.startswith("test_") and key not in _NO_METRICS)
-    return next(names, "").removeprefix("test_")
-
-
-def _value(path: Path, fold: str, value: Any, metric: str) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    is_finite = is_number and abs(value) <= sys.float_info.max
-    undefined = is_number and value != value and metric.endswith("_fms")
-    if not is_finite and not undefined:
-        msg = f"{path}: the test_score of {fold} is {value!r}, which is no score"
+    for name, fold in tested(content).items():
+        value = fold["test_score"]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or abs(value) > sys.float_info.max:
+            msg = f"{path}: the test_score of {name} is {value!r}, which is no score"
+            raise ScoreError(msg)
+    folds = folds_of(content)
+    if folds.undefined and math.isinf(folds.mean):
+        msg = f"{path}: {folds.remark}"
         raise ScoreError(msg)
-    return float(value)
+    return folds
 
 
 def _score(found: list[_Found]) -> Score:
     """Return one score: Beehive has two folders, which count as folds."""
-    folds = [value for part in found for value in part.folds]
-    spread = stdev(folds) if len(folds) > 1 else None
-    return Score(fmean(folds), spread, found[0].metric, found[0].lower_is_better)
+    first = found[0].folds
+    folds = first._replace(values=tuple(value for part in found for value in part.folds.values))
+    return Score(folds.mean, folds.std, folds.metric, folds.lower_is_better)

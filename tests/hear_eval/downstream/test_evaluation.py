@@ -20,7 +20,7 @@ from hear_eval.downstream.embedded_task import read_embedded_task
 from hear_eval.downstream.evaluation import Options, evaluate, evaluate_task
 from hear_eval.downstream.files import Journal, alone
 from hear_eval.downstream.grid import Point, choose_points
-from hear_eval.downstream.results import aggregate, primary_score
+from hear_eval.downstream.results import Folds, aggregate, folds_of, metrics, primary_score
 from hear_eval.tasks.description import TaskError
 from tests.hear_eval.embedding_folders import LABELS, OWN, write_events, write_scenes
 
@@ -344,6 +344,22 @@ def test_the_primary_score_is_the_mean_of_folds_and_what_is_undefined_is_nothing
     undefined = {"test": {"test_score": math.nan}, "hparams": {}}
     assert primary_score(undefined) == 0
     assert primary_score({"a": {"test_score": 0.5}, **undefined}) == 0.25
+    both = {"a": {"test_score": math.inf}, "b": {"test_score": -math.inf}}
+    assert math.isnan(primary_score(both))
+
+
+def test_what_is_undefined_in_a_fold_counts_as_the_worst():
+    fold = {"test_score": 0.5, "test_mAP": 0.5, "test_segment_1s_er": 0.2, "test_loss": 1.0}
+    scores = {"a": fold, "b": dict.fromkeys(fold, math.nan), "score_mode": "min"}
+    scores["aggregated_scores"] = {f"{name}_mean": value for name, value in fold.items()}
+    assert metrics(scores) == ["mAP", "segment_1s_er"]
+    precision, error = (folds_of(scores, metric) for metric in metrics(scores))
+    assert folds_of(scores) == precision == Folds("mAP", (0.5, 0.0), 1, lower_is_better=False)
+    assert (precision.mean, precision.std) == pytest.approx((0.25, 0.125**0.5))
+    assert precision.remark.startswith("mAP is undefined in 1 of 2 folds, ")
+    assert error == Folds("segment_1s_er", (0.2, math.inf), 1, lower_is_better=True)
+    assert folds_of({"a": fold}).std is None
+    assert not folds_of({"a": fold}).remark
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hear_eval.downstream.files import SCORES
 from hear_eval.report.leaderboard import Score
-from hear_eval.report.results import SCORES, ScoreError, read_results
+from hear_eval.report.results import ScoreError, read_results
 from tests.scores import write_scores
 
 ESC50 = "esc50-v2.0.0-full"
@@ -81,12 +82,19 @@ def test_an_f_measure_of_nothing_is_zero_and_said(tmp_path):
     found = read_results([tmp_path])
     assert found.models[0].scores["Maestro 5h"].value == pytest.approx(0.2)
     (note,) = found.notes
-    assert note.startswith("m detected nothing in 1 of 2 folds of Maestro 5h")
+    assert note.startswith("m in Maestro 5h: event_onset_50ms_fms is undefined in 1 of 2 folds")
+    assert note.endswith("counts as 0 there")
 
 
 def test_an_error_rate_is_better_when_low(tmp_path):
     write_scores(tmp_path / "m" / "noises", 0.4, metric="segment_1s_er", mode="min")
     assert read_results([tmp_path]).models[0].scores["noises"].lower_is_better
+
+
+def test_the_mode_of_a_loss_says_nothing_of_the_score(tmp_path):
+    """Which is what heareval watched, and wrote, where a task does not validate by its score."""
+    write_scores(tmp_path / "m" / "notes", 0.4, metric="event_onset_50ms_fms", mode="min")
+    assert not read_results([tmp_path]).models[0].scores["notes"].lower_is_better
 
 
 @pytest.mark.parametrize(
@@ -98,7 +106,7 @@ def test_an_error_rate_is_better_when_low(tmp_path):
         ('{"aggregated_scores": {"test_score": 1}}', "has no test_score"),
         ('{"test": {"test_score": "0.5"}}', "the test_score of test is '0.5', which is no score"),
         ('{"test": {"test_score": true}}', "is True, which is no score"),
-        ('{"test": {"test_score": NaN, "test_top1_acc": NaN}}', "is nan, which is no score"),
+        ('{"test": {"test_score": NaN, "test_segment_1s_er": NaN}}', "is undefined in 1 of 1"),
         ('{"test": {"test_score": Infinity, "test_a_fms": 1}}', "is inf, which is no score"),
         (f'{{"test": {{"test_score": 1{"0" * 400}}}}}', "which is no score"),
         (b"\xff", "cannot be read as JSON"),
