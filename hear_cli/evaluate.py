@@ -31,20 +31,22 @@ def evaluate_command(
     """Train and test predictors on folders of embeddings, as heareval does.
 
     The scores are written into each folder as heareval writes them. A folder that is done is left
-    out, and one that was cut off goes on. The exit code is 1 if a folder could not be evaluated.
+    out, and one that was cut off goes on. The exit code is 1 if a folder could not be evaluated, or
+    is done with other options or other embeddings.
     A fold in which a score is undefined counts as the worst, and is named.
     """
     options = Options(grid, grid_points, seed, device, precision)
     rows, failed = [], 0
     for folder in _found(folders):
-        if not again and read_scores(folder) is not None:
-            typer.echo(f"{folder} was done before; --again evaluates it again")
+        done = not again and read_scores(folder) is not None
         try:
             scores = evaluate_folder(folder, options, again=again)
         except HearError as error:
             typer.echo(f"hear: {error}", err=True)
             failed += 1
             continue
+        if done:
+            typer.echo(f"{folder} was done before; --again evaluates it again")
         found = [folds_of(scores, metric) for metric in metrics(scores)]
         rows += [(folder.name, *_row(folds)) for folds in found]
         for folds in found:

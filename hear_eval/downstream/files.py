@@ -26,6 +26,7 @@ from hear_eval.files import whole
 from hear_eval.tasks.description import TaskError
 
 SCORES, DONE = "test.predicted-scores.json", "prediction-done.json"
+_INPUTS = ("*.embeddings.npy", "*.target-labels.pkl")
 _JOURNAL, _SETTINGS = ".evaluation", "settings.json"
 
 
@@ -52,6 +53,25 @@ def read_scores(folder: Path) -> dict[str, Any] | None:
     return scores if isinstance(scores, dict) else None
 
 
+def read_done(folder: Path) -> dict[str, Any]:
+    """Return how a folder that is done was evaluated; nothing if that is not known."""
+    try:
+        done = json.loads((folder / DONE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return done if isinstance(done, dict) else {}
+
+
+def touched(folder: Path) -> bool:
+    """Say whether embeddings or labels may be others than when the folder was done.
+
+    They may have been copied or moved only, which a checksum tells from a change.
+    """
+    done = (folder / DONE).stat().st_mtime_ns
+    stats = [path.stat() for pattern in _INPUTS for path in folder.glob(pattern)]
+    return any(max(stat.st_mtime_ns, stat.st_ctime_ns) >= done for stat in stats)
+
+
 def reopen(folder: Path) -> None:
     """Take away the mark of a folder that is done."""
     (folder / DONE).unlink(missing_ok=True)
@@ -63,7 +83,12 @@ def write(
     predictions: Mapping[str, Mapping[str, np.ndarray]],
     done: Mapping[str, Any],
 ) -> None:
-    """Write the results of a folder, and then that it is done."""
+    """Write the results of a folder, and then that it is done.
+
+    The predictions that heareval may have left there are of other scores, and go.
+    """
+    for path in folder.glob("*.predictions.pkl"):
+        path.unlink()
     for split, arrays in predictions.items():
         with whole(folder / f"{split}.predictions.npz") as part, part.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]  # of allow_pickle

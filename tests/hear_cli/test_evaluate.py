@@ -40,6 +40,12 @@ def test_evaluate(folders):
     assert [line.split() for line in again.splitlines()][-1] in rows
     assert "before" not in hear("evaluate", folders / "scenes", *QUICK, "--again")
 
+    error = hear("evaluate", folders, *QUICK, "--seed", 1, code=1)
+    for name in ("scenes", "events"):
+        assert f"{folders / name} was evaluated otherwise: seed is 42 there and 1 here" in error
+    hear("evaluate", folders / "events", *QUICK, "--seed", 1, "--again")
+    assert "seed is 1 there and 42 here" in hear("evaluate", folders, *QUICK, code=1)
+
 
 def test_one_folder_that_is_wrong_does_not_keep_others_from_being_evaluated(folders):
     (folders / "events" / "valid.embeddings.npy").unlink()

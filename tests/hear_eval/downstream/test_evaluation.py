@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -329,13 +330,74 @@ def test_a_folder_that_is_done_is_left_alone_unless_wanted(tmp_path, caplog):
     assert without_times(evaluate(folder, FLOAT32)) == without_times(scores)
 
 
-def test_a_folder_that_is_wrong_is_not_done(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "there", "here"),
+    [
+        ("seed", 42, 1),
+        ("grid", "default", "fast"),
+        ("grid_points", 3, 4),
+        ("precision", "float32", "bfloat16"),
+        ("device", "cpu", "cuda"),
+    ],
+)
+def test_scores_are_not_given_for_other_options(tmp_path, name, there, here):
+    folder = write_scenes(tmp_path, grid=GRID)
+    scores = evaluate(folder, FLOAT32)
+    message = (
+        rf"^{folder} was evaluated otherwise: {name} is {there} there and {here} here; --again"
+    )
+    with pytest.raises(ConfigError, match=message):
+        evaluate(folder, FLOAT32._replace(**{name: here}))
+    # What is left to the machine is not asked for, and heareval does not say what it did.
+    assert evaluate(folder, Options(grid_points=3)) == scores
+    theirs = {"grid_points": 1, "gpus": None, "in_memory": True}
+    (folder / "prediction-done.json").write_text(json.dumps(theirs))
+    assert evaluate(folder, FLOAT32._replace(**{name: here})) == scores
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_scores_are_not_given_for_other_embeddings(tmp_path, precision):
+    folder, options = tmp_path / "folder", FLOAT32._replace(precision=precision)
+    scores = evaluate(write_scenes(folder, grid=GRID), options)
+    write_scenes(folder, grid=GRID)  # the same again
+    assert evaluate(folder, options) == scores
+    for path in write_scenes(tmp_path / "older", seed=1, grid=GRID).iterdir():
+        os.utime(path, (0, 0))
+        shutil.copy2(path, folder)  # with its time
+    with pytest.raises(ConfigError, match="its embeddings or labels have changed since; --again"):
+        evaluate(folder, options)
+    assert evaluate(folder, options, again=True)["fold00"] != scores["fold00"]
+    evaluate(folder, options)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"seed": 1, "grid": "slow"}, "unknown grid"),
+        ({"grid_points": 0}, "0 grid points"),
+        ({"device": "nowhere"}, "cannot be computed on 'nowhere'"),
+        ({"precision": "float8"}, "unknown precision"),
+        ({}, r"no fold01\.target-labels\.pkl"),
+    ],
+)
+def test_what_is_wrong_undoes_no_folder(tmp_path, wrong, message):
     folder = write_scenes(tmp_path, grid=GRID)
     evaluate(folder, FLOAT32)
-    (folder / "fold01.target-labels.pkl").unlink()
-    with pytest.raises(TaskError, match=r"no fold01\.target-labels\.pkl"):
-        evaluate(folder, FLOAT32, again=True)
-    assert not (folder / "prediction-done.json").exists()
+    done = (folder / "prediction-done.json").read_bytes()
+    if not wrong:
+        (folder / "fold01.target-labels.pkl").unlink()
+    with pytest.raises((TaskError, ConfigError), match=message):
+        evaluate(folder, FLOAT32._replace(**wrong), again=True)
+    assert (folder / "prediction-done.json").read_bytes() == done
+
+
+def test_predictions_of_older_scores_do_not_stay(tmp_path):
+    folder = write_scenes(tmp_path, grid=GRID)
+    (folder / "fold00.predictions.pkl").touch()
+    evaluate(folder, FLOAT32)
+    assert not (folder / "fold00.predictions.pkl").exists()
+    assert (folder / "fold00.predictions.npz").exists()
+    assert (folder / "fold00.target-labels.pkl").exists()
 
 
 def test_the_primary_score_is_the_mean_of_folds_and_what_is_undefined_is_nothing(tmp_path):
