@@ -12,7 +12,7 @@ from hear_cli.progress import progress_bar
 from hear_cli.tables import print_table
 from hear_core.errors import HearError
 from hear_eval.downstream.evaluation import Options, State, evaluate
-from hear_eval.downstream.files import read_scores
+from hear_eval.downstream.files import read_scores, task_folders
 from hear_eval.downstream.results import Folds, folds_of, metrics
 from hear_eval.tasks.description import METADATA, TaskError
 
@@ -71,11 +71,12 @@ def evaluate_folder(folder: Path, options: Options, *, again: bool = False) -> d
 
 def _found(folders: list[Path]) -> list[Path]:
     """Return the folders of embeddings in some folders."""
-    found = {path.parent: None for folder in folders for path in sorted(folder.rglob(METADATA))}
+    found = task_folders(folders)
     if not found:
-        msg = f"no embeddings in {', '.join(map(str, folders))}: nothing has a {METADATA}"
+        listed = ", ".join(map(str, folders))
+        msg = f"no embeddings in {listed}: no folder in it, down to two levels, has a {METADATA}"
         raise TaskError(msg)
-    return list(found)
+    return found
 
 
 def _row(folds: Folds) -> tuple[str, str, str]:

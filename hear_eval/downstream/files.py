@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,38 @@ from hear_eval import files
 from hear_eval.downstream.early_stopping import Outcome
 from hear_eval.downstream.embedded_task import EmbeddedTask
 from hear_eval.files import whole
-from hear_eval.tasks.description import TaskError
+from hear_eval.tasks.description import METADATA, TaskError
 
 SCORES, DONE = "test.predicted-scores.json", "prediction-done.json"
 _INPUTS = ("*.embeddings.npy", "*.target-labels.pkl")
 _JOURNAL, _SETTINGS = ".evaluation", "settings.json"
+_LEVELS = 2  # from a folder of models to those of tasks
+
+
+def task_folders(folders: Iterable[Path], marks: Sequence[str] = (METADATA,)) -> list[Path]:
+    """Return the folders of embeddings of tasks in some folders, each once.
+
+    They are looked for down to two levels, and what is in them is not looked at: heareval may
+    leave tens of thousands of files in the folder of a task.
+
+    Args:
+        folders: Of tasks, of models, or of all models. What is no folder is passed over.
+        marks: Names of files of which each has at least one.
+    """
+    found: dict[Path, Path] = {}
+    for folder in _search(folders, marks, _LEVELS):
+        found.setdefault(folder.resolve(), folder)
+    return list(found.values())
+
+
+def _search(folders: Iterable[Path], marks: Sequence[str], levels: int) -> Iterator[Path]:
+    for folder in folders:
+        if not folder.is_dir():
+            continue
+        if any((folder / name).is_file() for name in marks):
+            yield folder
+        elif levels:
+            yield from _search(sorted(folder.iterdir()), marks, levels - 1)
 
 
 def alone(folder: Path) -> AbstractContextManager[None]:

@@ -57,8 +57,7 @@ def test_one_folder_that_is_wrong_does_not_keep_others_from_being_evaluated(fold
 
 def test_what_is_undefined_is_named_and_counts_as_in_a_report(tmp_path):
     folder = write_scores(tmp_path / "m" / "barks", 0.5, math.nan, metric="event_onset_50ms_fms")
-    for name in ("task_metadata.json", "prediction-done.json"):
-        (folder / name).write_text("{}")
+    (folder / "task_metadata.json").write_text("{}")
     said = hear("evaluate", tmp_path)
     remark = "event_onset_50ms_fms is undefined in 1 of 2 folds, and counts as 0 there"
     assert f"{folder}: {remark}" in said
@@ -71,6 +70,12 @@ def test_what_is_undefined_is_named_and_counts_as_in_a_report(tmp_path):
 
 def test_evaluate_refuses_what_is_no_folder_of_embeddings(tmp_path):
     assert "no embeddings in" in hear("evaluate", tmp_path, code=1)
+
+
+def test_what_is_in_the_folder_of_a_task_is_not_looked_at(folders):
+    hear("evaluate", folders / "events", *QUICK)
+    write_scenes(folders / "events" / "test" / "inner", grid=GRID)
+    assert "inner" not in hear("evaluate", folders / "events", folders / "events" / ".", *QUICK)
 
 
 def test_evaluate_refuses_an_unknown_grid(folders):
