@@ -12,17 +12,16 @@ import os
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 from hear_core.errors import HearError
-from hear_eval.downstream.files import SCORES
+from hear_eval.downstream.files import DONE, SCORES, task_folders
 from hear_eval.downstream.results import Folds, folds_of, tested
 from hear_eval.report.leaderboard import Model, Score, task_of
 from hear_eval.tasks.description import METADATA
-
-_MARKS = (SCORES, METADATA)
 
 
 class ScoreError(HearError, ValueError):
@@ -46,12 +45,24 @@ class Results(NamedTuple):
 
 
 class _Found(NamedTuple):
+    """What is found in the folder of a task; it may be a part of the task, see `_part`."""
+
     folder: Path
+    task: str
+    part: str
     folds: Folds
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What a model has but one of."""
+        return self.task, self.part
 
 
 def read_results(folders: Iterable[Path]) -> Results:
     """Read the scores of models.
+
+    A model is called like its folder. If several are called so and have scores of the same task,
+    the names of folders above tell them apart.
 
     Args:
         folders: Of tasks, of models, or of all models. What is no folder is passed over.
@@ -60,57 +71,68 @@ def read_results(folders: Iterable[Path]) -> Results:
         ScoreError: There is no score in them.
     """
     folders = list(folders)
-    by_model: dict[str, dict[str, list[_Found]]] = defaultdict(lambda: defaultdict(list))
-    waiting, notes, problems = [], [], []
-    known = set()
-    for folder in _task_folders(folders):
-        if folder.resolve() in known:
-            continue
-        known.add(folder.resolve())
+    by_place: dict[Path, list[_Found]] = defaultdict(list)
+    waiting, problems = [], []
+    for folder in task_folders(folders, (SCORES, METADATA)):
         if not (folder / SCORES).is_file():
             waiting.append(folder)
             continue
-        model, task = _name(folder.absolute().parent), task_of(_name(folder))
         try:
             folds = _read(folder)
         except ScoreError as error:
             problems.append(str(error))
             continue
-        seen = by_model[model][task]
-        if twins := [other.folder for other in seen if _part(other.folder) == _part(folder)]:
-            problems.append(f"{folder} is left out: {model} has scores in {twins[0]} as well")
-            continue
-        seen.append(_Found(folder, folds))
-        if folds.undefined:
-            notes.append(f"{model} in {task}: {folds.remark}")
-    models = tuple(
-        Model(name, {task: _score(found) for task, found in by_task.items()})
-        for name, by_task in by_model.items()
-    )
-    if not models and not problems:
+        path = folder.absolute()
+        seen = by_place[path.parent]
+        found = _Found(folder, task_of(_name(path)), _part(path), folds)
+        if twins := [other.folder for other in seen if other.key == found.key]:
+            problems.append(f"{folder} is left out: {twins[0]} has scores of {found.task} as well")
+        else:
+            seen.append(found)
+    if not by_place and not problems:
         listed = ", ".join(map(str, folders))
         msg = f"no scores in {listed}: heareval writes them as <module>/<task>/{SCORES}"
         raise ScoreError(msg)
-    return Results(models, tuple(waiting), tuple(notes), tuple(problems))
+    models, notes = [], list[str]()
+    for name, parts in _by_name(by_place):
+        by_task: dict[str, list[_Found]] = defaultdict(list)
+        for found in parts:
+            by_task[found.task].append(found)
+        models.append(Model(name, {task: _score(each) for task, each in by_task.items()}))
+        notes += _notes(name, parts)
+    return Results(tuple(models), tuple(waiting), tuple(notes), tuple(problems))
 
 
-def _task_folders(folders: Iterable[Path], levels: int = 2) -> Iterator[Path]:
-    """Yield the folders of tasks in folders, so many levels down; what is in them is not looked at.
-
-    A model may have tens of thousands of files in the folder of a task.
-    """
-    for folder in folders:
-        if not folder.is_dir():
+def _by_name(by_place: Mapping[Path, list[_Found]]) -> Iterator[tuple[str, list[_Found]]]:
+    """Yield the names of models, and what is found of each: in one place, or in several."""
+    named: dict[str, list[Path]] = defaultdict(list)
+    for place in by_place:
+        named[_name(place)].append(place)
+    for name, places in named.items():
+        together = [found for place in places for found in by_place[place]]
+        if len({found.key for found in together}) == len(together):
+            yield name, together
             continue
-        if any((folder / name).is_file() for name in _MARKS):
-            yield folder
-        elif levels:
-            yield from _task_folders(sorted(folder.iterdir()), levels - 1)
+        apart = next(n for n in count(2) if len({p.parts[-n:] for p in places}) == len(places))
+        for place in places:
+            yield _name(place, apart), by_place[place]
 
 
-def _name(folder: Path) -> str:
-    """Return the name of a folder as text that can be written to any file."""
-    return os.fsencode(folder.name).decode(errors="replace")
+def _notes(name: str, parts: Iterable[_Found]) -> Iterator[str]:
+    """Yield what a reader should know of the scores of a model."""
+    for found in parts:
+        if found.folds.undefined:
+            yield f"{name} in {found.task}: {found.folds.remark}"
+    if cut := dict.fromkeys(f.task for f in parts if not (f.folder / DONE).is_file()):
+        yield (
+            f"{name} in {', '.join(cut)}: there is no {DONE} beside the scores, as where another "
+            "evaluation was begun and cut off"
+        )
+
+
+def _name(folder: Path, parts: int = 1) -> str:
+    """Return the last parts of a path as text that can be written to any file."""
+    return os.fsencode(Path(*folder.parts[-parts:]).as_posix()).decode(errors="replace")
 
 
 def _part(folder: Path) -> str:
