@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hear_cli.options import Grid, GridPoints
+from hear_cli.options import AutoDevice, Grid, GridPoints, Precision, Seed
 from hear_cli.progress import progress_bar
 from hear_cli.tables import print_table
 from hear_core.errors import HearError
@@ -23,9 +23,9 @@ def evaluate_command(
     ],
     grid_points: GridPoints = 8,
     grid: Grid = "default",
-    seed: Annotated[int, typer.Option(help="Another seed tries other points.", min=0)] = 42,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda; auto is a GPU.")] = "auto",
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or the faster.")] = "auto",
+    seed: Seed = 42,
+    device: AutoDevice = "auto",
+    precision: Precision = "auto",
     again: Annotated[bool, typer.Option("--again", help="Evaluate what is done before.")] = False,
 ) -> None:
     """Train and test predictors on folders of embeddings, as heareval does.
