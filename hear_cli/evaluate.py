@@ -31,9 +31,9 @@ def evaluate_command(
     """Train and test predictors on folders of embeddings, as heareval does.
 
     The scores are written into each folder as heareval writes them. A folder that is done is left
-    out, and one that was cut off goes on. The exit code is 1 if a folder could not be evaluated, or
-    is done with other options or other embeddings.
-    A fold in which a score is undefined counts as the worst, and is named.
+    out, and one that was cut off goes on. A fold in which a score is undefined counts as the worst,
+    and is named. The exit code is 1 if a folder could not be evaluated, or is done with other
+    options or other embeddings.
     """
     options = Options(grid, grid_points, seed, device, precision)
     rows, failed = [], 0
