@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hear_cli.options import Grid, GridPoints
+from hear_cli.options import AutoDevice, Grid, GridPoints, Precision, Seed
 from hear_cli.progress import progress_bar
 from hear_cli.tables import print_table
 from hear_core.errors import HearError
 from hear_eval.downstream.evaluation import Options, State, evaluate
-from hear_eval.downstream.files import read_scores
+from hear_eval.downstream.files import read_scores, task_folders
+from hear_eval.downstream.results import Folds, folds_of, metrics
 from hear_eval.tasks.description import METADATA, TaskError
 
 
@@ -23,28 +23,35 @@ def evaluate_command(
     ],
     grid_points: GridPoints = 8,
     grid: Grid = "default",
-    seed: Annotated[int, typer.Option(help="Another seed tries other points.", min=0)] = 42,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda; auto is a GPU.")] = "auto",
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or the faster.")] = "auto",
+    seed: Seed = 42,
+    device: AutoDevice = "auto",
+    precision: Precision = "auto",
     again: Annotated[bool, typer.Option("--again", help="Evaluate what is done before.")] = False,
 ) -> None:
     """Train and test predictors on folders of embeddings, as heareval does.
 
     The scores are written into each folder as heareval writes them. A folder that is done is left
-    out, and one that was cut off goes on. The exit code is 1 if a folder could not be evaluated.
+    out, and one that was cut off goes on. A fold in which a score is undefined counts as the worst,
+    and is named. The exit code is 1 if a folder could not be evaluated, or is done with other
+    options or other embeddings.
     """
     options = Options(grid, grid_points, seed, device, precision)
     rows, failed = [], 0
     for folder in _found(folders):
-        if not again and read_scores(folder) is not None:
-            typer.echo(f"{folder} was done before; --again evaluates it again")
+        done = not again and read_scores(folder) is not None
         try:
             scores = evaluate_folder(folder, options, again=again)
         except HearError as error:
             typer.echo(f"hear: {error}", err=True)
             failed += 1
             continue
-        rows += [(folder.name, *row) for row in _rows(scores)]
+        if done:
+            typer.echo(f"{folder} was done before; --again evaluates it again")
+        found = [folds_of(scores, metric) for metric in metrics(scores)]
+        rows += [(folder.name, *_row(folds)) for folds in found]
+        for folds in found:
+            if folds.undefined:
+                typer.echo(f"{folder}: {folds.remark}")
     if rows:
         print_table(("task", "score", "mean", "over folds"), rows)
     if failed:
@@ -64,21 +71,15 @@ def evaluate_folder(folder: Path, options: Options, *, again: bool = False) -> d
 
 def _found(folders: list[Path]) -> list[Path]:
     """Return the folders of embeddings in some folders."""
-    found = {path.parent: None for folder in folders for path in sorted(folder.rglob(METADATA))}
+    found = task_folders(folders)
     if not found:
-        msg = f"no embeddings in {', '.join(map(str, folders))}: nothing has a {METADATA}"
+        listed = ", ".join(map(str, folders))
+        msg = f"no embeddings in {listed}: no folder in it, down to two levels, has a {METADATA}"
         raise TaskError(msg)
-    return list(found)
+    return found
 
 
-def _rows(scores: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield each test score, its mean, and by how much folds differ from it."""
-    folds = [part for part in scores.values() if isinstance(part, dict) and "test_score" in part]
-    together = scores.get("aggregated_scores", {})
-    for name in folds[0]:
-        score = name.removeprefix("test_")
-        if score == name or score in ("score", "loss"):
-            continue
-        mean = together.get(f"{name}_mean", folds[0][name])
-        spread = together.get(f"{name}_std")
-        yield score, f"{mean:.4f}", "" if spread is None else f"± {spread:.4f} ({len(folds)})"
+def _row(folds: Folds) -> tuple[str, str, str]:
+    """Return a score, its mean, and by how much folds differ from it."""
+    spread = "" if folds.std is None else f"± {folds.std:.4f} ({len(folds.values)})"
+    return folds.metric, f"{folds.mean:.4f}", spread

@@ -18,6 +18,10 @@ PluginWeights = Annotated[
     Path | None, typer.Option(help="File of weights; default: those of the plug-in.", exists=True)
 ]
 ModelOptions = Annotated[str, typer.Option(help="For load_model, as JSON.")]
+FolderName = Annotated[
+    str | None,
+    typer.Option("--name", help="Of the folder of embeddings; default: module and options."),
+]
 Audio = Annotated[
     Path | None, typer.Option(help="Folder of the audio files; default: beside the table.")
 ]
@@ -51,6 +55,9 @@ MinDuration = Annotated[float, typer.Option(help="Seconds; shorter events are dr
 # How embeddings are evaluated, see hear_eval.downstream.evaluation.Options.
 Grid = Annotated[str, typer.Option(help="default, fast or faster: those of heareval.")]
 GridPoints = Annotated[int, typer.Option(help="Points of the grid to try.", min=1)]
+Seed = Annotated[int, typer.Option(help="Of evaluations; another tries other points.", min=0)]
+AutoDevice = Annotated[str, typer.Option(help="Such as cpu or cuda; auto is a GPU, if any.")]
+Precision = Annotated[str, typer.Option(help="float32, bfloat16 or, with auto, the faster.")]
 
 
 def weights(model: Path | None, *, random: bool) -> dict[str, Any]:
@@ -64,6 +71,27 @@ def classes(
     """Return what is looked for, by name: groups of classes, or single ones."""
     known = read_groups(groups, labels) if groups else {label: [label] for label in labels}
     return {name: known[name] for name in choose(only, list(known))} if only else known
+
+
+def plugin_device(device: str) -> str:
+    """Return a device as plug-ins take it: without one they take the GPU, if there is one."""
+    return "" if device == "auto" else device
+
+
+def check_single(modules: Sequence[str], name: str | None, model: Path | None = None) -> None:
+    """Check what can be said of one module only, and that a name is that of a folder.
+
+    Raises:
+        BadParameter: There are several, or it is none.
+    """
+    given = {"--name": name, "--model": model}
+    for option, value in given.items():
+        if value is not None and len(modules) > 1:
+            msg = f"{value} is for one module, and there are {len(modules)}: {', '.join(modules)}"
+            raise typer.BadParameter(msg, param_hint=option)
+    if name is not None and (Path(name).name != name or name in ("", "..")):
+        msg = f"{name!r} is no name of a folder"
+        raise typer.BadParameter(msg, param_hint="--name")
 
 
 def load_options(text: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hear_cli.names import importable
-from hear_cli.options import ModelOptions, PluginWeights, load_options
+from hear_cli.options import FolderName, ModelOptions, PluginWeights, check_single, load_options
 from hear_cli.progress import progress_bar
 from hear_core.errors import HearError
 from hear_eval.embeddings.of_tasks import BATCH_SAMPLES, find_tasks, folder_name, run_task
@@ -29,6 +29,7 @@ def run(
     embeddings_dir: Annotated[Path, typer.Option(help="Folder for the embeddings.")] = EMBEDDINGS,
     model: PluginWeights = None,
     model_options: ModelOptions = "{}",
+    called: FolderName = None,
     device: Annotated[str, typer.Option(help="Such as cpu; default: the GPU if any.")] = "",
     batch_samples: Annotated[
         int, typer.Option(help="Most samples of audio in a batch.", min=1)
@@ -39,6 +40,7 @@ def run(
     A run that was cut off goes on where it stopped. A task that cannot be embedded is named, with
     the reason, and the others are; then the exit code is 1.
     """
+    check_single(modules, called)
     options = load_options(model_options)
     names = [importable(name) for name in modules]
     tasks = find_tasks(tasks_dir, task or ["all"])
@@ -50,7 +52,7 @@ def run(
             typer.echo(f"hear: {error}", err=True)
             failures += len(tasks)
             continue
-        folder = embeddings_dir / folder_name(name, options)
+        folder = embeddings_dir / (called or folder_name(name, options))
         for path in tasks:
             try:
                 done = embed_task(plugin, path, folder, batch_samples)

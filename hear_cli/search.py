@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hear_cli.names import find
-from hear_cli.options import Grid, GridPoints, Model
+from hear_cli.options import AutoDevice, Grid, GridPoints, Model, Precision, Seed, plugin_device
 from hear_cli.progress import counting
 from hear_cli.run import embed_task
 from hear_cli.tables import print_table
@@ -44,7 +44,9 @@ def search_command(
     most: Annotated[int, typer.Option(help="Most combinations to try.", min=1)] = 63,
     grid: Grid = "default",
     grid_points: GridPoints = 8,
-    seed: Annotated[int, typer.Option(help="Of the evaluations.", min=0)] = 42,
+    seed: Seed = 42,
+    device: AutoDevice = "auto",
+    precision: Precision = "auto",
     model: Model = None,
     random_weights: Annotated[bool, typer.Option("--random-weights", help="As a control.")] = False,
 ) -> None:
@@ -66,7 +68,8 @@ def search_command(
     parts = {part: _columns(extractor, part) for part in names}
 
     options: dict[str, Any] = {"taps": names, "pretrained": not random_weights}
-    plugin = Plugin(module, str(model.absolute()) if model else "", options)
+    weights = str(model.absolute()) if model else ""
+    plugin = Plugin(module, weights, options, plugin_device(device))
     folder = output / "embeddings" / folder_name(module, options)
     embedded = []
     for path in find_tasks(tasks_dir, task):
@@ -76,7 +79,7 @@ def search_command(
         candidates = search(
             embedded,
             parts,
-            Options(grid, grid_points, seed),
+            Options(grid, grid_points, seed, device, precision),
             most=most,
             journal=output / "search.jsonl",
             on_state=lambda state: count(state.done, state.of),

@@ -55,7 +55,7 @@ Progress = Callable[[int, int], object]
 
 def make_mini(
     folder: Path,
-    sounds: Path,
+    sounds: Path | None,
     digits: Path | None = None,
     *,
     audio: Path | None = None,
@@ -66,7 +66,7 @@ def make_mini(
     Args:
         folder: They become folders in it.
         sounds: Table of ESC-10 or of ESC-50, of which ten classes are taken: the columns
-            ``filename``, ``category`` and ``fold``.
+            ``filename``, ``category`` and ``fold``; None leaves its two tasks out.
         digits: The task of spoken digits as HEAR distributes it, a folder or its ``.tar.gz``;
             None leaves it out.
         audio: Folder of the sounds; None is that of the table.
@@ -79,6 +79,13 @@ def make_mini(
         TaskError: The table is of other sounds, or `digits` holds no task.
         AudioError: A file cannot be read.
     """
+    made = _of_sounds(folder, sounds, audio, progress) if sounds else []
+    return [*made, _take(digits, folder)] if digits else made
+
+
+def _of_sounds(
+    folder: Path, sounds: Path, audio: Path | None, progress: Progress | None
+) -> list[Path]:
     recordings = _ten_classes(read_table(sounds, audio), sounds)
     made = [folder / "esc10", folder / "esc10_events"]
     if not made[0].is_dir():
@@ -94,8 +101,6 @@ def make_mini(
     if not made[1].is_dir():
         clips = _in_splits(recordings)
         mix_event_task(folder, "esc10_events", clips, SCENES, progress=progress, grid=GRID)
-    if digits:
-        made.append(_take(digits, folder))
     return made
 
 

@@ -23,4 +23,5 @@ def write_scores(folder, *folds, metric="top1_acc", mode="max"):
     content |= {"hparams": {"lr": 1e-3}, "postprocessing": [], "score_mode": mode}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "test.predicted-scores.json").write_text(json.dumps(content))
+    (folder / "prediction-done.json").write_text("{}")
     return folder

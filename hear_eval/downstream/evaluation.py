@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hear_core.errors import ConfigError
 from hear_core.memory import kept_memory
 from hear_eval.downstream import files
 from hear_eval.downstream.early_stopping import Criterion, Job, Outcome, criterion_of
 from hear_eval.downstream.embedded_task import EmbeddedTask, read_embedded_task
-from hear_eval.downstream.grid import choose_points
-from hear_eval.downstream.judging import judge
+from hear_eval.downstream.grid import Point, choose_points
+from hear_eval.downstream.judging import Judge, judge
 from hear_eval.downstream.predictors import Arithmetic, choose_arithmetic
 from hear_eval.downstream.results import Evaluation, put_together
 from hear_eval.downstream.training import Progress, groups_of, train_together
@@ -73,8 +74,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate the embeddings in a folder, and write the scores and predictions into it.
 
-    A folder that is done, be it by heareval, is left as it is. One whose evaluation was cut off
-    goes on after the predictors that were trained, and ends with the same scores.
+    A folder that is done, be it by heareval, is left as it is, unless something else is asked for;
+    see `differences`. One whose evaluation was cut off goes on after the predictors that were
+    trained, and ends with the same scores.
 
     Args:
         folder: Of the embeddings of one task.
@@ -87,39 +89,70 @@ def evaluate(
 
     Raises:
         TaskError: A file of the folder is missing, damaged, or does not fit to the others.
-        ConfigError: An option means nothing here, or another process evaluates the folder.
+        ConfigError: An option means nothing here, another process evaluates the folder, or it is
+            done with other options or other embeddings.
     """
     with files.alone(folder):
         if not again and (scores := files.read_scores(folder)) is not None:
+            if found := differences(folder, options):
+                msg = f"{folder} was evaluated otherwise: {'; '.join(found)}; --again does it again"
+                raise ConfigError(msg)
             _log.info("%s is evaluated; its scores stand in %s", folder, files.SCORES)
             return scores
-        files.reopen(folder)
         start = time.perf_counter()
         arithmetic = choose_arithmetic(options.device, options.precision)
         task = read_embedded_task(folder, arithmetic.dtype)
+        plan = _plan(task, options, arithmetic)
         settings = {
             **options._asdict(),
+            "precision": str(arithmetic.dtype).removeprefix("torch."),
             "device": str(arithmetic.device),
-            "precision": str(arithmetic.dtype),
             "embeddings": files.fingerprint(task),
-            "metadata": dict(task.description.metadata),
         }
-        journal = files.Journal(folder, settings)
-        found = evaluate_task(task, options, journal=journal, on_state=on_state)
-        scores = {**found.scores, "embedding_path": str(folder)}
+        # Only now that nothing is wrong with what is asked for are older scores given up.
+        files.reopen(folder)
+        journal = files.Journal(folder, settings | {"metadata": dict(task.description.metadata)})
+        evaluation = _carry_out(plan, journal, on_state)
+        scores = {**evaluation.scores, "embedding_path": str(folder)}
         done = {
             "time": time.perf_counter() - start,
             "embedding_path": str(folder),
             "embedding_size": task.embeddings.shape[1],
-            **options._asdict(),
-            "precision": str(arithmetic.dtype).removeprefix("torch."),
-            "device": str(arithmetic.device),
+            **settings,
             "in_memory": True,
             "deterministic": True,
         }
-        files.write(folder, scores, found.predictions, done)
+        files.write(folder, scores, evaluation.predictions, done)
         journal.remove()
     return scores
+
+
+def differences(folder: Path, options: Options = DEFAULT) -> list[str]:
+    """Say in what the evaluation that a folder is done with differs from another.
+
+    Of a folder that is not done, or that heareval has done, nothing is known to differ.
+
+    Args:
+        folder: Of the embeddings of one task.
+        options: Of the other. What is left to us, as ``auto`` does, does not differ.
+
+    Raises:
+        TaskError: What was embedded since does not make a task.
+    """
+    done = files.read_done(folder)
+    if "seed" not in done:  # heareval has but one, and does not say it
+        return []
+    found = [
+        f"{name} is {done[name]} there and {value} here"
+        for name, value in options._asdict().items()
+        if value not in ("auto", done.get(name, value))
+    ]
+    if "embeddings" in done and files.touched(folder):
+        # Its checksum is that of embeddings as they were rounded for the evaluation.
+        dtype = choose_arithmetic("cpu", done["precision"]).dtype
+        if files.fingerprint(read_embedded_task(folder, dtype)) != done["embeddings"]:
+            found.append("its embeddings or labels have changed since")
+    return found
 
 
 def evaluate_task(
@@ -142,13 +175,31 @@ def evaluate_task(
         TaskError: The task cannot be trained or scored.
         ConfigError: An option means nothing here.
     """
-    arithmetic = choose_arithmetic(options.device, options.precision)
-    judges = {f.test[0]: judge(task, f.test[0]) for f in task.description.folds}
-    points = choose_points(task.description, options.grid, options.grid_points, options.seed)
-    criterion = criterion_of(task)
-    trainer = _Trainer(
-        task.to(*arithmetic), arithmetic, options.seed, journal, on_state, len(points), criterion
-    )
+    plan = _plan(task, options, choose_arithmetic(options.device, options.precision))
+    return _carry_out(plan, journal, on_state)
+
+
+class _Plan(NamedTuple):
+    """An evaluation whose options are known to mean something."""
+
+    task: EmbeddedTask
+    arithmetic: Arithmetic
+    seed: int
+    points: Sequence[Point]
+    judges: Mapping[str, Judge]
+    criterion: Criterion
+
+
+def _plan(task: EmbeddedTask, options: Options, arithmetic: Arithmetic) -> _Plan:
+    description = task.description
+    points = choose_points(description, options.grid, options.grid_points, options.seed)
+    judges = {fold.test[0]: judge(task, fold.test[0]) for fold in description.folds}
+    return _Plan(task, arithmetic, options.seed, points, judges, criterion_of(task))
+
+
+def _carry_out(plan: _Plan, journal: files.Journal | None, on_state: OnState) -> Evaluation:
+    task, points, criterion = plan.task, plan.points, plan.criterion
+    trainer = _Trainer(plan, journal, on_state)
     with kept_memory():
         search = trainer.train([Job(0, number, point) for number, point in enumerate(points)])
         best = _best(search, criterion)
@@ -156,25 +207,17 @@ def evaluate_task(
         others = [Job(fold, best, point) for fold in range(1, len(task.description.folds))]
         chosen = [search[best], *trainer.train(others)]
     outcomes = [outcome for outcome in chosen if outcome is not None]
-    return put_together(task, point, outcomes, judges, criterion)
+    return put_together(task, point, outcomes, plan.judges, criterion)
 
 
 class _Trainer:
     """Trains jobs in groups of one shape, and keeps in a journal what is trained."""
 
-    def __init__(
-        self,
-        task: EmbeddedTask,
-        arithmetic: Arithmetic,
-        seed: int,
-        journal: files.Journal | None,
-        on_state: OnState,
-        points: int,
-        criterion: Criterion,
-    ) -> None:
-        self._task, self._arithmetic, self._seed = task, arithmetic, seed
-        self._journal, self._on_state, self._criterion = journal, on_state, criterion
-        self._done, self._of = 0, points + len(task.description.folds) - 1
+    def __init__(self, plan: _Plan, journal: files.Journal | None, on_state: OnState) -> None:
+        self._task = plan.task.to(*plan.arithmetic)
+        self._arithmetic, self._seed, self._criterion = plan.arithmetic, plan.seed, plan.criterion
+        self._journal, self._on_state = journal, on_state
+        self._done, self._of = 0, len(plan.points) + len(plan.task.description.folds) - 1
 
     def train(self, jobs: Sequence[Job]) -> list[Outcome | None]:
         """Return the outcomes of jobs, or None for those that an earlier one is certain to beat."""

@@ -1,7 +1,8 @@
 """From the predictions of an event task at points in time to events, as heareval makes them.
 
-A prediction above a half is a class that is heard, the median of those around it takes away what is
-too short, and each run of points at which a class is heard is an event from the first to the last.
+A prediction above a threshold is a class that is heard, the median of those around it takes away
+what is too short, and each run of points at which a class is heard is an event from the first to
+the last.
 """
 
 from __future__ import annotations
@@ -16,19 +17,25 @@ import numpy as np
 from hear_eval.downstream.event_scores import Timeline
 from hear_eval.tasks.description import TaskError
 
-_THRESHOLD = 0.5
+# What a task may choose, and what is taken where it does not, as in heareval.
+DEFAULTS = {"median_filter_ms": 150.0, "min_duration": 60.0, "threshold": 0.5}
 
 Setting: TypeAlias = tuple[tuple[str, float], ...]  # such as (("median_filter_ms", 250), …)
 
 
-def settings_of(grid: Mapping[str, Sequence[float]]) -> list[Setting]:
+def settings_of(grid: Mapping[str, Sequence[float]], task: str) -> list[Setting]:
     """Return all settings of a grid, in the order of scikit-learn's ParameterGrid.
+
+    Args:
+        grid: Values to try, by field: some of `DEFAULTS`.
+        task: Name of the task that it is of.
 
     Raises:
         TaskError: The grid has a field that means nothing here.
     """
-    if unknown := set(grid) - {"median_filter_ms", "min_duration"}:
-        msg = f"the post-processing of events has no {', '.join(sorted(unknown))}"
+    if unknown := sorted(set(grid) - set(DEFAULTS)):
+        known = ", ".join(DEFAULTS)
+        msg = f"{task}: its event_postprocessing_grid has {unknown[0]!r}; known: {known}"
         raise TaskError(msg)
     names = sorted(grid)
     return [
@@ -72,11 +79,12 @@ class Decoder:
 
         Args:
             predictions: (rows, classes), in [0, 1].
-            setting: Milliseconds of the median, and those that an event lasts at least.
+            setting: Milliseconds of the median, those that an event lasts at least, and the
+                threshold; see `DEFAULTS`.
         """
-        options = dict(setting)
+        options = DEFAULTS | dict(setting)
         heard = self._smooth(
-            predictions[self._order] > _THRESHOLD, options.get("median_filter_ms", 150)
+            predictions[self._order] > options["threshold"], options["median_filter_ms"]
         )
         # Where a class begins or ceases to be heard; nothing is heard across files.
         before = np.zeros_like(heard)
@@ -86,7 +94,7 @@ class Decoder:
         label, first = np.nonzero((heard & ~before).T)
         _, last = np.nonzero((heard & ~after).T)
         onset, offset = self._time[first], self._time[last]
-        long = offset - onset >= options.get("min_duration", 60.0)
+        long = offset - onset >= options["min_duration"]
         kept = label[long], onset[long] / 1000, offset[long] / 1000
         return Timeline(self._file[first[long]], *kept)
 

@@ -115,20 +115,32 @@ def _largest_matching(left: np.ndarray, right: np.ndarray) -> int:
     choices: dict[int, list[int]] = {}
     for one, other in zip(left[~alone].tolist(), right[~alone].tolist(), strict=True):
         choices.setdefault(one, []).append(other)
-    taken: dict[int, int] = {}
-    return int(alone.sum()) + sum(_place(one, choices, taken, set()) for one in choices)
+    taken, hopeless = dict[int, int](), set[int]()
+    return int(alone.sum()) + sum(_place(one, choices, taken, hopeless) for one in choices)
 
 
 def _place(
-    one: int, choices: Mapping[int, Sequence[int]], taken: dict[int, int], seen: set[int]
+    one: int, choices: Mapping[int, Sequence[int]], taken: dict[int, int], hopeless: set[int]
 ) -> bool:
-    """Find a partner for one event, where need be by finding another for the one that has it."""
-    for other in choices[one]:
-        if other not in seen:
-            seen.add(other)
-            if other not in taken or _place(taken[other], choices, taken, seen):
-                taken[other] = one
-                return True
+    """Find a partner for one event, where need be by finding others for those that have one.
+
+    From what is `hopeless` nothing free is reached, and will not be later either.
+    """
+    reached: dict[int, tuple[int, int | None]] = {}  # by which event, and what that has itself
+    queue: list[tuple[int, int | None]] = [(one, None)]
+    for event, own in queue:  # which gets longer meanwhile
+        for other in choices[event]:
+            if other in reached or other in hopeless:
+                continue
+            reached[other] = event, own
+            if other in taken:
+                queue.append((taken[other], other))
+                continue
+            free: int | None = other
+            while free is not None:  # each takes what it reached, and what it had is free
+                taken[free], free = reached[free]
+            return True
+    hopeless.update(reached)
     return False
 
 

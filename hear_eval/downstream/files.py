@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,38 @@ from hear_eval import files
 from hear_eval.downstream.early_stopping import Outcome
 from hear_eval.downstream.embedded_task import EmbeddedTask
 from hear_eval.files import whole
-from hear_eval.tasks.description import TaskError
+from hear_eval.tasks.description import METADATA, TaskError
 
 SCORES, DONE = "test.predicted-scores.json", "prediction-done.json"
+_INPUTS = ("*.embeddings.npy", "*.target-labels.pkl")
 _JOURNAL, _SETTINGS = ".evaluation", "settings.json"
+_LEVELS = 2  # from a folder of models to those of tasks
+
+
+def task_folders(folders: Iterable[Path], marks: Sequence[str] = (METADATA,)) -> list[Path]:
+    """Return the folders of embeddings of tasks in some folders, each once.
+
+    They are looked for down to two levels, and what is in them is not looked at: heareval may
+    leave tens of thousands of files in the folder of a task.
+
+    Args:
+        folders: Of tasks, of models, or of all models. What is no folder is passed over.
+        marks: Names of files of which each has at least one.
+    """
+    found: dict[Path, Path] = {}
+    for folder in _search(folders, marks, _LEVELS):
+        found.setdefault(folder.resolve(), folder)
+    return list(found.values())
+
+
+def _search(folders: Iterable[Path], marks: Sequence[str], levels: int) -> Iterator[Path]:
+    for folder in folders:
+        if not folder.is_dir():
+            continue
+        if any((folder / name).is_file() for name in marks):
+            yield folder
+        elif levels:
+            yield from _search(sorted(folder.iterdir()), marks, levels - 1)
 
 
 def alone(folder: Path) -> AbstractContextManager[None]:
@@ -52,6 +80,25 @@ def read_scores(folder: Path) -> dict[str, Any] | None:
     return scores if isinstance(scores, dict) else None
 
 
+def read_done(folder: Path) -> dict[str, Any]:
+    """Return how a folder that is done was evaluated; nothing if that is not known."""
+    try:
+        done = json.loads((folder / DONE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return done if isinstance(done, dict) else {}
+
+
+def touched(folder: Path) -> bool:
+    """Say whether embeddings or labels may be others than when the folder was done.
+
+    They may have been copied or moved only, which a checksum tells from a change.
+    """
+    done = (folder / DONE).stat().st_mtime_ns
+    stats = [path.stat() for pattern in _INPUTS for path in folder.glob(pattern)]
+    return any(max(stat.st_mtime_ns, stat.st_ctime_ns) >= done for stat in stats)
+
+
 def reopen(folder: Path) -> None:
     """Take away the mark of a folder that is done."""
     (folder / DONE).unlink(missing_ok=True)
@@ -63,7 +110,12 @@ def write(
     predictions: Mapping[str, Mapping[str, np.ndarray]],
     done: Mapping[str, Any],
 ) -> None:
-    """Write the results of a folder, and then that it is done."""
+    """Write the results of a folder, and then that it is done.
+
+    The predictions that heareval may have left there are of other scores, and go.
+    """
+    for path in folder.glob("*.predictions.pkl"):
+        path.unlink()
     for split, arrays in predictions.items():
         with whole(folder / f"{split}.predictions.npz") as part, part.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]  # of allow_pickle

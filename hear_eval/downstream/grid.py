@@ -105,7 +105,7 @@ def choose_points(
         | _OF_TASK.get(description.name, {})
         | own
     )
-    _check(own)
+    _check(own, f"{description.name}: its task_specific_param_grid")
     # The order of scikit-learn's ParameterGrid, and a shuffle that depends on its length only.
     names = sorted(fields)
     points = [
@@ -116,16 +116,16 @@ def choose_points(
     return points[:number]
 
 
-def _check(own: Mapping[str, Any]) -> None:
+def _check(own: Mapping[str, Any], whose: str) -> None:
     """Check what a task wants of the grid: known fields, and lists of what they may hold."""
     for name, values in own.items():
         default = DEFAULT.get(name)
         if default is None:
-            msg = f"its task_specific_param_grid has {name!r}; known: {', '.join(DEFAULT)}"
+            msg = f"{whose} has {name!r}; known: {', '.join(DEFAULT)}"
             raise TaskError(msg)
         numbers = (int, float) if isinstance(default[0], float) else (type(default[0]),)
         if not (isinstance(values, list) and values and all(type(v) in numbers for v in values)):
-            msg = f"its task_specific_param_grid has {values!r} for {name}, which is no list of it"
+            msg = f"{whose} has {values!r} for {name}, which is no list of it"
             raise TaskError(msg)
         least = 0 if name in ("hidden_layers", "dropout") else 1e-12
         if name == "initialization":
@@ -133,7 +133,7 @@ def _check(own: Mapping[str, Any]) -> None:
         else:
             wrong = [v for v in values if v < least or (name == "dropout" and v >= 1)]
         if wrong:
-            msg = f"its task_specific_param_grid has {wrong[0]!r} for {name}"
+            msg = f"{whose} has {wrong[0]!r} for {name}"
             raise TaskError(msg)
 
 

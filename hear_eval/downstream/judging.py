@@ -88,7 +88,9 @@ class _OfEvents:
         description, moments = task.description, task.moments[split]
         options = description.metadata.get("evaluation_params", {})
         self._scores = scores
-        self._settings = settings_of(options.get("event_postprocessing_grid", grid.EVENTS))
+        self._settings = settings_of(
+            options.get("event_postprocessing_grid", grid.EVENTS), description.name
+        )
         self._decoder = Decoder(moments.files, moments.timestamps)
         labels = description.vocabulary
         self._reference = timeline(moments.events, self._decoder.files, labels)

@@ -14,6 +14,10 @@ from hear_eval.downstream.embedded_task import EmbeddedTask
 from hear_eval.downstream.grid import Point, hparams
 from hear_eval.downstream.judging import Judge
 from hear_eval.downstream.predictors import Loss
+from hear_eval.downstream.scores import SCORES
+
+_AGGREGATED = "aggregated_scores"
+_NO_METRICS = ("test_loss", "test_score")
 
 
 class Evaluation(NamedTuple):
@@ -62,7 +66,7 @@ def put_together(
             **_events(task, name, judges[name], probabilities, outcome),
         }
     if len(scores) > 1:
-        scores["aggregated_scores"] = aggregate([*scores.values()])
+        scores[_AGGREGATED] = aggregate([*scores.values()])
     scores |= {
         "hparams": hparams(point),
         "postprocessing": [list(pair) for pair in outcomes[0].setting],
@@ -89,14 +93,79 @@ def _events(
     }
 
 
-def primary_score(scores: Mapping[str, Any]) -> float:
-    """Return the score that a task is judged by, the mean over its folds.
+class Folds(NamedTuple):
+    """What a score is in the folds of a task.
 
-    A fold whose score is undefined, as an F-measure is where nothing was detected, counts as 0.
+    heareval leaves undefined ones out of its ``aggregated_scores``, so that a predictor which
+    detects nothing in most folds may seem good. Here they count.
+
+    Args:
+        metric: Name of the score.
+        values: In each fold that was tested on; where it is undefined, the worst that it can be.
+        undefined: Number of folds in which it is.
+        lower_is_better: Whether it is an error.
     """
-    folds = [fold for fold in scores.values() if isinstance(fold, dict) and "test_score" in fold]
-    values = [float(fold["test_score"]) for fold in folds]
-    return math.fsum(value for value in values if not math.isnan(value)) / len(values)
+
+    metric: str
+    values: tuple[float, ...]
+    undefined: int
+    lower_is_better: bool
+
+    @property
+    def mean(self) -> float:
+        """Over the folds."""
+        return _mean_and_std(self.values)[0]
+
+    @property
+    def std(self) -> float | None:
+        """Deviation between the folds; None if there is but one."""
+        return _mean_and_std(self.values)[1] if len(self.values) > 1 else None
+
+    @property
+    def remark(self) -> str:
+        """What is to be said of folds in which it is undefined; empty if there are none."""
+        if not self.undefined:
+            return ""
+        return (
+            f"{self.metric} is undefined in {self.undefined} of {len(self.values)} folds, and "
+            f"counts as {_worst(self.lower_is_better):g} there"
+        )
+
+
+def tested(scores: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the folds that were tested on, of what stands in ``test.predicted-scores.json``."""
+    return {
+        name: fold
+        for name, fold in scores.items()
+        if name != _AGGREGATED and isinstance(fold, dict) and "test_score" in fold
+    }
+
+
+def metrics(scores: Mapping[str, Any]) -> list[str]:
+    """Return the names of the scores of a task; by the first it is judged."""
+    fold = next(iter(tested(scores).values()), {})
+    names = (name for name in fold if name.startswith("test_") and name not in _NO_METRICS)
+    return [name.removeprefix("test_") for name in names]
+
+
+def folds_of(scores: Mapping[str, Any], metric: str = "") -> Folds:
+    """Return a score of a task in its folds, by default that which the task is judged by."""
+    found = [float(f[f"test_{metric or 'score'}"]) for f in tested(scores).values()]
+    metric = metric or next(iter(metrics(scores)), "")
+    # That of heareval is the mode of what was watched in validation, which may be the loss.
+    known = [not score.maximise for name, score in SCORES.items() if metric.startswith(name)]
+    lower_is_better = known[0] if known else scores.get("score_mode") == "min"
+    values = tuple(_worst(lower_is_better) if math.isnan(v) else v for v in found)
+    return Folds(metric, values, sum(map(math.isnan, found)), lower_is_better)
+
+
+def _worst(lower_is_better: bool) -> float:
+    return math.inf if lower_is_better else 0.0
+
+
+def primary_score(scores: Mapping[str, Any]) -> float:
+    """Return the score that a task is judged by: the mean over its folds."""
+    return folds_of(scores).mean
 
 
 def aggregate(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -104,8 +173,13 @@ def aggregate(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     found = {}
     for name in folds[0]:
         values = [fold[name] for fold in folds if not math.isnan(fold[name])]
-        mean = math.fsum(values) / len(values) if values else math.nan
-        square = math.fsum((value - mean) ** 2 for value in values)
-        found[f"{name}_mean"] = mean
-        found[f"{name}_std"] = (square / (len(values) - 1)) ** 0.5 if len(values) > 1 else math.nan
+        found[f"{name}_mean"], found[f"{name}_std"] = _mean_and_std(values)
     return found
+
+
+def _mean_and_std(values: Sequence[float]) -> tuple[float, float]:
+    """Return both, as far as there are values enough; else NaN."""
+    with np.errstate(invalid="ignore"):  # where some are infinite
+        mean = float(np.mean(values)) if values else math.nan
+        std = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    return mean, std

@@ -13,18 +13,15 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hear_core.errors import HearError
+from hear_eval.downstream.files import DONE, SCORES, task_folders
+from hear_eval.downstream.results import Folds, folds_of, tested
 from hear_eval.report.leaderboard import Model, Score, task_of
 from hear_eval.tasks.description import METADATA
-
-SCORES = "test.predicted-scores.json"
-_AGGREGATED = "aggregated_scores"
-_MARKS = (SCORES, METADATA)
-_NO_METRICS = ("test_loss", "test_score")
 
 
 class ScoreError(HearError, ValueError):
@@ -48,14 +45,24 @@ class Results(NamedTuple):
 
 
 class _Found(NamedTuple):
+    """What is found in the folder of a task; it may be a part of the task, see `_part`."""
+
     folder: Path
-    folds: list[float]
-    metric: str
-    lower_is_better: bool
+    task: str
+    part: str
+    folds: Folds
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What a model has but one of."""
+        return self.task, self.part
 
 
 def read_results(folders: Iterable[Path]) -> Results:
     """Read the scores of models.
+
+    A model is called like its folder. If several are called so and have scores of the same task,
+    the names of folders above tell them apart.
 
     Args:
         folders: Of tasks, of models, or of all models. What is no folder is passed over.
@@ -64,60 +71,68 @@ def read_results(folders: Iterable[Path]) -> Results:
         ScoreError: There is no score in them.
     """
     folders = list(folders)
-    by_model: dict[str, dict[str, list[_Found]]] = defaultdict(lambda: defaultdict(list))
-    waiting, notes, problems = [], [], []
-    known = set()
-    for folder in _task_folders(folders):
-        if folder.resolve() in known:
-            continue
-        known.add(folder.resolve())
+    by_place: dict[Path, list[_Found]] = defaultdict(list)
+    waiting, problems = [], []
+    for folder in task_folders(folders, (SCORES, METADATA)):
         if not (folder / SCORES).is_file():
             waiting.append(folder)
             continue
-        model, task = _name(folder.absolute().parent), task_of(_name(folder))
         try:
-            found, undefined = _read(folder)
+            folds = _read(folder)
         except ScoreError as error:
             problems.append(str(error))
             continue
-        seen = by_model[model][task]
-        if twins := [other.folder for other in seen if _part(other.folder) == _part(folder)]:
-            problems.append(f"{folder} is left out: {model} has scores in {twins[0]} as well")
-            continue
-        seen.append(found)
-        if undefined:
-            notes.append(
-                f"{model} detected nothing in {undefined} of {len(found.folds)} folds of {task}: "
-                "the F-measure, which is undefined then, counts as 0"
-            )
-    models = tuple(
-        Model(name, {task: _score(found) for task, found in by_task.items()})
-        for name, by_task in by_model.items()
-    )
-    if not models and not problems:
+        path = folder.absolute()
+        seen = by_place[path.parent]
+        found = _Found(folder, task_of(_name(path)), _part(path), folds)
+        if twins := [other.folder for other in seen if other.key == found.key]:
+            problems.append(f"{folder} is left out: {twins[0]} has scores of {found.task} as well")
+        else:
+            seen.append(found)
+    if not by_place and not problems:
         listed = ", ".join(map(str, folders))
         msg = f"no scores in {listed}: heareval writes them as <module>/<task>/{SCORES}"
         raise ScoreError(msg)
-    return Results(models, tuple(waiting), tuple(notes), tuple(problems))
+    models, notes = [], list[str]()
+    for name, parts in _by_name(by_place):
+        by_task: dict[str, list[_Found]] = defaultdict(list)
+        for found in parts:
+            by_task[found.task].append(found)
+        models.append(Model(name, {task: _score(each) for task, each in by_task.items()}))
+        notes += _notes(name, parts)
+    return Results(tuple(models), tuple(waiting), tuple(notes), tuple(problems))
 
 
-def _task_folders(folders: Iterable[Path], levels: int = 2) -> Iterator[Path]:
-    """Yield the folders of tasks in folders, so many levels down; what is in them is not looked at.
-
-    A model may have tens of thousands of files in the folder of a task.
-    """
-    for folder in folders:
-        if not folder.is_dir():
+def _by_name(by_place: Mapping[Path, list[_Found]]) -> Iterator[tuple[str, list[_Found]]]:
+    """Yield the names of models, and what is found of each: in one place, or in several."""
+    named: dict[str, list[Path]] = defaultdict(list)
+    for place in by_place:
+        named[_name(place)].append(place)
+    for name, places in named.items():
+        together = [found for place in places for found in by_place[place]]
+        if len({found.key for found in together}) == len(together):
+            yield name, together
             continue
-        if any((folder / name).is_file() for name in _MARKS):
-            yield folder
-        elif levels:
-            yield from _task_folders(sorted(folder.iterdir()), levels - 1)
+        apart = next(n for n in count(2) if len({p.parts[-n:] for p in places}) == len(places))
+        for place in places:
+            yield _name(place, apart), by_place[place]
 
 
-def _name(folder: Path) -> str:
-    """Return the name of a folder as text that can be written to any file."""
-    return os.fsencode(folder.name).decode(errors="replace")
+def _notes(name: str, parts: Iterable[_Found]) -> Iterator[str]:
+    """Yield what a reader should know of the scores of a model."""
+    for found in parts:
+        if found.folds.undefined:
+            yield f"{name} in {found.task}: {found.folds.remark}"
+    if cut := dict.fromkeys(f.task for f in parts if not (f.folder / DONE).is_file()):
+        yield (
+            f"{name} in {', '.join(cut)}: there is no {DONE} beside the scores, as where another "
+            "evaluation was begun and cut off"
+        )
+
+
+def _name(folder: Path, parts: int = 1) -> str:
+    """Return the last parts of a path as text that can be written to any file."""
+    return os.fsencode(Path(*folder.parts[-parts:]).as_posix()).decode(errors="replace")
 
 
 def _part(folder: Path) -> str:
@@ -125,8 +140,8 @@ def _part(folder: Path) -> str:
     return "".join(re.findall(r"^[^-]*(_fold\d+)-", folder.name))
 
 
-def _read(folder: Path) -> tuple[_Found, int]:
-    """Return the scores in a folder, and how many of its folds had none that is defined."""
+def _read(folder: Path) -> Folds:
+    """Return the scores in a folder."""
     path = folder / SCORES
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -136,40 +151,24 @@ def _read(folder: Path) -> tuple[_Found, int]:
     if not isinstance(content, dict):
         msg = f"{path} holds a {type(content).__name__} where an object is wanted"
         raise ScoreError(msg)
-    tested = [
-        (name, fold)
-        for name, fold in content.items()
-        if name != _AGGREGATED and isinstance(fold, dict) and "test_score" in fold
-    ]
-    if not tested:
+    if not tested(content):
         msg = f"{path} has no test_score: it was written by something else than heareval, or cut"
         raise ScoreError(msg)
-    metric = _metric(tested[0][1])
-    folds = [_value(path, name, fold["test_score"], metric) for name, fold in tested]
-    defined = [value for value in folds if not math.isnan(value)]
-    values = [0.0 if math.isnan(value) else value for value in folds]
-    lower_is_better = content.get("score_mode") == "min"
-    return _Found(folder, values, metric, lower_is_better), len(folds) - len(defined)
-
-
-def _metric(fold: Mapping[str, Any]) -> str:
-    """Return the name of the first score, which is the one that heareval calls ``test_score``."""
-    names = (key for key in fold if key.startswith("test_") and key not in _NO_METRICS)
-    return next(names, "").removeprefix("test_")
-
-
-def _value(path: Path, fold: str, value: Any, metric: str) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    is_finite = is_number and abs(value) <= sys.float_info.max
-    undefined = is_number and value != value and metric.endswith("_fms")
-    if not is_finite and not undefined:
-        msg = f"{path}: the test_score of {fold} is {value!r}, which is no score"
+    for name, fold in tested(content).items():
+        value = fold["test_score"]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or abs(value) > sys.float_info.max:
+            msg = f"{path}: the test_score of {name} is {value!r}, which is no score"
+            raise ScoreError(msg)
+    folds = folds_of(content)
+    if folds.undefined and math.isinf(folds.mean):
+        msg = f"{path}: {folds.remark}"
         raise ScoreError(msg)
-    return float(value)
+    return folds
 
 
 def _score(found: list[_Found]) -> Score:
     """Return one score: Beehive has two folders, which count as folds."""
-    folds = [value for part in found for value in part.folds]
-    spread = stdev(folds) if len(folds) > 1 else None
-    return Score(fmean(folds), spread, found[0].metric, found[0].lower_is_better)
+    first = found[0].folds
+    folds = first._replace(values=tuple(value for part in found for value in part.folds.values))
+    return Score(folds.mean, folds.std, folds.metric, folds.lower_is_better)

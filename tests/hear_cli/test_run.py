@@ -59,6 +59,15 @@ def test_run(tasks):
     assert (out / "one" / "fold00.embeddings.npy").stat().st_size == 4 * rows * size
 
 
+def test_a_folder_may_have_a_name_of_its_own(tasks):
+    said = hear(*arguments(tasks, "--name", "mine", "--task", "one"))
+    assert said.startswith(f"{tasks.parent / 'out' / 'mine' / 'one'}: 12 clips")
+    said = hear(*arguments(tasks, "mn04_e1_l", "--name", "mine"), code=2)
+    assert "mine is for one module, and there are 2" in said
+    for name in ("", "a/b", "..", "a/"):
+        assert "is no name of a folder" in hear(*arguments(tasks, "--name", name), code=2)
+
+
 def test_a_task_that_is_broken_stops_no_other(tasks):
     (tasks / "one" / "32000" / "fold00").rename(tasks / "one" / "32000" / "elsewhere")
     said = hear(*arguments(tasks), code=1)

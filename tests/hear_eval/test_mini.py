@@ -92,6 +92,9 @@ def test_digits_are_taken_as_hear_distributes_them(made, tmp_path, packed):
     assert not check_task(task).problems
     assert [path.name for path in tasks.iterdir() if path.name.startswith(".")] == []
     assert digits.is_dir()
+    assert make_mini(tmp_path / "digits alone", None, given) == [
+        tmp_path / "digits alone" / "spoken_digit-small"
+    ]
 
 
 def test_other_sounds_are_refused(tmp_path):

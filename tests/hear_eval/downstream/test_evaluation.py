@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +21,7 @@ from hear_eval.downstream.embedded_task import read_embedded_task
 from hear_eval.downstream.evaluation import Options, evaluate, evaluate_task
 from hear_eval.downstream.files import Journal, alone
 from hear_eval.downstream.grid import Point, choose_points
-from hear_eval.downstream.results import aggregate, primary_score
+from hear_eval.downstream.results import Folds, aggregate, folds_of, metrics, primary_score
 from hear_eval.tasks.description import TaskError
 from tests.hear_eval.embedding_folders import LABELS, OWN, write_events, write_scenes
 
@@ -103,7 +104,7 @@ def test_heareval_does_the_same(kind, tmp_path, monkeypatch):
         labels = {"prediction_type": "multilabel", "evaluation": ["mAP", "aucroc", "d_prime"]}
         write_scenes(folder, rows=60, noise=2, **(labels if kind == "labels" else {}), **options)
     elif kind == "events":
-        settings = {"median_filter_ms": [100, 250], "min_duration": [0, 125]}
+        settings = {"median_filter_ms": [100, 250], "min_duration": [0, 125], "threshold": [0.3]}
         write_events(folder, noise=1, postprocessing=settings, **options)
     else:
         settings = {"median_filter_ms": [100], "min_duration": [0]}
@@ -329,13 +330,74 @@ def test_a_folder_that_is_done_is_left_alone_unless_wanted(tmp_path, caplog):
     assert without_times(evaluate(folder, FLOAT32)) == without_times(scores)
 
 
-def test_a_folder_that_is_wrong_is_not_done(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "there", "here"),
+    [
+        ("seed", 42, 1),
+        ("grid", "default", "fast"),
+        ("grid_points", 3, 4),
+        ("precision", "float32", "bfloat16"),
+        ("device", "cpu", "cuda"),
+    ],
+)
+def test_scores_are_not_given_for_other_options(tmp_path, name, there, here):
+    folder = write_scenes(tmp_path, grid=GRID)
+    scores = evaluate(folder, FLOAT32)
+    message = (
+        rf"^{folder} was evaluated otherwise: {name} is {there} there and {here} here; --again"
+    )
+    with pytest.raises(ConfigError, match=message):
+        evaluate(folder, FLOAT32._replace(**{name: here}))
+    # What is left to the machine is not asked for, and heareval does not say what it did.
+    assert evaluate(folder, Options(grid_points=3)) == scores
+    theirs = {"grid_points": 1, "gpus": None, "in_memory": True}
+    (folder / "prediction-done.json").write_text(json.dumps(theirs))
+    assert evaluate(folder, FLOAT32._replace(**{name: here})) == scores
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_scores_are_not_given_for_other_embeddings(tmp_path, precision):
+    folder, options = tmp_path / "folder", FLOAT32._replace(precision=precision)
+    scores = evaluate(write_scenes(folder, grid=GRID), options)
+    write_scenes(folder, grid=GRID)  # the same again
+    assert evaluate(folder, options) == scores
+    for path in write_scenes(tmp_path / "older", seed=1, grid=GRID).iterdir():
+        os.utime(path, (0, 0))
+        shutil.copy2(path, folder)  # with its time
+    with pytest.raises(ConfigError, match="its embeddings or labels have changed since; --again"):
+        evaluate(folder, options)
+    assert evaluate(folder, options, again=True)["fold00"] != scores["fold00"]
+    evaluate(folder, options)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"seed": 1, "grid": "slow"}, "unknown grid"),
+        ({"grid_points": 0}, "0 grid points"),
+        ({"device": "nowhere"}, "cannot be computed on 'nowhere'"),
+        ({"precision": "float8"}, "unknown precision"),
+        ({}, r"no fold01\.target-labels\.pkl"),
+    ],
+)
+def test_what_is_wrong_undoes_no_folder(tmp_path, wrong, message):
     folder = write_scenes(tmp_path, grid=GRID)
     evaluate(folder, FLOAT32)
-    (folder / "fold01.target-labels.pkl").unlink()
-    with pytest.raises(TaskError, match=r"no fold01\.target-labels\.pkl"):
-        evaluate(folder, FLOAT32, again=True)
-    assert not (folder / "prediction-done.json").exists()
+    done = (folder / "prediction-done.json").read_bytes()
+    if not wrong:
+        (folder / "fold01.target-labels.pkl").unlink()
+    with pytest.raises((TaskError, ConfigError), match=message):
+        evaluate(folder, FLOAT32._replace(**wrong), again=True)
+    assert (folder / "prediction-done.json").read_bytes() == done
+
+
+def test_predictions_of_older_scores_do_not_stay(tmp_path):
+    folder = write_scenes(tmp_path, grid=GRID)
+    (folder / "fold00.predictions.pkl").touch()
+    evaluate(folder, FLOAT32)
+    assert not (folder / "fold00.predictions.pkl").exists()
+    assert (folder / "fold00.predictions.npz").exists()
+    assert (folder / "fold00.target-labels.pkl").exists()
 
 
 def test_the_primary_score_is_the_mean_of_folds_and_what_is_undefined_is_nothing(tmp_path):
@@ -344,6 +406,22 @@ def test_the_primary_score_is_the_mean_of_folds_and_what_is_undefined_is_nothing
     undefined = {"test": {"test_score": math.nan}, "hparams": {}}
     assert primary_score(undefined) == 0
     assert primary_score({"a": {"test_score": 0.5}, **undefined}) == 0.25
+    both = {"a": {"test_score": math.inf}, "b": {"test_score": -math.inf}}
+    assert math.isnan(primary_score(both))
+
+
+def test_what_is_undefined_in_a_fold_counts_as_the_worst():
+    fold = {"test_score": 0.5, "test_mAP": 0.5, "test_segment_1s_er": 0.2, "test_loss": 1.0}
+    scores = {"a": fold, "b": dict.fromkeys(fold, math.nan), "score_mode": "min"}
+    scores["aggregated_scores"] = {f"{name}_mean": value for name, value in fold.items()}
+    assert metrics(scores) == ["mAP", "segment_1s_er"]
+    precision, error = (folds_of(scores, metric) for metric in metrics(scores))
+    assert folds_of(scores) == precision == Folds("mAP", (0.5, 0.0), 1, lower_is_better=False)
+    assert (precision.mean, precision.std) == pytest.approx((0.25, 0.125**0.5))
+    assert precision.remark.startswith("mAP is undefined in 1 of 2 folds, ")
+    assert error == Folds("segment_1s_er", (0.2, math.inf), 1, lower_is_better=True)
+    assert folds_of({"a": fold}).std is None
+    assert not folds_of({"a": fold}).remark
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):
@@ -394,14 +472,17 @@ def test_the_right_columns_are_worth_more_than_the_wrong_ones(tmp_path):
     assert good["test_score_mean"] > bad["test_score_mean"] + 0.3
 
 
+@pytest.mark.filterwarnings("ignore")  # of pandas
 def test_folds_are_summed_up_as_by_pandas():
     pandas = pytest.importorskip("pandas")
-    folds = [{"a": 1.0, "b": 2.0}, {"a": 2.5, "b": math.nan}, {"a": 3.0, "b": 7.0}]
+    inf, nan = math.inf, math.nan
+    rows = [(1.0, 2.0, inf, inf, 0.5, nan), (2.5, nan, -inf, nan, inf, nan), (3, 7, 1, inf, 1, 2)]
+    folds = [dict(zip("abcdef", map(float, row), strict=True)) for row in rows]
     frame = pandas.DataFrame(folds)
     wanted = {}
     for name in frame:
         wanted |= {f"{name}_mean": frame[name].mean(), f"{name}_std": frame[name].std()}
-    assert aggregate(folds) == pytest.approx(wanted)
+    assert aggregate(folds) == pytest.approx(wanted, nan_ok=True)
 
 
 def test_progress_ends_when_all_is_done(tmp_path):

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hear_eval.downstream.event_decoding import Decoder, as_lists, settings_of
+from hear_eval.downstream.event_decoding import DEFAULTS, Decoder, as_lists, settings_of
 from hear_eval.tasks.description import TaskError
 
 LABELS = ["bird", "cough"]
@@ -32,11 +34,14 @@ def tracks(draw):
     track=tracks(),
     median=st.sampled_from([0, 10, 100, 150, 200, 250, 1000]),
     shortest=st.sampled_from([0, 50, 125, 250]),
+    threshold=st.sampled_from([None, 0, 0.3, 0.5, 0.7, 1]),
 )
-def test_events_are_those_of_heareval(track, median, shortest):
+def test_events_are_those_of_heareval(track, median, shortest, threshold):
     oracle = pytest.importorskip("heareval.predictions.task_predictions")
     files, times, predictions = track
     setting = (("median_filter_ms", median), ("min_duration", shortest))
+    if threshold is not None:
+        setting += (("threshold", threshold),)
     (wanted,) = oracle.get_events_for_all_files(
         torch.from_numpy(predictions), files, torch.from_numpy(times), LABELS, {}, setting
     ).values()
@@ -54,11 +59,21 @@ def test_events_are_those_of_heareval(track, median, shortest):
 
 def test_the_grid_is_gone_through_as_by_scikit_learn():
     grids = pytest.importorskip("sklearn.model_selection")
-    grid = {"min_duration": [125, 250], "median_filter_ms": [250, 0]}
+    grid = {"threshold": [0.5, 0.3], "min_duration": [125, 250], "median_filter_ms": [250, 0]}
     wanted = [tuple(point.items()) for point in grids.ParameterGrid(grid)]
-    assert settings_of(grid) == wanted
-    with pytest.raises(TaskError, match="no threshold"):
-        settings_of({"threshold": [0.5]})
+    assert settings_of(grid, "barks") == wanted
+
+
+def test_what_post_processing_does_not_have_is_named():
+    message = "^barks: its event_postprocessing_grid has 'mean'; known: median_filter_ms, min_dura"
+    with pytest.raises(TaskError, match=message):
+        settings_of({"mean": [1], "threshold": [0.5]}, "barks")
+
+
+def test_what_is_not_chosen_is_as_in_heareval():
+    oracle = pytest.importorskip("heareval.predictions.task_predictions")
+    parameters = inspect.signature(oracle.create_events_from_prediction).parameters
+    assert {name: parameters[name].default for name in DEFAULTS} == DEFAULTS
 
 
 def test_a_point_in_time_is_there_once():

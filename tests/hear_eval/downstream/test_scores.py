@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hear_core.errors import ConfigError
+from hear_eval.downstream import event_scores
 from hear_eval.downstream.event_scores import timeline
 from hear_eval.downstream.scores import SCORES, find_scores
 
@@ -88,6 +89,32 @@ def test_events_are_matched_in_the_way_that_gives_most_pairs():
     found = {"a": [{"label": "bird", "start": s, "end": s + 10} for s in (250, 0)]}
     lines = [timeline(events, ["a"], LABELS) for events in (found, there)]
     np.testing.assert_allclose(SCORES["event_onset_200ms_fms"].compute(*lines), 1)
+
+
+def test_long_chains_of_events_are_matched():
+    """All that is there was found, and between any two one more, nearer than a collar to both."""
+    starts = {"found": range(0, 3000 * 75, 75), "there": range(0, 3000 * 75, 150)}
+    lines = [
+        timeline({"a": [{"label": "bird", "start": s, "end": s} for s in each]}, ["a"], LABELS)
+        for each in (reversed(starts["found"]), starts["there"])
+    ]
+    measure, precision, recall = SCORES["event_onset_200ms_fms"].compute(*lines)
+    assert (precision, recall) == (0.5, 1)
+    assert measure == pytest.approx(2 / 3)
+
+
+@given(st.data())
+def test_as_many_pairs_are_made_as_can_be(data):
+    """Against scipy, on graphs of any form."""
+    sparse = pytest.importorskip("scipy.sparse")
+    graph = pytest.importorskip("scipy.sparse.csgraph")
+    size = data.draw(st.integers(1, 12))
+    edges = data.draw(st.sets(st.tuples(*[st.integers(0, size - 1)] * 2), min_size=1))
+    left, right = np.array(sorted(edges)).T
+    matrix = np.zeros((size, size), int)
+    matrix[left, right] = 1
+    pairs = graph.maximum_bipartite_matching(sparse.csr_matrix(matrix))
+    assert event_scores._largest_matching(left, right) == (pairs >= 0).sum()
 
 
 def test_a_score_of_another_kind_is_refused():

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hear_eval.downstream.files import SCORES
 from hear_eval.report.leaderboard import Score
-from hear_eval.report.results import SCORES, ScoreError, read_results
+from hear_eval.report.results import ScoreError, read_results
 from tests.scores import write_scores
 
 ESC50 = "esc50-v2.0.0-full"
@@ -81,12 +82,19 @@ def test_an_f_measure_of_nothing_is_zero_and_said(tmp_path):
     found = read_results([tmp_path])
     assert found.models[0].scores["Maestro 5h"].value == pytest.approx(0.2)
     (note,) = found.notes
-    assert note.startswith("m detected nothing in 1 of 2 folds of Maestro 5h")
+    assert note.startswith("m in Maestro 5h: event_onset_50ms_fms is undefined in 1 of 2 folds")
+    assert note.endswith("counts as 0 there")
 
 
 def test_an_error_rate_is_better_when_low(tmp_path):
     write_scores(tmp_path / "m" / "noises", 0.4, metric="segment_1s_er", mode="min")
     assert read_results([tmp_path]).models[0].scores["noises"].lower_is_better
+
+
+def test_the_mode_of_a_loss_says_nothing_of_the_score(tmp_path):
+    """Which is what heareval watched, and wrote, where a task does not validate by its score."""
+    write_scores(tmp_path / "m" / "notes", 0.4, metric="event_onset_50ms_fms", mode="min")
+    assert not read_results([tmp_path]).models[0].scores["notes"].lower_is_better
 
 
 @pytest.mark.parametrize(
@@ -98,7 +106,7 @@ def test_an_error_rate_is_better_when_low(tmp_path):
         ('{"aggregated_scores": {"test_score": 1}}', "has no test_score"),
         ('{"test": {"test_score": "0.5"}}', "the test_score of test is '0.5', which is no score"),
         ('{"test": {"test_score": true}}', "is True, which is no score"),
-        ('{"test": {"test_score": NaN, "test_top1_acc": NaN}}', "is nan, which is no score"),
+        ('{"test": {"test_score": NaN, "test_segment_1s_er": NaN}}', "is undefined in 1 of 1"),
         ('{"test": {"test_score": Infinity, "test_a_fms": 1}}', "is inf, which is no score"),
         (f'{{"test": {{"test_score": 1{"0" * 400}}}}}', "which is no score"),
         (b"\xff", "cannot be read as JSON"),
@@ -114,13 +122,45 @@ def test_damage_is_named_and_left_out(embeddings, content, message):
     assert [set(model.scores) for model in found.models] == [{"esc10"}, {"ESC-50"}]
 
 
-def test_two_scores_of_one_model_in_one_task(tmp_path):
-    write_scores(tmp_path / "first" / "m" / ESC50, 0.5)
+@pytest.mark.parametrize("inner", ["", "embeddings"])
+def test_models_of_one_name_are_told_apart_by_where_they_are(tmp_path, inner):
+    for place, score in (("first", 0.5), ("second", 0.9)):
+        write_scores(tmp_path / place / inner / "m" / ESC50, score)
+        write_scores(tmp_path / place / inner / "m" / "maestro-v3.0.0-5h", math.nan)
+        write_scores(tmp_path / place / inner / "other" / place, score)
+    found = read_results([tmp_path / "first" / inner, tmp_path / "second" / inner])
+    names = [str(Path(place, inner, "m")) for place in ("first", "second")]
+    assert {model.name: model.scores["ESC-50"].value for model in found.models[:2]} == dict(
+        zip(names, (0.5, 0.9), strict=True)
+    )
+    assert not found.problems
+    assert [note.split(" in ")[0] for note in found.notes] == names
+    # Where they are not both asked for, nothing need tell them apart.
+    (model, _) = read_results([tmp_path / "first" / inner]).models
+    assert model.name == "m"
+
+
+def test_a_model_may_be_in_several_places(tmp_path):
+    for fold, place in enumerate(("first", "second")):
+        write_scores(tmp_path / place / "m" / f"beehive_states_fold{fold}-v2-full", fold)
     write_scores(tmp_path / "second" / "m" / ESC50, 0.9)
     found = read_results([tmp_path / "first", tmp_path / "second"])
-    assert found.models[0].scores["ESC-50"].value == 0.5
-    (problem,) = found.problems
-    assert f"{tmp_path / 'second' / 'm' / ESC50} is left out" in problem
+    (model,) = found.models
+    assert (model.name, model.scores.keys()) == ("m", {"Beehive", "ESC-50"})
+    assert model.scores["Beehive"].value == 0.5
+    assert not found.notes
+
+
+def test_scores_of_an_evaluation_that_was_cut_off_are_noted(tmp_path):
+    for name in (ESC50, "esc10", "whole"):
+        folder = write_scores(tmp_path / "m" / name, 0.5)
+        if name != "whole":
+            (folder / "prediction-done.json").unlink()
+    found = read_results([tmp_path])
+    assert len(found.models[0].scores) == 3
+    (note,) = found.notes
+    assert note.startswith("m in esc10, ESC-50: there is no prediction-done.json beside the scores")
+    assert not found.problems
 
 
 def test_two_versions_of_a_task_are_not_its_folds(tmp_path):
