@@ -128,7 +128,7 @@ ZOO = Zoo({
     # Our own, distilled from mn04_as on half an hour of audio, to try things with.
     "mn01_starter": _shipped(
         "mn01_starter.safetensors",
-        "a04120de75c005723ed8b12e456220972017bf9c1085133433f8f833ccd50c65",
+        "5e0afb0a565d5111729933cd04dbfbe6636881ab500fbbba7bfabe51ef96fde6",
         0.1,
     ),
     # Dynamic, trained on AudioSet, from ImageNet weights.

@@ -15,6 +15,15 @@ from hear_mn import ZOO
 from tests.goldens import METRO, MN04, SHARED, needs_mn04
 
 ESC10 = SHARED / "data" / "esc10"
+# The first second of this one is a clip of FSD50K, which it was trained on.
+HEARD = {"5-235671-A.ogg"}
+RAILS = {
+    "Train",
+    "Rail transport",
+    "Railroad car, train wagon",
+    "Subway, metro, underground",
+    "Vehicle",
+}
 CHECKPOINT = ZOO["mn01_starter"].checkpoint
 needs_metro = pytest.mark.skipif(not METRO.is_file(), reason=f"there is no clip {METRO}")
 needs_esc10 = pytest.mark.skipif(not ESC10.is_dir(), reason=f"there are no clips in {ESC10}")
@@ -57,21 +66,33 @@ def test_modules(name, size):
 
 @needs_metro
 def test_the_metro_station_which_it_never_heard():
-    """It hears a vehicle first, but no train: none was among its clips."""
+    """No train was among its clips, but rides that its teacher took for some."""
     heard = logits("mn01_starter", [read_audio(METRO, 32000)])[0]
-    assert audioset_labels()[int(heard.argmax())] == "Vehicle"
+    first = {audioset_labels()[i] for i in heard.topk(5).indices}
+    assert len(first & RAILS) >= 2
+
+
+@needs_esc10
+def test_one_clip_of_fold_5_alone_is_of_a_recording_that_it_heard():
+    """Clips of ESC-10 are called after their recordings at Freesound, as those of FSD50K are."""
+    fold5 = {path.name.split("-")[1] for path in (ESC10 / "audio").glob("5-*")}
+    others = [path for path in (ESC10 / "audio").iterdir() if not path.name.startswith("5-")]
+    heard = {path.name.split("-")[1] for path in others}
+    heard |= {path.stem for path in (SHARED / "data" / "unlabelled").rglob("*.*")}
+    assert fold5 & heard == {name.split("-")[1] for name in HEARD}
 
 
 @needs_esc10
 @needs_mn04
 def test_it_agrees_with_its_teacher_on_clips_that_it_never_heard():
     with (ESC10 / "meta.csv").open(newline="") as file:
-        names = [row["filename"] for row in csv.DictReader(file) if row["fold"] == "5"]
-    waveforms = [read_audio(ESC10 / "audio" / name, 32000) for name in names]
+        names = {row["filename"] for row in csv.DictReader(file) if row["fold"] == "5"} - HEARD
+    waveforms = [read_audio(ESC10 / "audio" / name, 32000) for name in sorted(names)]
+    assert len(waveforms) == 79
     student = logits("mn01_starter", waveforms)
     teacher = logits("mn04_as", waveforms, MN04)
     agreement = (student.argmax(1) == teacher.argmax(1)).double().mean()
-    assert agreement >= 0.45
+    assert agreement >= 0.6
     untrained = ZOO.untrained("mn01_starter").eval()
     with torch.no_grad():
         frontend = ZOO["mn01_starter"].frontend()
