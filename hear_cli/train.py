@@ -11,9 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from hear_core.errors import ConfigError, unknown
+from hear_core.errors import ConfigError
 
-_PRECISIONS = ("no", "fp16", "bf16")
 _SHOWN = 10  # clips that were skipped
 
 app = typer.Typer(help="Train small networks, from larger ones.")
@@ -112,13 +111,14 @@ def distill(
     try:
         from accelerate import Accelerator
 
-        from hear_train.distill import Recipe, Run
+        from hear_train.distill import Run
     except ImportError as error:
         msg = f"training needs the extra train: pip install 'efficient-hear[train]' ({error})"
         raise ConfigError(msg) from error
     from hear_train.lessons import Blur
     from hear_train.losses import Weights
     from hear_train.mixing import Mixing
+    from hear_train.recipe import Recipe
     from hear_train.schedule import Schedule
     from hear_train.trainer import Plan
 
@@ -152,9 +152,11 @@ def distill(
         shuffled=shuffled,
         in_memory=in_memory,
     )
-    if precision not in _PRECISIONS:
-        raise ConfigError(unknown("precision", precision, _PRECISIONS))
-    accelerator = Accelerator(mixed_precision=precision, cpu=cpu)
+    try:
+        accelerator = Accelerator(mixed_precision=precision, cpu=cpu)
+    except ValueError as error:  # also of fp16 on a CPU
+        msg = f"nothing can be computed in precision {precision!r} here: {error}"
+        raise ConfigError(msg) from error
     run = Run(
         recipe,
         folder,

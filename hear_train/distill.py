@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,57 +13,19 @@ from torch import nn
 
 from hear_core.backbone import Backbone
 from hear_core.errors import ConfigError
-from hear_core.frontend import Frontend
 from hear_core.zoo import Zoo
 from hear_mn.zoo import ZOO
-from hear_train.clips import Clips, find, is_packed
-from hear_train.lessons import Blur, Lessons, Listening
-from hear_train.losses import Distillation, Weights, start_at
-from hear_train.mixing import Mixer, Mixing
-from hear_train.teachers import StoredTeacher, Teacher, repeated
-from hear_train.trainer import Plan, Trainer, last_state
+from hear_train.clips import Clips, find
+from hear_train.lessons import Lessons, Listening
+from hear_train.losses import Distillation, start_at
+from hear_train.mixing import Mixer
+from hear_train.recipe import Recipe
+from hear_train.teachers import StoredTeacher, Teacher
+from hear_train.trainer import Trainer, last_state
 
 _log = logging.getLogger(__name__)
 
 _SURVEY = 4  # lessons that the teacher's mean is taken of
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a distillation depends on.
-
-    Args:
-        student: A backbone, or a size such as ``mn01`` for that of ``mn01_as``.
-        audio: Where the clips are, see `hear_train.clips.find`.
-        teacher: A backbone that hears what the student hears.
-        predictions: A file of predictions in its place, see `StoredTeacher`.
-        keep_out: Patterns of the names of clips that are left out.
-        batch: Sounds of a lesson, in each process.
-        weights: Of the terms of the loss.
-        match: Taps of the teacher that the student's are matched with.
-        mixing: How sounds are drawn.
-        blur: What is done to log-mels.
-        plan: How long and how fast to learn.
-        dropout: Of the student.
-        shuffled: Give every sound what the teacher says of another one: a control.
-        in_memory: Read all clips once, before training; else each when its turn comes. None does
-            so unless there is HDF5 among them, which may hold weeks of audio.
-    """
-
-    student: str
-    audio: tuple[Path, ...]
-    teacher: str = ""
-    predictions: Path | None = None
-    keep_out: tuple[str, ...] = ()
-    batch: int = 32
-    weights: Weights = field(default_factory=Weights)
-    match: tuple[str, ...] = ()
-    mixing: Mixing = field(default_factory=Mixing)
-    blur: Blur = field(default_factory=Blur)
-    plan: Plan = field(default_factory=Plan)
-    dropout: float = 0.0
-    shuffled: bool = False
-    in_memory: bool | None = None
 
 
 class Run:
@@ -106,7 +66,7 @@ class Run:
     ) -> None:
         name = recipe.student if recipe.student in zoo else f"{recipe.student}_as"
         frontend, seed = zoo[name].frontend(), recipe.plan.seed
-        _check(recipe, frontend)
+        recipe.check(frontend)
         self.student = _student(zoo, name, start, recipe)
         teacher = stored = None
         if recipe.predictions:
@@ -136,7 +96,7 @@ class Run:
         if not start and last_state(folder) is None:
             _introduce(self.student, lessons, None if here else listening)
         taps = {tap: teacher.network.tap_shapes[tap].channels for tap in recipe.match if teacher}
-        weights = {"start": start, "model": model_file_path, "pretrained": pretrained}
+        weights = {"start": _checksum(start), "model": _checksum(model_file_path)}
         self.trainer = Trainer(
             Distillation(self.student, recipe.weights, taps),
             lessons,
@@ -146,7 +106,7 @@ class Run:
             listening=None if here else listening,
             workers=workers,
             logs=logs,
-            settings=_as_json(asdict(recipe)) | {key: _mark(of) for key, of in weights.items()},
+            settings={**recipe.as_json(), **weights, "pretrained": pretrained},
         )
         self.folder = folder
 
@@ -176,57 +136,18 @@ def save(network: nn.Module, target: Path, *, half: bool = True) -> None:
     part.replace(target)
 
 
-def _check(recipe: Recipe, frontend: Frontend) -> None:
-    """Check what a recipe says, before anything is read."""
-    if bool(recipe.teacher) == bool(recipe.predictions):
-        msg = "a student learns of a teacher or of a file of predictions: give one of the two"
-        raise ConfigError(msg)
-    if recipe.predictions and (recipe.mixing.strength or recipe.mixing.synthetic):
-        msg = (
-            "stored predictions are of clips as they are: set mixing's strength and synthetic "
-            "to 0, or take a teacher that hears what the student hears"
-        )
-        raise ConfigError(msg)
-    if recipe.predictions and recipe.match:
-        msg = f"a file of predictions has no tap {recipe.match[0]} to match; a teacher has"
-        raise ConfigError(msg)
-    if recipe.batch < 2:
-        msg = f"a batch of {recipe.batch} has no variance to normalise by; two sounds are the least"
-        raise ConfigError(msg)
-    if recipe.mixing.seconds * frontend.sample_rate < frontend.min_samples:
-        least = frontend.min_samples / frontend.sample_rate
-        msg = f"sounds of {recipe.mixing.seconds:g} s are too short; {least:.3f} s are the least"
-        raise ConfigError(msg)
-
-
 def _clips(
     recipe: Recipe, labels: Sequence[str], sample_rate: int, stored: StoredTeacher | None
 ) -> tuple[Clips, dict[str, str]]:
     """Find clips, and return those that can be learned from, and why others cannot."""
-    found = find(recipe.audio, recipe.keep_out, labels)
-    dropped = {}
+    found, dropped = find(recipe.audio, recipe.keep_out, labels), {}
     if stored is not None:
-        known = [clip for clip in found if clip.name in stored]
-        if found and not known:
-            msg = (
-                f"none of {len(found)} clips, such as {found[0].name}, has a row in "
-                f"{recipe.predictions}, whose rows are called like {next(iter(stored), 'nothing')}"
-            )
-            raise ConfigError(msg)
-        if twins := repeated(clip.name for clip in known):
-            msg = (
-                f"several clips are called {twins[0]}, apart from folders and endings, so that it "
-                f"is not said which of them a row of {recipe.predictions} is of"
-            )
-            raise ConfigError(msg)
-        why = "the teacher has no row for it"
-        dropped = {clip.name: why for clip in found if clip.name not in stored}
-        found = known
+        known = stored.of([clip.name for clip in found])
+        without = {clip.name for clip in found} - known
+        dropped = dict.fromkeys(sorted(without), "the teacher has no row for it")
+        found = [clip for clip in found if clip.name in known]
     clips = Clips(found, sample_rate)
-    in_memory = recipe.in_memory
-    if in_memory is None:
-        in_memory = not any(map(is_packed, recipe.audio))
-    if in_memory:
+    if recipe.reads_first:
         dropped |= clips.keep()
     for name, why in dropped.items():
         _log.warning("%s is left out: %s", name, why)
@@ -251,17 +172,6 @@ def _introduce(student: Backbone, lessons: Lessons, listening: Listening | None)
     start_at(student, soft.nanmean(0).logit())
 
 
-def _mark(value: str | Path | bool) -> str | bool:
-    """Return what tells weights in a file from others."""
-    if isinstance(value, bool) or not str(value):
-        return value if isinstance(value, bool) else ""
-    return hashlib.sha256(Path(value).read_bytes()).hexdigest()
-
-
-def _as_json(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
-    if isinstance(value, Mapping):
-        return {key: _as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+def _checksum(weights: str | Path) -> str:
+    """Return what tells weights in a file from others; nothing of no file."""
+    return hashlib.sha256(Path(weights).read_bytes()).hexdigest() if str(weights) else ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -117,8 +118,9 @@ _MORE: Mapping[str, type[TensorBoardLog] | type[WandbLog]] = {
 }
 
 
-def open_logs(folder: Path, step: int, more: Sequence[str] = ()) -> list[Log]:
-    """Open the table of a run in a folder, and more logs by name.
+@contextmanager
+def open_logs(folder: Path, step: int, more: Sequence[str] = ()) -> Iterator[list[Log]]:
+    """Open the table of a run in a folder, and more logs by name; close them in any case.
 
     Args:
         folder: Of the run.
@@ -130,7 +132,13 @@ def open_logs(folder: Path, step: int, more: Sequence[str] = ()) -> list[Log]:
     """
     if odd := [name for name in more if name not in _MORE]:
         raise ConfigError(unknown("log", odd[0], _MORE))
-    return [CsvLog(folder, step), *(_MORE[name](folder, step) for name in more)]
+    logs: list[Log] = [CsvLog(folder, step)]
+    try:
+        logs.extend(_MORE[name](folder, step) for name in more)
+        yield logs
+    finally:
+        for log in logs:
+            log.close()
 
 
 def read(path: Path) -> list[dict[str, float]]:

@@ -40,6 +40,14 @@ class Weights:
     softmax: float = 0.0
     temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.labels <= 1 or self.temperature <= 0:
+            msg = (
+                f"the labels' share is {self.labels:g} and the temperature {self.temperature:g}: "
+                "one is from 0 to 1, the other more than 0"
+            )
+            raise ConfigError(msg)
+
 
 class Distillation(nn.Module):
     """A student that is told by a lesson how far off it is.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -96,33 +96,51 @@ class StoredTeacher:
             names = _read_index(index or _beside(path))
         else:
             rows, names = _read_hdf5(path)
-        numbers = set(names.values()) or {-1}
-        if rows.ndim != 2 or max(numbers) >= len(rows) or min(numbers) < 0:
+        low, high = min(names.values(), default=-1), max(names.values(), default=-1)
+        if rows.ndim != 2 or low < 0 or high >= len(rows):
             msg = (
                 f"{path} holds {rows.shape}, but predictions are (clips, classes), and its names "
-                f"are of the rows {min(numbers)} to {max(numbers)}"
+                f"are of the rows {low} to {high}"
             )
             raise ConfigError(msg)
-        self._rows = rows
-        self._of = {key_of(name): row for name, row in names.items()}
-        if twins := repeated(names):
+        self.path, self._rows = path, rows
+        self._of = {_key(name): row for name, row in names.items()}
+        if twins := _repeated(names):
             msg = f"{path} has two rows for clips called {twins[0]}, apart from folders and endings"
             raise ConfigError(msg)
         self.classes = int(rows.shape[1])
 
     def __contains__(self, name: str) -> bool:
-        return key_of(name) in self._of
+        return _key(name) in self._of
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._of)
+    def of(self, clips: Sequence[str]) -> set[str]:
+        """Return those of the names of clips that it has a row for.
+
+        Raises:
+            ConfigError: It has none for any, or does not say which of several clips a row is of.
+        """
+        known = [name for name in clips if name in self]
+        if clips and not known:
+            msg = (
+                f"none of {len(clips)} clips, such as {clips[0]}, has a row in {self.path}, whose "
+                f"rows are called like {next(iter(self._of), 'nothing')}"
+            )
+            raise ConfigError(msg)
+        if twins := _repeated(known):
+            msg = (
+                f"several clips are called {twins[0]}, apart from folders and endings, so that it "
+                f"is not said which of them a row of {self.path} is of"
+            )
+            raise ConfigError(msg)
+        return set(known)
 
     def probabilities(self, name: str) -> np.ndarray:
         """Return what it says of a clip, (classes,), as probabilities."""
-        logits = np.asarray(self._rows[self._of[key_of(name)]], np.float32)
+        logits = np.asarray(self._rows[self._of[_key(name)]], np.float32)
         return 1 / (1 + np.exp(-logits))
 
 
-def key_of(name: str) -> str:
+def _key(name: str) -> str:
     """Return the name of a clip without folders, ending and leading Y, which not all files have."""
     name = name.rpartition("/")[2]
     stem, dot, ending = name.rpartition(".")
@@ -131,9 +149,9 @@ def key_of(name: str) -> str:
     return name[1:] if len(name) == 12 and name[0] == "Y" else name
 
 
-def repeated(names: Iterable[str]) -> list[str]:
+def _repeated(names: Iterable[str]) -> list[str]:
     """Return what several of the names come to."""
-    return [name for name, number in Counter(map(key_of, names)).items() if number > 1]
+    return [name for name, number in Counter(map(_key, names)).items() if number > 1]
 
 
 @cache

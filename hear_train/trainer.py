@@ -9,7 +9,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from hear_core.errors import ConfigError
 from hear_core.memory import kept_memory
 from hear_train.lessons import Lesson, Lessons, Listening
-from hear_train.logs import open_logs
+from hear_train.logs import Log, open_logs
 from hear_train.schedule import Schedule
 
 _log = logging.getLogger(__name__)
@@ -162,33 +162,23 @@ class Trainer:
         Args:
             report: Called after every step with its number and what the module returned.
         """
-        position, main = self.position, self.accelerator.is_main_process
-        with ExitStack() as stack:
-            stack.enter_context(kept_memory())
-            logs = open_logs(self.folder, position.step, self._logs) if main else []
-            for log in logs:  # even if the run ends in an error
-                stack.callback(log.close)
-            clock, timed = time.perf_counter(), position.step
+        opened: AbstractContextManager[list[Log]] = nullcontext([])
+        if self.accelerator.is_main_process:
+            opened = open_logs(self.folder, self.position.step, self._logs)
+        with kept_memory(), opened as logs:
+            clock, timed = time.perf_counter(), self.position.step
             self.module.train()
             for lesson in self._remaining():
                 values = self._learn(lesson)
-                position.take(lesson, values)
-                step = position.step
+                self.position.take(lesson, values)
+                step = self.position.step
                 if not all(math.isfinite(value) for value in values.values()):
                     msg = f"the loss is no number after step {step}: try a lower learning rate"
                     raise ConfigError(msg)
                 if report is not None:
                     report(step, values)
                 if step % self.plan.log_every == 0 or step == self.total:
-                    sounds = (step - timed) * self._lessons.batch * self.accelerator.num_processes
-                    position.skipped = self._of_all_processes(position.skipped)
-                    record = position.means() | {
-                        "rate": self._rate(step - 1),
-                        "skipped": float(len(position.skipped)),
-                        "sounds_per_second": sounds / (time.perf_counter() - clock),
-                    }
-                    for log in logs:
-                        log.write(step, record)
+                    self._record(logs, (step - timed) / (time.perf_counter() - clock))
                     clock, timed = time.perf_counter(), step
                 if step % self.plan.save_every == 0 or step == self.total:
                     self.save()
@@ -224,9 +214,17 @@ class Trainer:
         self.optimiser.step()
         return {name: float(term.detach()) for name, term in terms.items()}
 
-    def _of_all_processes(self, skipped: Mapping[str, str]) -> dict[str, str]:
+    def _record(self, logs: Sequence[Log], steps_per_second: float) -> None:
+        position, processes = self.position, self.accelerator.num_processes
         # One process gives back what it is given, several a list of all of theirs.
-        return dict(gather_object([*skipped.items()]))
+        position.skipped = dict(gather_object([*position.skipped.items()]))
+        record = position.means() | {
+            "rate": self._rate(position.step - 1),
+            "skipped": float(len(position.skipped)),
+            "sounds_per_second": steps_per_second * self._lessons.batch * processes,
+        }
+        for log in logs:
+            log.write(position.step, record)
 
     def _rate(self, step: int) -> float:
         return self.plan.rate * self.plan.schedule.factor(step // self.plan.steps)

@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 from hear_cli.main import app
 from hear_core.errors import ConfigError
 from hear_mn import ZOO
-from hear_train.distill import Recipe, Run
+from hear_train.distill import Run
 from hear_train.logs import read
 from hear_train.losses import Weights
 from hear_train.measure import logits, nearness
 from hear_train.mixing import Mixer, Mixing
+from hear_train.recipe import Recipe
 from hear_train.schedule import Schedule
 from hear_train.trainer import Plan, last_state
 
@@ -118,6 +119,14 @@ def test_stored_predictions_with_labels_from_the_command(packed, tmp_path):
     for row in rows:  # lambda is 0.1
         assert row["loss"] == pytest.approx(0.1 * row["labels"] + 0.9 * row["teacher"], rel=1e-4)
     ZOO.load("mn01_as", tmp_path / "run" / "student.safetensors")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])  # none, and none of a CPU
+def test_a_precision_that_cannot_be_had_is_named(sounds, tmp_path, precision):
+    line = f"train distill {tmp_path / 'run'} --audio {sounds} --precision {precision} --cpu"
+    result = CliRunner().invoke(app, line.split())
+    assert isinstance(result.exception, ConfigError)
+    assert f"precision '{precision}' here" in str(result.exception)
 
 
 def test_taps_are_matched_and_a_run_of_a_started_student(sounds, tmp_path):

@@ -99,6 +99,12 @@ def test_softmaxes_over_the_classes(student, lesson, heat):
     assert added == pytest.approx(0.3 * expected, rel=1e-3)
 
 
+@pytest.mark.parametrize("wrong", [{"temperature": 0}, {"labels": 1.5}])
+def test_weights_that_mean_nothing(wrong):
+    with pytest.raises(ConfigError, match="one is from 0 to 1, the other more than 0"):
+        Weights(**wrong)
+
+
 def test_a_student_starts_at_the_mean_of_its_teacher(student):
     mean = torch.linspace(-9, 1, 527)
     start_at(student, mean)
