@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hear_core.melbanks import kaldi_mel_bank
+from hear_core.frontends.mel_banks import kaldi_mel_bank
 from hear_sed import ZOO, Detector
 
 RATE, PIECE = 16000, 160000
@@ -37,7 +37,7 @@ class OriginalDetector:
     """
 
     def __init__(self, name: str) -> None:
-        self.network = ZOO.untrained(name).eval()
+        self.network = ZOO.random_init(name).eval()
         self.window = torch.hann_window(400, periodic=False)
         self.pre_emphasis = torch.tensor([[[-0.97, 1.0]]])
 

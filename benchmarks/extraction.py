@@ -21,8 +21,8 @@ import torch
 from torch import nn
 
 from benchmarks.measure import best
-from hear_core.complexity import complexity
-from hear_core.engine import onnx_available
+from hear_core.analysis.complexity import complexity
+from hear_core.runtime.engines import onnx_available
 from hear_mn import ZOO
 
 RESULTS = Path(__file__).with_name("extraction.md")

@@ -33,7 +33,7 @@ def measure(backbone: str, engine: str) -> dict[str, float]:
     name, _, place = engine.partition(":")
     device = "cuda" if place else "cpu"
     if name == "original":
-        model = Original(ZOO.untrained(backbone).to(device), half=place == "cuda")
+        model = Original(ZOO.random_init(backbone).to(device), half=place == "cuda")
     else:
         autocast = place != "cuda-float32"
         model = mn04_e1_l.load_model(

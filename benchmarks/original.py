@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hear_core.melbanks import kaldi_mel_bank
-from hear_core.mobilenet_blocks import InvertedResidual
-from hear_core.squeeze_excitation import SqueezeExcitation
+from hear_core.frontends.mel_banks import kaldi_mel_bank
+from hear_core.networks.mobilenet_blocks import InvertedResidual
+from hear_core.networks.squeeze_excitation import SqueezeExcitation
 from hear_mn.mobilenet import MobileNet
 
 _COLLECTED = (12, 13, 14, 15)

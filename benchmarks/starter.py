@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from hear_core.audio import read_audio
-from hear_core.backbone import Backbone
-from hear_core.labels import audioset_labels
+from hear_core.audio.reading import read_audio
+from hear_core.networks.backbone import Backbone
+from hear_core.zoo.labels import audioset_labels
 from hear_mn import ZOO
 from hear_train.logs import read
 from hear_train.measure import Nearness, as_text, logits, nearness
@@ -51,7 +51,7 @@ def near(data: Path, control: Path | None) -> dict[str, Nearness]:
     mean = np.repeat(teacher.mean(0, keepdims=True), len(teacher), 0)
     found = {
         "starter": nearness(ask(ZOO.load(STARTER)), teacher),
-        "random weights": nearness(ask(ZOO.untrained(STARTER)), teacher),
+        "random weights": nearness(ask(ZOO.random_init(STARTER)), teacher),
         "the teacher's mean": nearness(mean, teacher),
         "the teacher itself": nearness(teacher, teacher),
     }

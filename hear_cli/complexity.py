@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from hear_cli.figures import short
-from hear_cli.names import find
 from hear_cli.tables import print_table
-from hear_core.complexity import Complexity, complexity
+from hear_core.analysis.complexity import Complexity, complexity
+from hear_core.plugins.names import find_plugin
 
 _COLUMNS = (
     "backbone",
@@ -42,7 +42,7 @@ def complexity_command(
     audio behind them. No weights are needed.
     """
     # Several modules may have one backbone.
-    rows = {found.backbone: found.row for found in map(find, names)}
+    rows = {found.backbone: found.row for found in map(find_plugin, names)}
     found = {backbone: complexity(row, seconds) for backbone, row in rows.items()}
     if as_json:
         entries = [{"backbone": name, **costs._asdict()} for name, costs in found.items()]

@@ -7,14 +7,14 @@ import time
 import typer
 
 from hear_cli.sounds import siren
-from hear_core.checkpoints import find
+from hear_core.zoo.checkpoints import find_checkpoint
 from hear_mn import ZOO, EATagger, starter
 
 
 def demo() -> None:
     """Tag and embed ten seconds of synthetic sound with hear_mn.starter, and say what came out."""
     backbone = starter.config.backbone
-    typer.echo(f"Weights: {find(ZOO[backbone].checkpoint)}, for trying things")
+    typer.echo(f"Weights: {find_checkpoint(ZOO[backbone].checkpoint)}, for trying things")
     model = starter.load_model()
     audio = siren(10.0, model.sample_rate)[None]
     typer.echo(f"audio                {tuple(audio.shape)}, 10 s of a siren in noise")

@@ -11,8 +11,8 @@ import typer
 from hear_cli import options
 from hear_cli.formats import FORMATS, Tag, check_format, write
 from hear_cli.recordings import Recordings
-from hear_core.events import EventRule, find_events
-from hear_core.labels import group_scores, read_thresholds
+from hear_core.events.decoding import EventDecoding, decode_events
+from hear_core.zoo.labels import group_scores, read_thresholds
 from hear_sed.detector import Detector
 
 
@@ -63,7 +63,7 @@ def detect(
         **options.weights(model, random=random_weights),
     )
     classes = options.classes(found.labels, only, groups)
-    rule = EventRule(
+    rule = EventDecoding(
         threshold=threshold,
         thresholds=read_thresholds(thresholds, list(classes)) if thresholds else None,
         release=release,
@@ -76,7 +76,7 @@ def detect(
     for file, waveform in recordings:
         heard = found.frames(waveform)
         scores = group_scores(heard.scores, found.labels, classes)
-        events = find_events(list(classes), rule, scores, heard.onset, heard.offset)
+        events = decode_events(list(classes), rule, scores, heard.onset, heard.offset)
         tags += [Tag.of(file, event) for event in events]
         if plot:
             from hear_cli.timeline import draw

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from hear_cli.names import importable
 from hear_cli.options import ModelOptions, PluginWeights, RandomWeights, load_options
 from hear_cli.progress import progress_bar
+from hear_core.audio.files import find_audio_files
 from hear_core.errors import ConfigError
-from hear_eval.embeddings.audio_files import find
+from hear_core.plugins.names import module_name
 from hear_eval.embeddings.formats import FORMATS
 from hear_eval.embeddings.index import Entry, index_of
 from hear_eval.embeddings.of_files import PLACES, Recipe, Step, embed
@@ -50,8 +50,8 @@ def embed_command(
     options = load_options(model_options) | ({"pretrained": False} if random_weights else {})
     weights = str(model.absolute()) if model else ""
     try:
-        recipe = Recipe(importable(name), weights, options, timestamps, format_, part_files)
-        found = find(inputs, except_in=output)
+        recipe = Recipe(module_name(name), weights, options, timestamps, format_, part_files)
+        found = find_audio_files(inputs, except_in=output)
         if others := found.ignored.total():
             kinds = ", ".join(
                 f"{n} {suffix or 'without'}" for suffix, n in found.ignored.most_common()

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from hear_cli import options
-from hear_cli.names import load_by_name
 from hear_cli.sounds import siren
-from hear_core.audio import read_audio
-from hear_core.export import PRECISIONS, compare, export
+from hear_core.audio.reading import read_audio
+from hear_core.export.onnx_file import PRECISIONS, compare, export
+from hear_core.plugins.names import load_model
 
 
 def export_command(
@@ -37,7 +37,7 @@ def export_command(
     is 1.
     """
     source = options.weights(model, random=random_weights)
-    loaded = load_by_name(name, taps.split(",") if taps else [], engine="torch", **source)
+    loaded = load_model(name, taps.split(",") if taps else [], engine="torch", **source)
     if audio:
         recordings = [read_audio(path, loaded.sample_rate).numpy() for path in audio]
     else:

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 
 import hear_core
-from hear_core.checkpoints import cache_folder
-from hear_core.complexity import Complexity, complexity
+from hear_core.analysis.complexity import Complexity, complexity
+from hear_core.zoo.checkpoints import cache_folder
 
 
 @cache

@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 
 from hear_cli.figures import kept_complexity, short
-from hear_cli.names import Found, find
 from hear_cli.tables import print_table
-from hear_core.checkpoints import cache_folder
-from hear_core.checkpoints import find as find_checkpoint
-from hear_core.configs import EmbeddingConfig
-from hear_core.loading import outline
-from hear_core.taps import TapShape
+from hear_core.networks.taps import TapShape
+from hear_core.plugins.configs import EmbeddingConfig
+from hear_core.plugins.loading import extractor_skeleton
+from hear_core.plugins.names import FoundPlugin, find_plugin
+from hear_core.zoo.checkpoints import cache_folder, find_checkpoint
 
 
 def info(
@@ -23,13 +22,13 @@ def info(
     ],
 ) -> None:
     """Show what a module or a backbone is: taps, windows, weights, published figures, costs."""
-    found = find(name)
+    found = find_plugin(name)
     about = _of_module(found, found.config) if found.config else _of_backbone(found)
     print_table((), [*about, *_of_weights(found), *_of_costs(found)])
 
 
-def _of_module(found: Found, config: EmbeddingConfig) -> Iterator[tuple[str, str]]:
-    extractor = outline(found.package.ZOO, config)
+def _of_module(found: FoundPlugin, config: EmbeddingConfig) -> Iterator[tuple[str, str]]:
+    extractor = extractor_skeleton(found.package.ZOO, config)
     yield "module", f"{found.package.__name__}.{found.name}"
     if config.note:
         yield "note", config.note
@@ -52,9 +51,9 @@ def _of_module(found: Found, config: EmbeddingConfig) -> Iterator[tuple[str, str
     yield "backbone", found.backbone
 
 
-def _of_backbone(found: Found) -> Iterator[tuple[str, str]]:
+def _of_backbone(found: FoundPlugin) -> Iterator[tuple[str, str]]:
     yield "backbone", f"{found.backbone}, of {found.package.__name__}"
-    for tap, shape in found.row.outline().tap_shapes.items():
+    for tap, shape in found.row.skeleton().tap_shapes.items():
         yield f"  {tap}", _describe(shape)
 
 
@@ -63,7 +62,7 @@ def _describe(shape: TapShape) -> str:
     return channels if shape.bands is None else f"{channels}, {shape.bands} bands"
 
 
-def _of_weights(found: Found) -> Iterator[tuple[str, str]]:
+def _of_weights(found: FoundPlugin) -> Iterator[tuple[str, str]]:
     checkpoint, frontend = found.row.checkpoint, found.row.frontend()
     yield "sample rate", f"{frontend.sample_rate} Hz"
     yield (
@@ -83,7 +82,7 @@ def _of_weights(found: Found) -> Iterator[tuple[str, str]]:
         yield f"{figure}, published", f"{value:g}"
 
 
-def _of_costs(found: Found) -> Iterator[tuple[str, str]]:
+def _of_costs(found: FoundPlugin) -> Iterator[tuple[str, str]]:
     costs = kept_complexity(found.package, found.backbone)
     bands, frames = costs.receptive_field
     yield "parameters", f"{short(costs.parameters)} ({costs.parameters})"

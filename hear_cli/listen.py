@@ -11,9 +11,9 @@ import numpy as np
 import typer
 
 from hear_cli import options
-from hear_core.audio import resample_chunks
-from hear_core.events import Event, EventFinder, EventRule
-from hear_core.labels import choose, group_scores, read_thresholds
+from hear_core.audio.reading import resample_chunks
+from hear_core.events.decoding import Event, EventDecoder, EventDecoding
+from hear_core.zoo.labels import group_scores, read_thresholds, select_classes
 from hear_mn.streaming import TagStream
 from hear_mn.tagger import EATagger, WindowTags
 
@@ -45,9 +45,9 @@ def listen(
     """
     tagger = EATagger(backbone, **options.weights(model, random=random_weights))
     stream = TagStream(tagger, window, hop)
-    names = choose(only, tagger.labels) if only else list(tagger.labels)
+    names = select_classes(only, tagger.labels) if only else list(tagger.labels)
     own = read_thresholds(thresholds, names) if thresholds else None
-    rule = EventRule(
+    rule = EventDecoding(
         threshold=threshold,
         thresholds=own,
         release=release,
@@ -55,7 +55,7 @@ def listen(
         merge_gap=merge_gap,
         min_duration=min_duration,
     )
-    finder = EventFinder(names, rule)
+    finder = EventDecoder(names, rule)
 
     def find(heard: WindowTags) -> list[Event]:
         scores = group_scores(heard.scores, tagger.labels, {name: [name] for name in names})

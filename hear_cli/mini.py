@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from hear_cli.evaluate import evaluate_folder
-from hear_cli.names import importable
 from hear_cli.options import (
     AutoDevice,
     FolderName,
@@ -26,6 +25,7 @@ from hear_cli.progress import counting
 from hear_cli.run import embed_task
 from hear_cli.tables import print_table
 from hear_core.errors import ConfigError, HearError
+from hear_core.plugins.names import module_name
 from hear_eval.downstream.evaluation import Options, differences
 from hear_eval.downstream.results import primary_score
 from hear_eval.embeddings.of_tasks import folder_name
@@ -83,7 +83,7 @@ def mini(
     evaluation = Options(grid, grid_points, seed, device, precision)
     options, rows, failures = load_options(model_options), [], 0
     weights = str(model.absolute()) if model else ""
-    for name in [importable(name) for name in modules]:
+    for name in [module_name(name) for name in modules]:
         try:
             plugin = Plugin(name, weights, options, plugin_device(device))
         except HearError as error:

@@ -10,13 +10,13 @@ from typing import Annotated, NamedTuple
 import typer
 
 from hear_cli.figures import kept_complexity, short
-from hear_cli.names import PACKAGES
 from hear_cli.tables import print_table
-from hear_core.backbone import Backbone
-from hear_core.configs import embeddings
-from hear_core.extractor import Extractor
-from hear_core.frontend import Frontend
-from hear_core.zoo import Zoo
+from hear_core.frontends.log_mel import Frontend
+from hear_core.networks.backbone import Backbone
+from hear_core.networks.extractor import Extractor
+from hear_core.plugins.configs import embedding_configs
+from hear_core.plugins.names import plugin_packages
+from hear_core.zoo.registry import Zoo
 
 
 class Module(NamedTuple):
@@ -34,9 +34,9 @@ class Module(NamedTuple):
 
 def modules(pattern: str = "*") -> Iterator[Module]:
     """Yield every published module whose name matches a shell pattern."""
-    for package in PACKAGES:
+    for package in plugin_packages():
         outlined = lru_cache(partial(_outlined, package.ZOO))
-        for name, config in embeddings(package.__name__).items():
+        for name, config in embedding_configs(package.__name__).items():
             full_name = f"{package.__name__}.{name}"
             if fnmatch(full_name, pattern) or fnmatch(name, pattern):
                 network = outlined(config.backbone)
@@ -60,7 +60,7 @@ def _figure(item: tuple[str, float]) -> str:
 
 
 def _outlined(zoo: Zoo, backbone: str) -> tuple[Frontend, Backbone]:
-    return zoo[backbone].frontend(), zoo[backbone].outline()
+    return zoo[backbone].frontend(), zoo[backbone].skeleton()
 
 
 def list_modules(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hear_core.labels import choose, read_groups
+from hear_core.zoo.labels import read_groups, select_classes
 
 Backbones = Annotated[list[str], typer.Option("--backbone", "-b", help="Repeat for an ensemble.")]
 Device = Annotated[str, typer.Option(help="Such as cpu or cuda.")]
@@ -31,7 +31,7 @@ RandomWeights = Annotated[
     bool, typer.Option("--random-weights", help="To try things without a checkpoint.")
 ]
 
-# What makes an event of scores, see hear_core.events.EventRule.
+# What makes an event of scores, see hear_core.events.decoding.EventRule.
 Threshold = Annotated[float, typer.Option(help="Score from which on a class is heard.")]
 Thresholds = Annotated[
     Path | None, typer.Option(help="YAML with thresholds of single classes: 'Speech: 0.5'.")
@@ -61,7 +61,7 @@ Precision = Annotated[str, typer.Option(help="float32, bfloat16 or, with auto, t
 
 
 def weights(model: Path | None, *, random: bool) -> dict[str, Any]:
-    """Return the options of `hear_core.loading.load` that say where weights come from."""
+    """Return the options of `hear_core.plugins.loading.load_plugin` about weights."""
     return {"pretrained": False} if random else {"model_file_path": str(model or "")}
 
 
@@ -70,7 +70,7 @@ def classes(
 ) -> Mapping[str, Sequence[str]]:
     """Return what is looked for, by name: groups of classes, or single ones."""
     known = read_groups(groups, labels) if groups else {label: [label] for label in labels}
-    return {name: known[name] for name in choose(only, list(known))} if only else known
+    return {name: known[name] for name in select_classes(only, list(known))} if only else known
 
 
 def plugin_device(device: str) -> str:

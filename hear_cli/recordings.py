@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from hear_core.audio import read_audio
+from hear_core.audio.reading import read_audio
 from hear_core.errors import AudioError
 
 

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from hear_cli.names import importable
 from hear_cli.options import FolderName, ModelOptions, PluginWeights, check_single, load_options
 from hear_cli.progress import progress_bar
 from hear_core.errors import HearError
+from hear_core.plugins.names import module_name
 from hear_eval.embeddings.of_tasks import BATCH_SAMPLES, find_tasks, folder_name, run_task
 from hear_eval.embeddings.plugin import Plugin
 
@@ -42,7 +42,7 @@ def run(
     """
     check_single(modules, called)
     options = load_options(model_options)
-    names = [importable(name) for name in modules]
+    names = [module_name(name) for name in modules]
     tasks = find_tasks(tasks_dir, task or ["all"])
     failures = 0
     for name in names:

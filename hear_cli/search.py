@@ -9,21 +9,21 @@ from typing import Annotated, Any
 
 import typer
 
-from hear_cli.names import find
 from hear_cli.options import AutoDevice, Grid, GridPoints, Model, Precision, Seed, plugin_device
 from hear_cli.progress import counting
 from hear_cli.run import embed_task
 from hear_cli.tables import print_table
-from hear_core.configs import embeddings
 from hear_core.errors import ConfigError
-from hear_core.extractor import Extractor
-from hear_core.loading import outline
-from hear_core.taps import ALIASES, MEL_AVERAGES, resolve
+from hear_core.io.files import atomic_write
+from hear_core.networks.extractor import Extractor
+from hear_core.networks.taps import ALIASES, MEL_AVERAGES, resolve
+from hear_core.plugins.configs import embedding_configs
+from hear_core.plugins.loading import extractor_skeleton
+from hear_core.plugins.names import find_plugin
 from hear_eval.downstream.embedded_task import read_embedded_task
 from hear_eval.downstream.evaluation import Options
 from hear_eval.embeddings.of_tasks import find_tasks, folder_name
 from hear_eval.embeddings.plugin import Plugin
-from hear_eval.files import whole
 from hear_eval.search import Candidate, front, search
 
 # What is tried unless a user says otherwise, as far as the backbone has it.
@@ -54,17 +54,17 @@ def search_command(
 
     The tasks are embedded once, with all taps. A search that was cut off goes on.
     """
-    found = find(name)
-    configs = embeddings(found.package.__name__)
+    found = find_plugin(name)
+    configs = embedding_configs(found.package.__name__)
     modules = [name for name, c in configs.items() if c.backbone == found.backbone]
     if not modules:
         msg = f"{found.backbone} has no plug-in module; write one in YAML, and search that"
         raise ConfigError(msg)
     chosen = found.name if found.config else modules[0]
     config, module = configs[chosen], f"{found.package.__name__}.{chosen}"
-    offered = [MEL_AVERAGES, *found.row.outline().tap_shapes]
+    offered = [MEL_AVERAGES, *found.row.skeleton().tap_shapes]
     names = tap or [part for part in PARTS if set(ALIASES.get(part, (part,))) <= set(offered)]
-    extractor = outline(found.package.ZOO, config.override(taps=names))
+    extractor = extractor_skeleton(found.package.ZOO, config.override(taps=names))
     parts = {part: _columns(extractor, part) for part in names}
 
     options: dict[str, Any] = {"taps": names, "pretrained": not random_weights}
@@ -86,7 +86,7 @@ def search_command(
         )
     best = front(candidates)
     table = output / f"{config.backbone}.csv"
-    with whole(table) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(table) as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(_rows(candidates, best))
     print_table(*_shown(best))
     typer.echo(f"{len(candidates)} combinations of {config.backbone}: {table}")

@@ -12,8 +12,8 @@ import typer
 from hear_cli import options
 from hear_cli.formats import FORMATS, Tag, check_format, write
 from hear_cli.recordings import Recordings
-from hear_core.events import EventRule, find_events
-from hear_core.labels import group_scores, read_thresholds
+from hear_core.events.decoding import EventDecoding, decode_events
+from hear_core.zoo.labels import group_scores, read_thresholds
 from hear_mn.tagger import EATagger
 
 
@@ -59,7 +59,7 @@ def tag(
     tagger = EATagger(backbone, device, **options.weights(model, random=random_weights))
     classes = options.classes(tagger.labels, only, groups)
     own = read_thresholds(thresholds, list(classes)) if thresholds else None
-    rule = EventRule(
+    rule = EventDecoding(
         threshold=threshold,
         thresholds=own,
         release=release,
@@ -79,7 +79,7 @@ def tag(
         heard = tagger.tag_audio_window(waveform, window, hop or window)
         scores = group_scores(heard.scores, tagger.labels, classes)
         if events:
-            found = find_events(list(classes), rule, scores, heard.onset, heard.offset)
+            found = decode_events(list(classes), rule, scores, heard.onset, heard.offset)
             tags += [Tag.of(file, event) for event in found]
         else:
             tags += _highest(str(file), list(classes), scores, heard.start, heard.end, top)

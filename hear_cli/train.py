@@ -186,7 +186,7 @@ def distill(
 
 
 @app.command()
-def choose(
+def select_classes(
     folder: Annotated[Path, typer.Argument(help="Where the sounds are written.")],
     audio: Annotated[
         list[Path], typer.Option(help="Folder, file, CSV table or HDF5 of PaSST; repeat for more.")
@@ -211,8 +211,8 @@ def choose(
 
     They are mixed of clips, noises and tones, as in training; the highest of each class are kept.
     """
-    from hear_core.labels import audioset_labels
-    from hear_core.labels import choose as choose_labels
+    from hear_core.zoo.labels import audioset_labels
+    from hear_core.zoo.labels import select_classes as choose_labels
     from hear_train.choosing import choose as choose_sounds
     from hear_train.mixing import Mixing
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from hear_cli.names import PACKAGES
 from hear_cli.tables import print_table
-from hear_core import checkpoints
 from hear_core.errors import CheckpointError, ConfigError
+from hear_core.plugins.names import plugin_packages
+from hear_core.zoo import checkpoints
 
 
 def weights(
@@ -28,7 +28,7 @@ def weights(
     """
     rows = {
         name: row.checkpoint
-        for package in PACKAGES
+        for package in plugin_packages()
         for name, row in package.ZOO.items()
         if fnmatch(name, pattern)
     }
@@ -38,20 +38,22 @@ def weights(
     failed = False
     lines = []
     for name, checkpoint in rows.items():
-        path = checkpoints.find(checkpoint)
+        path = checkpoints.find_checkpoint(checkpoint)
         state = str(path) if path else checkpoint.url
         try:
             if fetch and path is None:
                 typer.echo(f"fetching {checkpoint.url}", err=True)
-                state = str(checkpoints.fetch(checkpoint))
+                state = str(checkpoints.fetch_checkpoint(checkpoint))
             elif verify and path is not None:
-                checkpoints.verify(path, checkpoint)
+                checkpoints.verify_checkpoint(path, checkpoint)
                 state += " (verified)"
         except CheckpointError as error:
             failed = True
             typer.echo(f"hear: {error}", err=True)
             state = "see above"
-        lines.append([name, "here" if checkpoints.find(checkpoint) else "not here", state])
+        lines.append(
+            [name, "here" if checkpoints.find_checkpoint(checkpoint) else "not here", state]
+        )
     print_table(["backbone", "", "file or address"], lines)
     if failed:
         raise typer.Exit(1)

@@ -1,18 +1,17 @@
-"""Ground floor: what every plug-in shares, from the audio file to the HEAR API.
+"""What all packages share, from the audio file to the HEAR API.
 
-The way of the data is the list of modules: `audio` (file to waveform), `framing` (waveform to
-windows), `frontend` (window to log-mel), a backbone (log-mel to taps), `taps` (to embedding),
-`extractor` (these together), `engine` (what runs it), `plugin` (the HEAR API). `zoo`,
-`checkpoints` and `download` bring the weights; `configs` and `modules` make a line of YAML an
-importable plug-in; `graph` and `export` make ONNX files; `operations` and `complexity` count what
-a network costs.
+The folders, from the bottom up: `errors`; `audio` (files to waveforms), `io` (writing files),
+`metrics`, `events` (scores to events); `frontends` (waveform to log-mel), `networks` (log-mel to
+taps, and the `Extractor` that joins both), `zoo` (records of networks and their weights),
+`analysis` (costs of networks), `runtime` (engines), `plugins` (the HEAR API), `export`.
 """
 
-from hear_core.audio import read_audio
+from hear_core.audio.reading import read_audio
 from hear_core.errors import AudioError, CheckpointError, ConfigError, HearError
-from hear_core.extractor import Extractor
-from hear_core.frontend import DecibelMel, LogMel
-from hear_core.plugin import PluginModel
+from hear_core.frontends.log_mel import DecibelMel, LogMel
+from hear_core.networks.extractor import Extractor
+from hear_core.plugins.names import list_models, load_model
+from hear_core.plugins.plugin_model import PluginModel
 
 __all__ = [
     "AudioError",
@@ -23,5 +22,7 @@ __all__ = [
     "HearError",
     "LogMel",
     "PluginModel",
+    "list_models",
+    "load_model",
     "read_audio",
 ]

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hear_core.errors import ConfigError
+from hear_core.metrics.scores import SCORES
 from hear_eval.downstream.embedded_task import EmbeddedTask
 from hear_eval.downstream.evaluation import DEFAULT, Options, evaluate_task
 from hear_eval.downstream.files import fingerprint
 from hear_eval.downstream.results import primary_score
-from hear_eval.downstream.scores import SCORES
 
 Columns = Sequence[int]
 

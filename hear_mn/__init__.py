@@ -7,7 +7,7 @@
 
 from types import ModuleType
 
-from hear_core import modules
+from hear_core.plugins import import_hook as modules
 from hear_mn.streaming import TagStream
 from hear_mn.tagger import EATagger
 from hear_mn.zoo import ZOO

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hear_core.backbone import Backbone
 from hear_core.errors import ConfigError, unknown
-from hear_core.mobilenet_blocks import (
+from hear_core.networks.backbone import Backbone
+from hear_core.networks.mobilenet_blocks import (
     HIDDEN,
     LAST_EXPANSION,
     STEM,
@@ -31,7 +31,7 @@ from hear_core.mobilenet_blocks import (
     make_divisible,
     strided,
 )
-from hear_core.taps import TapShape
+from hear_core.networks.taps import TapShape
 from hear_mn.dynamic_convolution import (
     DynamicConv,
     DynamicDepthwiseConv,

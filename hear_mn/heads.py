@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hear_core.taps import TapShape
+from hear_core.networks.taps import TapShape
 
 
 class HeadSizes(NamedTuple):

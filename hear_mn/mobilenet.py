@@ -12,16 +12,16 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from hear_core.backbone import Backbone
 from hear_core.errors import ConfigError, unknown
-from hear_core.mobilenet_blocks import (
+from hear_core.networks.backbone import Backbone
+from hear_core.networks.mobilenet_blocks import (
     HIDDEN,
     Features,
     block_table,
     initialise,
     make_divisible,
 )
-from hear_core.taps import TapShape
+from hear_core.networks.taps import TapShape
 from hear_mn.heads import HEADS, HeadSizes
 
 

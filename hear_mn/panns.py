@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hear_core.backbone import Backbone
-from hear_core.taps import TapShape
+from hear_core.networks.backbone import Backbone
+from hear_core.networks.taps import TapShape
 
 _CHANNELS = (64, 128, 256, 512, 1024, 2048)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hear_core.audio import as_chunk
+from hear_core.audio.reading import as_chunk
 from hear_mn.tagger import EATagger, WindowTags
 
 

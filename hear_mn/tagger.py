@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hear_core.audio import as_waveform, read_audio, resample
-from hear_core.configs import EmbeddingConfig
+from hear_core.audio.framing import SlidingWindows
+from hear_core.audio.reading import as_waveform, read_audio, resample
 from hear_core.errors import ConfigError
-from hear_core.framing import Steps
-from hear_core.loading import load
-from hear_core.plugin import PluginModel
+from hear_core.plugins.configs import EmbeddingConfig
+from hear_core.plugins.loading import load_plugin
+from hear_core.plugins.plugin_model import PluginModel
 from hear_mn.zoo import ZOO
 
 _AT_ONCE = 600.0  # seconds of audio
@@ -60,7 +60,7 @@ class EATagger:
         model_name: A backbone of `hear_mn.ZOO`, or several for an ensemble.
         device: Where to run, such as ``cpu`` or ``cuda``.
         model_file_path: Weights, of a single backbone; the released ones if there is no path.
-        options: For `hear_core.loading.load`, such as ``engine`` or ``pretrained``.
+        options: For `hear_core.plugins.loading.load_plugin`, such as ``engine`` or ``pretrained``.
 
     Attributes:
         sample_rate: Of the waveforms it takes, in Hz: the highest of its members.
@@ -137,14 +137,14 @@ class EATagger:
         windows = steps.cut(waveform, 0, steps.count(len(waveform)))
         return self.label_times(*self.run(windows), steps, 0, len(waveform))
 
-    def steps(self, window_size: float, hop_length: float) -> Steps:
+    def steps(self, window_size: float, hop_length: float) -> SlidingWindows:
         """Return windows in samples, of a length and a hop in seconds."""
         sizes = {"window_size": window_size, "hop_length": hop_length}
         for name, seconds in sizes.items():
             if not round(seconds * self.sample_rate) > 0:
                 msg = f"{name} must be longer than a sample, not {seconds} s"
                 raise ConfigError(msg)
-        return Steps(*(round(seconds * self.sample_rate) for seconds in sizes.values()))
+        return SlidingWindows(*(round(seconds * self.sample_rate) for seconds in sizes.values()))
 
     def run(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return scores and features of windows (windows, samples) at the tagger's rate."""
@@ -167,7 +167,12 @@ class EATagger:
         return member.log_mel(heard[None])[0].numpy()
 
     def label_times(
-        self, scores: np.ndarray, features: np.ndarray, steps: Steps, first: int, samples: int
+        self,
+        scores: np.ndarray,
+        features: np.ndarray,
+        steps: SlidingWindows,
+        first: int,
+        samples: int,
     ) -> WindowTags:
         """Say which times windows belong to.
 
@@ -202,7 +207,7 @@ class EATagger:
 def _member(name: str, options: dict[str, Any]) -> PluginModel:
     # A tagger has no use for timestamps; theirs is a window that every network takes.
     config = EmbeddingConfig(name, ("logits", ZOO[name].features), timestamp_window=1.0)
-    return load(ZOO, config, **options)
+    return load_plugin(ZOO, config, **options)
 
 
 def _parts(windows: np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:

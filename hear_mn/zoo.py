@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from hear_core.backbone import Backbone
-from hear_core.checkpoints import Checkpoint
-from hear_core.frontend import DecibelMel, LogMel
-from hear_core.labels import audioset_labels
-from hear_core.zoo import Row, Zoo
+from hear_core.frontends.log_mel import DecibelMel, LogMel
+from hear_core.networks.backbone import Backbone
+from hear_core.zoo.checkpoints import Checkpoint
+from hear_core.zoo.labels import audioset_labels
+from hear_core.zoo.registry import NetworkRecord, Zoo
 from hear_mn.dynamic_mobilenet import DynamicMobileNet
 from hear_mn.mobilenet import MobileNet
 from hear_mn.panns import Cnn14
@@ -39,11 +39,11 @@ def _row(
     width: float,
     mAP: float | None = None,  # noqa: N803
     **other: Any,
-) -> Row:
+) -> NetworkRecord:
     """Make a row; `other` are `hop` for the front-end and arguments of the network."""
     resolution = {key: other[key] for key in ("hop", "n_mels") if key in other}
     other.pop("hop", None)
-    return Row(
+    return NetworkRecord(
         network=network,
         arguments={"width": width, **other},
         frontend=partial(LogMel, **resolution),
@@ -53,16 +53,16 @@ def _row(
     )
 
 
-def _shipped(file: str, sha256: str, width: float) -> Row:
+def _shipped(file: str, sha256: str, width: float) -> NetworkRecord:
     """Make a row whose weights are part of this package."""
     checkpoint = Checkpoint(file, "", sha256, package="hear_mn")
     return replace(_row(MobileNet, file, width), checkpoint=checkpoint)
 
 
-def _cnn14(file: str, mAP: float, window: int, **other: Any) -> Row:  # noqa: N803
+def _cnn14(file: str, mAP: float, window: int, **other: Any) -> NetworkRecord:  # noqa: N803
     """Make a row; `window` and `other` are arguments of `DecibelMel`."""
     bins = window // 2 + 1
-    return Row(
+    return NetworkRecord(
         network=Cnn14,
         arguments={},
         frontend=partial(DecibelMel, window=window, **other),

@@ -11,7 +11,7 @@ Every embedding in ``embeddings_configs/hear_sed.yaml`` is a module.
 
 from types import ModuleType
 
-from hear_core import modules
+from hear_core.plugins import import_hook as modules
 from hear_sed.detector import Detector
 from hear_sed.streaming import DetectionStream
 from hear_sed.zoo import ZOO

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hear_core.audio import as_waveform, read_audio
-from hear_core.configs import EmbeddingConfig
-from hear_core.events import Event, EventRule, find_events
-from hear_core.frame_model import FrameModel
-from hear_core.framing import Chunks
-from hear_core.loading import load
+from hear_core.audio.framing import CrossfadedWindows
+from hear_core.audio.reading import as_waveform, read_audio
+from hear_core.events.decoding import Event, EventDecoding, decode_events
+from hear_core.plugins.configs import EmbeddingConfig
+from hear_core.plugins.frame_model import FrameModel
+from hear_core.plugins.loading import load_plugin
 from hear_sed.zoo import ZOO
 
-DEFAULT_RULE = EventRule(threshold=0.5, release=1.0, median=9)
+DEFAULT_RULE = EventDecoding(threshold=0.5, release=1.0, median=9)
 """What EfficientSED makes events of."""
 _PIECE = 10.0  # seconds, in which EfficientSED hears
 
@@ -50,7 +50,7 @@ class Detector:
         hop: Seconds from one window to the next, at most the window.
         pieces: Do as EfficientSED does instead: hear pieces of ten seconds that do not overlap,
             silence following the last.
-        options: For `hear_core.loading.load`, such as ``engine`` or ``pretrained``.
+        options: For `hear_core.plugins.loading.load_plugin`, such as ``engine`` or ``pretrained``.
 
     Attributes:
         sample_rate: Of the waveforms it takes, in Hz.
@@ -78,13 +78,13 @@ class Detector:
         if pieces:
             window = hop = _PIECE
         config = EmbeddingConfig(model_name, ("logits",), scene_window=window, scene_hop=hop)
-        model = load(ZOO, config, str(model_file_path), **options).to(device)
+        model = load_plugin(ZOO, config, str(model_file_path), **options).to(device)
         self.model, self.pieces = cast("FrameModel", model), pieces
         self.sample_rate, self.frame_hop = self.model.sample_rate, self.model.frame_hop
         self.labels = ZOO[model_name].labels
 
     @property
-    def chunks(self) -> Chunks:
+    def chunks(self) -> CrossfadedWindows:
         """The windows, in frames."""
         return self.model.chunks
 
@@ -113,7 +113,7 @@ class Detector:
     def detect(
         self,
         audio: str | Path | np.ndarray | Tensor,
-        rule: EventRule | None = None,
+        rule: EventDecoding | None = None,
         *,
         sample_rate: int | None = None,
     ) -> list[Event]:
@@ -128,7 +128,7 @@ class Detector:
         Raises:
             AudioError: The file cannot be read, or the waveform is none.
         """
-        return find_events(self.labels, rule or DEFAULT_RULE, *self.frames(audio, sample_rate))
+        return decode_events(self.labels, rule or DEFAULT_RULE, *self.frames(audio, sample_rate))
 
     def log_mel(self, waveform: np.ndarray) -> np.ndarray:
         """Return what the network sees of a waveform (samples,), (n_mels, frames)."""

@@ -13,11 +13,11 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hear_core.backbone import Backbone
 from hear_core.errors import ConfigError, unknown
-from hear_core.taps import TapShape
-from hear_sed import sequence_models
-from hear_sed.frame_mobilenet import FrameMobileNet
+from hear_core.networks.backbone import Backbone
+from hear_core.networks.taps import TapShape
+from hear_sed.backbones.frame_mobilenet import FrameMobileNet
+from hear_sed.sequence import registry as sequence_models
 
 BACKBONES: Mapping[str, Callable[[], FrameMobileNet]] = {
     "fmn04": partial(FrameMobileNet, 0.4),
@@ -83,7 +83,7 @@ class FrameDetector(Backbone):
 
     Args:
         backbone: A key of `BACKBONES`, or a network of such a kind.
-        sequence_model: A key of `hear_sed.sequence_models.SEQUENCE_MODELS`, or None for none.
+        sequence_model: A key of `hear_sed.sequence.registry.SEQUENCE_MODELS`, or None for none.
         dim: Width of the sequence model.
         num_classes: Of the strong head.
         weak_classes: Of the weak head; as many as of the strong head if None.
@@ -126,7 +126,7 @@ class FrameDetector(Backbone):
         channels = backbone.channels
         self.seq_model = None
         if sequence_model is not None:
-            self.seq_model = sequence_models.build(sequence_model, channels, dim)
+            self.seq_model = sequence_models.build_sequence_model(sequence_model, channels, dim)
             channels = self.seq_model.out_channels
         weak = num_classes if weak_classes is None else weak_classes
         self.strong_head = nn.Linear(channels, num_classes)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hear_core.audio import as_chunk
+from hear_core.audio.framing import CrossfadedWindows
+from hear_core.audio.reading import as_chunk
 from hear_core.errors import ConfigError
-from hear_core.framing import Chunks
 from hear_sed.detector import Detector, FrameScores
 
 
@@ -72,7 +72,7 @@ class DetectionStream:
         """Hear the window that begins at a frame."""
         start = (first - self._begin) * self._per_frame
         window = self._waveform()[start : start + length * self._per_frame]
-        chunks = Chunks(length, length)
+        chunks = CrossfadedWindows(length, length)
         heard = self._detector.model.get_frames(torch.from_numpy(window.copy())[None], chunks)
         place = slice(first - self._done, first - self._done + length)
         grow = max(0, place.stop - len(self._sum))

@@ -10,10 +10,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from hear_core.checkpoints import Checkpoint
-from hear_core.frontend import LogMel
-from hear_core.labels import audioset_labels
-from hear_core.zoo import Row, Zoo
+from hear_core.frontends.log_mel import LogMel
+from hear_core.zoo.checkpoints import Checkpoint
+from hear_core.zoo.labels import audioset_labels
+from hear_core.zoo.registry import NetworkRecord, Zoo
 from hear_sed.frame_detector import FrameDetector, rename
 from hear_sed.labels import strong_labels
 
@@ -24,7 +24,7 @@ FRONTEND = partial(
 """The front-end of frame-wise MobileNets: 10 ms frames, of which a network makes one of four."""
 
 
-def detector(
+def build_detector(
     backbone: str,
     sequence_model: str | None = None,
     dim: int = 256,
@@ -33,12 +33,12 @@ def detector(
     psds1: float | None = None,
     released: bool = False,
     **other: Any,
-) -> Row:
+) -> NetworkRecord:
     """Return the row of any backbone with any sequence model.
 
     Args:
         backbone: A key of `hear_sed.frame_detector.BACKBONES`.
-        sequence_model: A key of `hear_sed.sequence_models.SEQUENCE_MODELS`, or None for none.
+        sequence_model: A key of `hear_sed.sequence.registry.SEQUENCE_MODELS`, or None for none.
         dim: Width of the sequence model.
         stage: What it was trained on, as its file is called: ``weak`` (AudioSet, whole clips),
             ``strong`` (then AudioSet Strong, frames) or another. The head of the other kind was no
@@ -55,7 +55,7 @@ def detector(
         arguments["weak_classes"] = len(audioset_labels())
     name = backbone if sequence_model is None else f"{backbone}+{sequence_model}-{dim}"
     file = f"{name}_{stage}.pt"
-    return Row(
+    return NetworkRecord(
         network=FrameDetector,
         arguments=arguments,
         frontend=FRONTEND,
@@ -68,7 +68,7 @@ def detector(
     )
 
 
-_released = partial(detector, released=True)
+_released = partial(build_detector, released=True)
 
 # fmt: off
 ZOO = Zoo({

@@ -14,7 +14,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from hear_core.errors import ConfigError
-from hear_core.zoo import Zoo
+from hear_core.zoo.registry import Zoo
 from hear_mn.zoo import ZOO
 from hear_train.clips import Clips, find
 from hear_train.lessons import Blur, Lessons, Listening

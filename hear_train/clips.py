@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hear_core.audio import audio_suffixes, read_audio, resample
+from hear_core.audio.reading import audio_suffixes, read_audio, resample
 from hear_core.errors import AudioError, ConfigError
-from hear_core.labels import choose
+from hear_core.zoo.labels import select_classes
 
 _HDF5 = {".h5", ".hdf", ".hdf5"}
 _LEAST = 2  # samples, to play faster or slower
@@ -215,7 +215,7 @@ def _hot(text: str, labels: Sequence[str]) -> np.ndarray | None:
     index = {label: i for i, label in enumerate(labels)}
     found = np.zeros(len(labels), bool)
     for part in filter(None, map(str.strip, text.split(";"))):
-        found[[index[label] for label in choose(part, labels)]] = True
+        found[[index[label] for label in select_classes(part, labels)]] = True
     return np.packbits(found) if found.any() else None
 
 

@@ -11,9 +11,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from hear_core.backbone import Backbone
 from hear_core.errors import ConfigError
-from hear_core.zoo import Zoo
+from hear_core.networks.backbone import Backbone
+from hear_core.zoo.registry import Zoo
 from hear_mn.zoo import ZOO
 from hear_train.clips import Clips, find
 from hear_train.lessons import Lessons, Listening
@@ -155,7 +155,7 @@ def _clips(
 
 
 def _student(zoo: Zoo, name: str, start: str | Path, recipe: Recipe) -> Backbone:
-    network = zoo.load(name, start) if start else zoo.untrained(name, seed=recipe.plan.seed)
+    network = zoo.load(name, start) if start else zoo.random_init(name, seed=recipe.plan.seed)
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = recipe.dropout

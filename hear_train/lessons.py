@@ -11,10 +11,10 @@ from numpy.random import Generator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from hear_core.audio import resample
-from hear_core.frontend import Frontend, LogMel
-from hear_core.melbanks import MelFilters, kaldi_mel_bank
-from hear_core.spectrum import PowerSpectrum
+from hear_core.audio.reading import resample
+from hear_core.frontends.log_mel import Frontend, LogMel
+from hear_core.frontends.mel_banks import MelFilters, kaldi_mel_bank
+from hear_core.frontends.spectrum import PowerSpectrum
 from hear_train.mixing import Mixer
 from hear_train.teachers import StoredTeacher, Teacher
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hear_core.backbone import Backbone
 from hear_core.errors import ConfigError
+from hear_core.networks.backbone import Backbone
 from hear_train.lessons import Lesson
 
 _LOWEST = 1e-5

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hear_core.frontend import Frontend
+from hear_core.frontends.log_mel import Frontend
 
 _LEAST = 1e-7
 

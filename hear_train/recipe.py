@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_core.errors import ConfigError
-from hear_core.frontend import Frontend
+from hear_core.frontends.log_mel import Frontend
 from hear_train.clips import is_packed
 from hear_train.lessons import Blur
 from hear_train.losses import Weights

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hear_core.audio import audio_suffixes
+from hear_core.audio.reading import audio_suffixes
 from hear_core.errors import ConfigError
-from hear_core.folding import fold_batch_norms
-from hear_core.zoo import Zoo
+from hear_core.networks.batch_norm_folding import fold_batch_norms
+from hear_core.zoo.registry import Zoo
 
 _NAMES, _LOGITS = ("filenames", "audio_name", "names"), ("logits", "predictions")
 
@@ -49,7 +49,7 @@ class Teacher(nn.Module):
     ) -> None:
         super().__init__()
         row = zoo[name]
-        network = zoo.load(name, model_file_path) if pretrained else zoo.untrained(name)
+        network = zoo.load(name, model_file_path) if pretrained else zoo.random_init(name)
         fold_batch_norms(network)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network, self.labels, self.taps = (

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from hear_core.errors import ConfigError
-from hear_core.memory import kept_memory
+from hear_core.runtime.heap import keep_freed_memory
 from hear_train.lessons import Lesson, Lessons, Listening
 from hear_train.logs import Log, open_logs
 from hear_train.schedule import Schedule
@@ -165,7 +165,7 @@ class Trainer:
         opened: AbstractContextManager[list[Log]] = nullcontext([])
         if self.accelerator.is_main_process:
             opened = open_logs(self.folder, self.position.step, self._logs)
-        with kept_memory(), opened as logs:
+        with keep_freed_memory(), opened as logs:
             clock, timed = time.perf_counter(), self.position.step
             self.module.train()
             for lesson in self._remaining():

@@ -20,15 +20,26 @@ MAY_IMPORT = {
     "hear_cli": {"hear_core", "hear_mn", "hear_sed", "hear_eval", "hear_train"},
 }
 
+# Folders of a package, from the bottom up; a folder imports only those before it.
+FOLDERS = {
+    "hear_core": [
+        "audio", "io", "metrics", "events", "frontends", "networks", "zoo", "analysis", "runtime",
+        "plugins", "export",
+    ],
+    "hear_sed": ["sequence", "backbones"],
+    "hear_eval": ["tasks", "embeddings", "downstream", "report"],
+}  # fmt: skip
+
 
 def imported(file):
-    """Yield the top-level names of everything a file imports, wherever in it."""
+    """Yield the full names of all modules that a file imports, wherever in it."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file} has a relative import"
-            yield node.module.split(".")[0]
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def test_every_package_has_its_place():
@@ -39,8 +50,19 @@ def test_every_package_has_its_place():
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_imports_only_go_down(package):
     for file in (ROOT / package).rglob("*.py"):
-        ours = set(imported(file)) & set(MAY_IMPORT) - {package}
+        ours = {name.split(".")[0] for name in imported(file)} & set(MAY_IMPORT) - {package}
         assert ours <= MAY_IMPORT[package], file
+
+
+@pytest.mark.parametrize("package", FOLDERS)
+def test_imports_between_folders_only_go_down(package):
+    folders = FOLDERS[package]
+    assert set(folders) == {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    for number, folder in enumerate(folders):
+        above = {f"{package}.{name}" for name in folders[number + 1 :]}
+        for file in (ROOT / package / folder).rglob("*.py"):
+            up = {".".join(name.split(".")[:2]) for name in imported(file)} & above
+            assert not up, f"{file} imports {up}"
 
 
 def test_a_plugin_imports_nothing_heavy_but_torch():

@@ -13,8 +13,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from hear_cli.main import app
-from hear_core import loading
-from hear_core.configs import embeddings
+from hear_core.plugins import loading
+from hear_core.plugins.configs import embedding_configs
 from tests.goldens import METRO, MN04, needs_mn04
 
 README = Path(__file__).parents[1] / "README.md"
@@ -67,9 +67,14 @@ def test_commands_were_found():
 
 
 def test_the_options_of_load_model_are_those_of_the_table():
-    names = set(loading.load.__annotations__) - {"zoo", "config", "model_file_path", "overrides"}
+    names = set(loading.load_plugin.__annotations__) - {
+        "zoo",
+        "config",
+        "model_file_path",
+        "overrides",
+    }
     names -= {"return"}
-    overrides = set(embeddings("hear_mn")["mn04_e1_l"].__dataclass_fields__) - {"note"}
+    overrides = set(embedding_configs("hear_mn")["mn04_e1_l"].__dataclass_fields__) - {"note"}
     (table,) = re.findall(r"\| option \| default.*?\n\n", TEXT, re.DOTALL)
     cells = [line.split("|")[1] for line in table.strip().splitlines()[2:]]
     assert set(re.findall(r"`(\w+)`", " ".join(cells))) == names | overrides
@@ -79,7 +84,7 @@ def test_the_yaml_is_an_embedding(tmp_path, monkeypatch):
     (text,) = blocks("yaml")
     (tmp_path / "hear_mn.yaml").write_text(text)
     monkeypatch.setenv("HEAR_CONFIGS", str(tmp_path))
-    assert embeddings("hear_mn")["mine"].timestamp_hop == 0.02
+    assert embedding_configs("hear_mn")["mine"].timestamp_hop == 0.02
 
 
 def test_the_modules_are_those_of_the_list():

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hear_core.metrics.scores import SCORES
 from hear_eval.downstream.embedded_task import EmbeddedTask
 from hear_eval.downstream.event_decoding import Setting
 from hear_eval.downstream.grid import Point
-from hear_eval.downstream.scores import SCORES
 
 
 class Job(NamedTuple):

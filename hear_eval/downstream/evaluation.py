@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hear_core.errors import ConfigError
-from hear_core.memory import kept_memory
+from hear_core.runtime.heap import keep_freed_memory
 from hear_eval.downstream import files
 from hear_eval.downstream.early_stopping import Criterion, Job, Outcome, criterion_of
 from hear_eval.downstream.embedded_task import EmbeddedTask, read_embedded_task
@@ -200,7 +200,7 @@ def _plan(task: EmbeddedTask, options: Options, arithmetic: Arithmetic) -> _Plan
 def _carry_out(plan: _Plan, journal: files.Journal | None, on_state: OnState) -> Evaluation:
     task, points, criterion = plan.task, plan.points, plan.criterion
     trainer = _Trainer(plan, journal, on_state)
-    with kept_memory():
+    with keep_freed_memory():
         search = trainer.train([Job(0, number, point) for number, point in enumerate(points)])
         best = _best(search, criterion)
         point = points[best]

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from hear_eval.downstream.event_scores import Timeline
+from hear_core.metrics.events import Timeline
 from hear_eval.tasks.description import TaskError
 
 # What a task may choose, and what is taken where it does not, as in heareval.

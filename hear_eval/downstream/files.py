@@ -19,10 +19,10 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from hear_eval import files
+from hear_core.io import files
+from hear_core.io.files import atomic_write
 from hear_eval.downstream.early_stopping import Outcome
 from hear_eval.downstream.embedded_task import EmbeddedTask
-from hear_eval.files import whole
 from hear_eval.tasks.description import METADATA, TaskError
 
 SCORES, DONE = "test.predicted-scores.json", "prediction-done.json"
@@ -67,7 +67,7 @@ def alone(folder: Path) -> AbstractContextManager[None]:
     if not folder.is_dir():
         msg = f"{folder} is no folder of embeddings"
         raise TaskError(msg)
-    return files.alone(folder / SCORES, "wait for it")
+    return files.exclusive_lock(folder / SCORES, "wait for it")
 
 
 def read_scores(folder: Path) -> dict[str, Any] | None:
@@ -117,10 +117,10 @@ def write(
     for path in folder.glob("*.predictions.pkl"):
         path.unlink()
     for split, arrays in predictions.items():
-        with whole(folder / f"{split}.predictions.npz") as part, part.open("wb") as file:
+        with atomic_write(folder / f"{split}.predictions.npz") as part, part.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]  # of allow_pickle
     for name, content in ((SCORES, scores), (DONE, done)):
-        with whole(folder / name) as part:
+        with atomic_write(folder / name) as part:
             part.write_text(json.dumps(content, indent=4), encoding="utf-8")
 
 
@@ -149,7 +149,7 @@ class Journal:
         wanted = json.dumps(settings, sort_keys=True)
         if not path.is_file() or path.read_text(encoding="utf-8") != wanted:
             self.remove()
-            with whole(path) as part:
+            with atomic_write(path) as part:
                 part.write_text(wanted, encoding="utf-8")
 
     def read(self, key: str) -> list[Outcome | None] | None:
@@ -168,7 +168,7 @@ class Journal:
         """Keep the outcomes of a group of predictors."""
         known = [{**o._asdict(), "logits": None} if o else None for o in outcomes]
         logits = {str(i): o.logits for i, o in enumerate(outcomes) if o}
-        with whole(self._path(key)) as part, part.open("wb") as file:
+        with atomic_write(self._path(key)) as part, part.open("wb") as file:
             np.savez(file, outcomes=np.array(json.dumps(known)), **logits)  # type: ignore[arg-type]
 
     def remove(self) -> None:

@@ -41,8 +41,6 @@ GRIDS = {
 _OF_TASK: dict[str, dict[str, tuple[Any, ...]]] = {
     "dcase2016_task2": {"check_val_every_n_epoch": (10,)}
 }
-# What is tried to make events of scores: as in DCASE 2016, HEAR's one task of events around us.
-EVENTS = {"median_filter_ms": (250,), "min_duration": (125, 250)}
 
 # What heareval's grids have besides, always the same; written into results as it writes them.
 CONSTANT = {

@@ -8,12 +8,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from hear_eval.downstream import grid
+from hear_core.metrics.events import Timeline, timeline
+from hear_core.metrics.scores import Score, find_scores
 from hear_eval.downstream.embedded_task import EmbeddedTask
 from hear_eval.downstream.event_decoding import Decoder, Setting, settings_of
-from hear_eval.downstream.event_scores import Timeline, timeline
-from hear_eval.downstream.scores import Score, find_scores
-from hear_eval.tasks.description import TaskError
+from hear_eval.tasks.description import EVENT_POSTPROCESSING, TaskError
 
 
 class Verdict(NamedTuple):
@@ -89,7 +88,7 @@ class _OfEvents:
         options = description.metadata.get("evaluation_params", {})
         self._scores = scores
         self._settings = settings_of(
-            options.get("event_postprocessing_grid", grid.EVENTS), description.name
+            options.get("event_postprocessing_grid", EVENT_POSTPROCESSING), description.name
         )
         self._decoder = Decoder(moments.files, moments.timestamps)
         labels = description.vocabulary

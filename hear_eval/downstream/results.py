@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from hear_core.metrics.scores import SCORES
 from hear_eval.downstream.early_stopping import Criterion, Outcome
 from hear_eval.downstream.embedded_task import EmbeddedTask
 from hear_eval.downstream.grid import Point, hparams
 from hear_eval.downstream.judging import Judge
 from hear_eval.downstream.predictors import Loss
-from hear_eval.downstream.scores import SCORES
 
 _AGGREGATED = "aggregated_scores"
 _NO_METRICS = ("test_loss", "test_score")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from hear_eval.files import whole
+from hear_core.io.files import atomic_write
 
 Add: TypeAlias = Callable[[str, np.ndarray, np.ndarray | None], None]
 
@@ -44,7 +44,7 @@ def _npy(path: Path) -> Iterator[Add]:
     def add(file: str, embeddings: np.ndarray, timestamps: np.ndarray | None) -> None:
         for target, array in ((beside, timestamps), (path, embeddings)):
             if array is not None:
-                with whole(target) as part, part.open("wb") as opened:
+                with atomic_write(target) as part, part.open("wb") as opened:
                     np.save(opened, array)
 
     yield add
@@ -58,7 +58,7 @@ def _npz(path: Path) -> Iterator[Add]:
         arrays = {"embeddings": embeddings}
         if timestamps is not None:
             arrays["timestamps"] = timestamps
-        with whole(path) as part, part.open("wb") as opened:
+        with atomic_write(path) as part, part.open("wb") as opened:
             np.savez(opened, **arrays)  # type: ignore[arg-type]  # of allow_pickle
 
     yield add

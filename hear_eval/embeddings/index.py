@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from hear_eval.files import whole
+from hear_core.io.files import atomic_write
 
 
 class Entry(NamedTuple):
@@ -53,7 +53,7 @@ def read(path: Path) -> dict[str, Entry]:
 
 def write(path: Path, entries: Iterable[Entry]) -> None:
     """Write entries, in the order of their files."""
-    with whole(path) as part:
+    with atomic_write(path) as part:
         ordered = sorted(entries, key=lambda entry: entry.file)
         part.write_text("".join(map(line, ordered)), encoding="utf-8")
 

@@ -22,15 +22,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hear_core.audio import read_audio
+from hear_core.audio.files import AudioFile, shard
+from hear_core.audio.reading import read_audio
 from hear_core.errors import ConfigError, HearError, unknown
+from hear_core.io.files import check_or_write_settings, exclusive_lock
+from hear_core.io.prefetch import prefetch
 from hear_eval.embeddings import index
-from hear_eval.embeddings.ahead import ahead
-from hear_eval.embeddings.audio_files import Source, shard
 from hear_eval.embeddings.formats import FORMATS
 from hear_eval.embeddings.index import Entry
 from hear_eval.embeddings.plugin import Plugin
-from hear_eval.files import alone, settle
 
 # Formats and places that take more than this project needs otherwise; the extra is called the same.
 _NEEDED = {"parquet": "pyarrow", "ray": "ray"}
@@ -60,7 +60,7 @@ class Unit(NamedTuple):
     """The audio files that go into one output file, whose path is relative to the folder."""
 
     output: str
-    sources: tuple[Source, ...]
+    sources: tuple[AudioFile, ...]
 
 
 class Step(NamedTuple):
@@ -77,7 +77,7 @@ def load(recipe: Recipe) -> Plugin:
 
 def embed(
     recipe: Recipe,
-    sources: Sequence[Source],
+    sources: Sequence[AudioFile],
     out: Path,
     *,
     part: tuple[int, int] = (1, 1),
@@ -122,9 +122,9 @@ def embed(
         listed = "\n".join(source.name for source in sources)
         settings["files"] = hashlib.sha256(os.fsencode(listed)).hexdigest()
         settings |= {"shards": part[1], "joined": recipe.joined}
-    settle(out, settings)
+    check_or_write_settings(out, settings)
     path = index.index_of(out, *part)
-    with alone(path, "wait for it, or give each its own shard"):
+    with exclusive_lock(path, "wait for it, or give each its own shard"):
         journal = index.journal_of(path)
         known = index.read_all(out)
         units = _units(recipe, sources, part)
@@ -148,7 +148,7 @@ def embed(
         journal.unlink()
 
 
-def _units(recipe: Recipe, sources: Sequence[Source], part: tuple[int, int]) -> list[Unit]:
+def _units(recipe: Recipe, sources: Sequence[AudioFile], part: tuple[int, int]) -> list[Unit]:
     suffix, joins, _ = FORMATS[recipe.format]
     mine = shard(sources, *part)
     if not joins:
@@ -196,7 +196,7 @@ def process(
     """
     units = list(units)
     sources = [source for unit in units for source in unit.sources]
-    reads = ahead(partial(_read, sample_rate=plugin.sample_rate), sources)
+    reads = prefetch(partial(_read, sample_rate=plugin.sample_rate), sources)
     with closing(reads), _threads(max(1, torch.get_num_threads() // 2)):
         for unit in units:
             yield _process_unit(plugin, recipe, unit, reads, out)
@@ -233,7 +233,7 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _read(source: Source, sample_rate: int) -> Tensor:
+def _read(source: AudioFile, sample_rate: int) -> Tensor:
     source.name.encode()  # not every name is text, and a table holds text only
     return read_audio(source.path, sample_rate)
 

@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 import torch
 
 from hear_core.errors import ConfigError, unknown
-from hear_eval.embeddings.ahead import ahead
+from hear_core.io.files import SETTINGS, atomic_write, check_or_write_settings, exclusive_lock
+from hear_core.io.prefetch import prefetch
 from hear_eval.embeddings.batches import among, batches, embed
 from hear_eval.embeddings.plugin import Plugin
 from hear_eval.embeddings.rows import Append, SplitFiles
-from hear_eval.files import SETTINGS, alone, settle, whole
 from hear_eval.tasks.audio import rates, read_clip
 from hear_eval.tasks.description import (
     METADATA,
@@ -123,7 +123,7 @@ def run_task(
     if _is_done(out, settings):
         return
     _check_audio(task, labels, plugin.sample_rate)
-    with alone(out / "embeddings", "wait for it; other tasks can be embedded meanwhile"):
+    with exclusive_lock(out / "embeddings", "wait for it; other tasks can be embedded meanwhile"):
         if _is_done(out, settings):
             return
         files = {split: SplitFiles(out, split) for split in description.splits}
@@ -131,9 +131,9 @@ def run_task(
             # Nobody knows how far heareval came before it was stopped here.
             for there in files.values():
                 there.discard()
-        settle(out, settings)
+        check_or_write_settings(out, settings)
         for name in (METADATA, VOCABULARY, *(f"{split}.json" for split in description.splits)):
-            with whole(out / name) as part:
+            with atomic_write(out / name) as part:
                 shutil.copyfile(task / name, part)
         start = time.perf_counter()
         run = _Run(plugin, task / str(plugin.sample_rate), description, batch_samples)
@@ -147,7 +147,7 @@ def _is_done(out: Path, settings: Mapping[str, Any]) -> bool:
     if not (out / _DONE).is_file():
         return False
     if (out / SETTINGS).is_file():
-        settle(out, settings)
+        check_or_write_settings(out, settings)
     return True
 
 
@@ -189,7 +189,7 @@ class _Run:
     ) -> Iterator[tuple[int, float]]:
         paths = [self._audio / split / clip for clip in clips]
         size = files.size or self._plugin.size(timestamps=self._timestamps)
-        reads = ahead(lambda path: read_clip(path, self._plugin.sample_rate), paths, self._depth)
+        reads = prefetch(lambda path: read_clip(path, self._plugin.sample_rate), paths, self._depth)
         with closing(reads):
             for names, audio in batches(clips, reads, self._batch_samples):
                 places = [f"{split}/{name}" for name in names]
@@ -232,7 +232,7 @@ def _profile(path: Path, device: str, elapsed: float) -> None:
         "gpu_max_mem": torch.cuda.max_memory_allocated(device) / 2**30 if gpu else None,
         "gpu_device_name": torch.cuda.get_device_name(device) if gpu else "cpu",
     }
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(found, indent=4), encoding="utf-8")
 
 

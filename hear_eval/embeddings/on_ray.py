@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hear_eval.embeddings.audio_files import Source
+from hear_core.audio.files import AudioFile
 from hear_eval.embeddings.index import Entry
 from hear_eval.embeddings.of_files import Recipe, Unit, load, process
 
@@ -82,4 +82,4 @@ def _to_json(unit: Unit) -> str:
 
 def _from_json(text: str) -> Unit:
     output, sources = json.loads(text)
-    return Unit(output, tuple(Source(Path(path), name) for path, name in sources))
+    return Unit(output, tuple(AudioFile(Path(path), name) for path, name in sources))

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hear_core.download import sha256_of
 from hear_core.errors import ConfigError, HearError
+from hear_core.zoo.download import sha256_of
 
 
 class Plugin:

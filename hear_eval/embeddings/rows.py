@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from hear_eval.files import whole
+from hear_core.io.files import atomic_write
 
 # Takes the clips of a batch, their rows, and the times (clips, timestamps) of those if any.
 Append: TypeAlias = Callable[[Sequence[str], np.ndarray, np.ndarray | None], None]
@@ -100,7 +100,7 @@ class SplitFiles:
                 break
             self._batches.append(batch)
             count, kept = count + len(batch.clips), kept + bytes_
-        with whole(self._journal) as part:
+        with atomic_write(self._journal) as part:
             part.write_text("".join(map(_line, self._batches)), encoding="utf-8")
         self._part.touch()
         os.truncate(self._part, kept)
@@ -143,12 +143,12 @@ class SplitFiles:
                 targets += labels_at(labels[clip], times)
                 place = str(self._folder / self._split / clip)
                 places += [(place, time) for time in times]
-        with whole(self._file("embedding-dimensions.json")) as part:
+        with atomic_write(self._file("embedding-dimensions.json")) as part:
             part.write_text(dimensions, encoding="utf-8")
-        with whole(self._file("target-labels.pkl")) as part:
+        with atomic_write(self._file("target-labels.pkl")) as part:
             part.write_bytes(pickle.dumps(targets))
         if timed:
-            with whole(self._file("filename-timestamps.json")) as part:
+            with atomic_write(self._file("filename-timestamps.json")) as part:
                 part.write_text(json.dumps(places, indent=4), encoding="utf-8")
         self._part.replace(self._rows)
         self.tidy()

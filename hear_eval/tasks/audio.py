@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hear_core.audio import resample
+from hear_core.audio.reading import resample
 from hear_core.errors import AudioError
 
 _UNKNOWN = 0xFFFFFFFF  # size of the data in a wav file that was written to a pipe
@@ -43,7 +43,7 @@ def read_clip(path: Path, sample_rate: int) -> np.ndarray:
 
 
 def read_recording(path: Path, sample_rate: int) -> np.ndarray:
-    """Read any audio file that a task may be made of, as `hear_core.audio.read_audio` does.
+    """Read any audio file that a task may be made of, as `hear_core.audio.reading.read_audio` does.
 
     Once it is written anew, nobody can tell any more that it was damaged: then it is refused.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hear_core.errors import AudioError
-from hear_eval.embeddings.ahead import ahead
+from hear_core.io.prefetch import prefetch
 from hear_eval.tasks.audio import rates, read_clip
 from hear_eval.tasks.description import (
     METADATA,
@@ -158,7 +158,7 @@ def _check_audio(
                 yield Problem(f"{rate}/{split}/{file}", f"is not in {split}.json")
             clips += [(rate, f"{rate}/{split}/{file}") for file in sorted(there & by_file.keys())]
     lengths: dict[int, dict[str, int]] = {rate: {} for rate in found}
-    with closing(ahead(lambda clip: len(read_clip(task / clip[1], clip[0])), clips)) as results:
+    with closing(prefetch(lambda clip: len(read_clip(task / clip[1], clip[0])), clips)) as results:
         for i, ((rate, file), result) in enumerate(zip(clips, results, strict=True)):
             try:
                 lengths[rate][file] = result.result()

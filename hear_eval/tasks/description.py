@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from hear_core.errors import HearError
 
 METADATA, VOCABULARY = "task_metadata.json", "labelvocabulary.csv"
+# Event post-processing that is searched by default: that of DCASE 2016 task 2 in HEAR.
+EVENT_POSTPROCESSING = {"median_filter_ms": (250,), "min_duration": (125, 250)}
 FIXED_SPLITS = ("train", "valid", "test")  # of a task that is not cut into folds
 
 # What the field may hold. HEAR's events are all multi-label.

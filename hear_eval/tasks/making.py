@@ -8,9 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from hear_core.errors import ConfigError, unknown
-from hear_eval.downstream.grid import EVENTS
-from hear_eval.embeddings.ahead import ahead
-from hear_eval.tasks.description import FIXED_SPLITS, TaskError
+from hear_core.io.prefetch import prefetch
+from hear_eval.tasks.description import EVENT_POSTPROCESSING, FIXED_SPLITS, TaskError
 from hear_eval.tasks.recordings import Event, Recording
 from hear_eval.tasks.writing import convert, new_task, write_description
 
@@ -82,7 +81,7 @@ def make_task(
     splits = _splits(name, recordings)
     vocabulary = _vocabulary(name, recordings, kind)
     embedding_type, prediction_type, usual = KINDS[kind]
-    events = {"evaluation_params": {"event_postprocessing_grid": EVENTS}}
+    events = {"evaluation_params": {"event_postprocessing_grid": EVENT_POSTPROCESSING}}
     with new_task(folder, name) as task:
         lengths = _write_clips(task, files, sample_rates, seconds, progress)
         write_description(
@@ -113,7 +112,7 @@ def _write_clips(
         for file, recording in files.items()
     ]
     lengths = set()
-    with closing(ahead(lambda job: convert(*job, seconds) / job[2], jobs)) as results:
+    with closing(prefetch(lambda job: convert(*job, seconds) / job[2], jobs)) as results:
         for done, result in enumerate(results, start=1):
             lengths.add(result.result())
             if progress:

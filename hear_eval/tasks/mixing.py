@@ -13,9 +13,8 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from hear_core.errors import AudioError, ConfigError
-from hear_eval.downstream.grid import EVENTS
 from hear_eval.tasks.audio import read_recording
-from hear_eval.tasks.description import FIXED_SPLITS
+from hear_eval.tasks.description import EVENT_POSTPROCESSING, FIXED_SPLITS
 from hear_eval.tasks.writing import Clip, new_task, write_audio, write_description
 
 _FRAME = 0.01  # seconds over which the energy of a clip is taken
@@ -288,7 +287,7 @@ def _describe(
         sample_duration=mixture.seconds,
         evaluation=["event_onset_200ms_fms", "segment_1s_er"],
         evaluation_params={
-            "event_postprocessing_grid": EVENTS,
+            "event_postprocessing_grid": EVENT_POSTPROCESSING,
             **({"task_specific_param_grid": dict(grid)} if grid else {}),
         },
         mixture=asdict(mixture),

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
+from hear_core.audio.files import find_audio_files
 from hear_core.errors import ConfigError
-from hear_eval.embeddings.audio_files import find
 from hear_eval.tasks.description import FIXED_SPLITS, TaskError, read_rows
 from hear_eval.tasks.folds import assign
 
@@ -112,7 +112,7 @@ def read_folders(source: Path, *, group: str = "") -> list[Recording]:
     """
     grouped, found = by_pattern(group), []
     fixed = {path.name for path in source.iterdir() if path.is_dir()} == set(FIXED_SPLITS)
-    for path, name in find([source]).sources:
+    for path, name in find_audio_files([source]).sources:
         split, rest = name.split("/", 1) if fixed and "/" in name else ("", name)
         label, slash, file = rest.partition("/")
         if not slash:

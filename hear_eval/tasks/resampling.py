@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hear_core.errors import HearError
-from hear_eval.embeddings.ahead import ahead
-from hear_eval.files import alone
+from hear_core.io.files import exclusive_lock
+from hear_core.io.prefetch import prefetch
 from hear_eval.tasks.audio import flaw, rates
 from hear_eval.tasks.description import METADATA, TaskError, are_names, read_json
 from hear_eval.tasks.writing import convert
@@ -53,7 +53,7 @@ def resample_task(
         raise TaskError(msg)
     best, files = _best(task, sample_rate)
     source, target = task / str(best), task / str(sample_rate)
-    with closing(ahead(lambda file: flaw(target / file, sample_rate), files)) as reasons:
+    with closing(prefetch(lambda file: flaw(target / file, sample_rate), files)) as reasons:
         flaws = {file: reason.result() for file, reason in zip(files, reasons, strict=True)}
     why = f"{best} Hz is a lower rate" if best < sample_rate else "the task has no other rate"
     failures = {
@@ -72,8 +72,8 @@ def resample_task(
 
     # Where nothing is to be written, the folder need not be writable.
     with (
-        alone(target, "wait for it") if todo else nullcontext(),
-        closing(ahead(add, todo)) as results,
+        exclusive_lock(target, "wait for it") if todo else nullcontext(),
+        closing(prefetch(add, todo)) as results,
     ):
         for done, (file, result) in enumerate(zip(todo, results, strict=True), settled + 1):
             try:

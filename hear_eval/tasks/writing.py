@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 
 from hear_core.errors import ConfigError
-from hear_eval.files import alone, whole
+from hear_core.io.files import atomic_write, exclusive_lock
 from hear_eval.tasks.audio import read_recording
 from hear_eval.tasks.description import METADATA, VOCABULARY, TaskError
 
@@ -53,7 +53,7 @@ def new_task(folder: Path, name: str) -> Iterator[Path]:
         raise ConfigError(msg)
     beside = folder / f".{name}.part"
     made = beside / name
-    with alone(made, "wait for it, or give the new task another name"):
+    with exclusive_lock(made, "wait for it, or give the new task another name"):
         try:
             if task.exists():
                 msg = f"there is a {task} already: remove it, or give the new task another name"
@@ -122,5 +122,5 @@ def convert(source: Path, target: Path, sample_rate: int, seconds: float | None 
 
 def write_audio(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
     """Write a waveform (samples,) in [-1, 1] as a wav file of 16 bits, whole or not at all."""
-    with whole(path) as part:
+    with atomic_write(path) as part:
         soundfile.write(part, waveform, sample_rate, subtype="PCM_16", format="WAV")

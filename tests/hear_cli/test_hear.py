@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from hear_cli.figures import short
 from hear_cli.main import app
-from hear_core.export import PRECISIONS, Tolerance
+from hear_core.export.onnx_file import PRECISIONS, Tolerance
 from tests.hear_cli.command import hear, script
 
 

@@ -105,7 +105,7 @@ def test_plot(clip, tmp_path):
 @pytest.mark.parametrize("rate", [32000, 44100])
 def test_listen(rate):
     """What is heard on standard input is what is heard in the file, whatever its rate."""
-    from hear_core.audio import read_audio
+    from hear_core.audio.reading import read_audio
 
     rule = ["-b", "mn04_as", "--window", 2, "--hop", 0.5, "--merge-gap", 1, "--smoothing", 2]
     sound = (read_audio(METRO, rate).numpy() * 32768).clip(-32768, 32767).astype("<i2")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hear_core.errors import ConfigError
-from hear_core.folding import fold_batch_norms
+from hear_core.networks.batch_norm_folding import fold_batch_norms
 from hear_mn import ZOO
 from hear_mn.dynamic_convolution import (
     DynamicDepthwiseConv,
@@ -223,7 +223,7 @@ def test_wrong_arguments_are_explained(arguments, message):
 
 def test_there_is_no_squeeze_and_excitation_to_tap():
     for name in ("dymn04_as", "dymn04_replace_se_as"):
-        assert not [tap for tap in ZOO[name].outline().tap_shapes if tap.startswith("se")]
+        assert not [tap for tap in ZOO[name].skeleton().tap_shapes if tap.startswith("se")]
 
 
 def test_learns():

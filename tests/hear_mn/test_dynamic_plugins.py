@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from hear_core.errors import ConfigError
-from hear_core.export import compare, export
-from hear_core.frontend import LogMel
+from hear_core.export.onnx_file import compare, export
+from hear_core.frontends.log_mel import LogMel
 from hear_mn import ZOO
 from hear_mn.dynamic_convolution import DynamicConv
 from tests import goldens
@@ -37,7 +37,7 @@ def loaded(request, tmp_path_factory):
     The stand-in weights will not do: but for clips of two seconds, their outputs explode. As in
     trained networks, the kernels of a layer are variations of one.
     """
-    network = ZOO.untrained(request.param)
+    network = ZOO.random_init(request.param)
     torch.manual_seed(0)
     with torch.no_grad():
         for module in network.modules():

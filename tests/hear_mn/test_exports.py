@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from hear_core.audio import read_audio
-from hear_core.export import compare, export
-from hear_core.framing import mirrored
+from hear_core.audio.framing import reflect
+from hear_core.audio.reading import read_audio
+from hear_core.export.onnx_file import compare, export
 from tests import goldens
 from tests.goldens import METRO, MN04, SHARED, needs_goldens, needs_mn04
 from tests.hear_mn.test_published import ORIGINALS, module
@@ -42,7 +42,7 @@ def test_eight_bits_cost_less_than_a_point_on_esc10(tmp_path):
     rows = list(csv.DictReader((ESC10 / "meta.csv").open()))
     clips = np.stack(
         [
-            mirrored(read_audio(ESC10 / "audio" / r["filename"], 32000).numpy(), 0, 160000)
+            reflect(read_audio(ESC10 / "audio" / r["filename"], 32000).numpy(), 0, 160000)
             for r in rows
         ]
     )

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from hear_core.errors import ConfigError
-from hear_core.folding import fold_batch_norms
-from hear_core.mobilenet_blocks import make_divisible
+from hear_core.networks.batch_norm_folding import fold_batch_norms
+from hear_core.networks.mobilenet_blocks import make_divisible
 from hear_mn.mobilenet import MobileNet
 from tests import goldens
 from tests.goldens import needs_goldens

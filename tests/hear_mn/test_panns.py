@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hear_core.errors import CheckpointError, ConfigError
-from hear_core.folding import fold_batch_norms
+from hear_core.networks.batch_norm_folding import fold_batch_norms
 from hear_mn import ZOO
 from hear_mn.panns import Cnn14
 from tests import goldens
@@ -25,7 +25,7 @@ rows = pytest.mark.parametrize("row", ARCHITECTURES)
 
 @pytest.fixture(scope="module")
 def network():
-    return ZOO.untrained("cnn14").eval()
+    return ZOO.random_init("cnn14").eval()
 
 
 @pytest.fixture(scope="module", params=["cnn14_16k", pytest.param("cnn14", marks=pytest.mark.slow)])
@@ -166,7 +166,7 @@ def test_nothing_runs_after_the_deepest_tap(network, tap, last):
 
 
 def test_learns():
-    network = ZOO.untrained("cnn14", num_classes=3)
+    network = ZOO.random_init("cnn14", num_classes=3)
     loss = nn.functional.cross_entropy(
         network(torch.randn(2, 64, 32))["logits"], torch.tensor([0, 2])
     )

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from hear_core.audio import read_audio
-from hear_core.configs import embeddings
+from hear_core.audio.reading import read_audio
+from hear_core.plugins.configs import embedding_configs
 from hear_mn import ZOO
 from hear_mn.mobilenet import MobileNet
 from tests import goldens
 from tests.goldens import SHARED, needs_goldens, needs_mn04, waveform
 
-CONFIGS = embeddings("hear_mn")
+CONFIGS = embedding_configs("hear_mn")
 # One name for each embedding: an alias is the very same object.
 NAMES = list({id(config): name for name, config in reversed(CONFIGS.items())}.values())
 ORIGINALS = goldens.load_json("modules.json")["modules"] if goldens.MN.is_dir() else {}
@@ -55,7 +55,7 @@ def tolerance(original):
 
 
 @pytest.fixture(scope="module")
-def untrained():
+def random_init():
     """Return random networks without making any of them twice."""
     made = {}
 

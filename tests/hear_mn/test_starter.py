@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import hear_mn
-from hear_core.audio import read_audio
-from hear_core.checkpoints import fetch, find
-from hear_core.labels import audioset_labels
+from hear_core.audio.reading import read_audio
+from hear_core.zoo.checkpoints import fetch_checkpoint, find_checkpoint
+from hear_core.zoo.labels import audioset_labels
 from hear_mn import ZOO
 from tests.goldens import METRO, MN04, SHARED, needs_mn04
 
@@ -45,8 +45,8 @@ def logits(name, waveforms, path=""):
 
 
 def test_they_are_in_the_package_small_and_what_the_table_says():
-    path = fetch(CHECKPOINT)
-    assert path == find(CHECKPOINT)
+    path = fetch_checkpoint(CHECKPOINT)
+    assert path == find_checkpoint(CHECKPOINT)
     assert path.parent.parent.name == "hear_mn"
     assert path.stat().st_size < 700_000
     assert CHECKPOINT.sha256 is not None
@@ -93,7 +93,7 @@ def test_it_agrees_with_its_teacher_on_clips_that_it_never_heard():
     teacher = logits("mn04_as", waveforms, MN04)
     agreement = (student.argmax(1) == teacher.argmax(1)).double().mean()
     assert agreement >= 0.6
-    untrained = ZOO.untrained("mn01_starter").eval()
+    untrained = ZOO.random_init("mn01_starter").eval()
     with torch.no_grad():
         frontend = ZOO["mn01_starter"].frontend()
         control = torch.stack([untrained(frontend(w[None]))["logits"][0] for w in waveforms])

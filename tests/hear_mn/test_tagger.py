@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hear_core.audio import read_audio, resample
+from hear_core.audio.reading import read_audio, resample
 from hear_core.errors import AudioError, CheckpointError, ConfigError
-from hear_core.labels import audioset_labels
+from hear_core.zoo.labels import audioset_labels
 from hear_mn import EATagger, TagStream
 from tests import goldens
 from tests.goldens import METRO, MN04, needs_goldens, needs_mn04

@@ -34,7 +34,7 @@ def test_every_released_mobilenet_is_in_the_zoo():
 @pytest.mark.parametrize("name", ZOO)
 def test_a_front_end_and_its_network_agree(name):
     row = ZOO[name]
-    assert row.outline().n_mels == row.frontend().n_mels
+    assert row.skeleton().n_mels == row.frontend().n_mels
 
 
 @needs_mn04

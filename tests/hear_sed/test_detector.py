@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hear_core.audio import read_audio
+from hear_core.audio.reading import read_audio
 from hear_core.errors import AudioError, ConfigError
-from hear_core.events import EventRule
+from hear_core.events.decoding import EventDecoding
 from hear_sed import DetectionStream, Detector
 from hear_sed.detector import DEFAULT_RULE
 from tests import goldens
@@ -178,7 +178,7 @@ def test_an_event_across_a_border_is_one_event(weights):
     inside, outside = heard.scores[215:285], heard.scores[100:190]
     tells = np.argmax(inside.mean(0) - outside.mean(0))
     level = float(inside[:, tells].mean() + outside[:, tells].mean()) / 2
-    rule = EventRule(threshold=level, release=1.0, median=9, merge_gap=0.2)
+    rule = EventDecoding(threshold=level, release=1.0, median=9, merge_gap=0.2)
     events = [e for e in detector.detect(audio, rule) if e.label == detector.labels[tells]]
     spanning = [e for e in events if e.onset < 9 and e.offset > 11]
     assert len(spanning) == 1

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from hear_core.errors import ConfigError
-from hear_core.extractor import Extractor
-from hear_core.folding import fold_batch_norms
-from hear_core.graph import extractor_to_onnx
+from hear_core.networks.batch_norm_folding import fold_batch_norms
+from hear_core.networks.extractor import Extractor
+from hear_core.runtime.onnx_graph import extractor_to_onnx
+from hear_sed.backbones.frame_mobilenet import FrameMobileNet
 from hear_sed.frame_detector import BACKBONES, HEADS, FrameDetector
-from hear_sed.frame_mobilenet import FrameMobileNet
-from hear_sed.sequence_models import SEQUENCE_MODELS
+from hear_sed.sequence.registry import SEQUENCE_MODELS
 from hear_sed.zoo import FRONTEND
 from tests import goldens
 from tests.goldens import SED, needs_sed, sed_arrays, waveform

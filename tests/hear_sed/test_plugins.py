@@ -7,10 +7,10 @@ import importlib
 import pytest
 import torch
 
-from hear_core.configs import embeddings
+from hear_core.plugins.configs import embedding_configs
 from hear_sed import ZOO
 
-CONFIGS = embeddings("hear_sed")
+CONFIGS = embedding_configs("hear_sed")
 SMALL = ("fmn04", "fmn06")
 
 
@@ -26,8 +26,8 @@ def test_declared_size_is_observed_size(name):
     module = importlib.import_module(f"hear_sed.{name}")
     model = module.load_model(pretrained=False, engine="torch")
     audio = torch.rand(2, 10000) - 0.5
-    embeddings, timestamps = module.get_timestamp_embeddings(audio, model)
-    assert embeddings.shape == (2, 16, model.timestamp_embedding_size)
+    embedding_configs, timestamps = module.get_timestamp_embeddings(audio, model)
+    assert embedding_configs.shape == (2, 16, model.timestamp_embedding_size)
     assert timestamps[1].tolist() == [40.0 * i for i in range(16)]
     scenes = module.get_scene_embeddings(audio, model)
     assert scenes.shape == (2, model.scene_embedding_size)

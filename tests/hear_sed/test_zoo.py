@@ -9,13 +9,13 @@ import logging
 import pytest
 import torch
 
-from hear_core.complexity import complexity
+from hear_core.analysis.complexity import complexity
 from hear_core.errors import CheckpointError, ConfigError
-from hear_core.labels import audioset_labels, audioset_mids
-from hear_core.zoo import Zoo
+from hear_core.zoo.labels import audioset_labels, audioset_mids
+from hear_core.zoo.registry import Zoo
 from hear_sed import ZOO
 from hear_sed.labels import strong_labels, strong_mids
-from hear_sed.zoo import detector
+from hear_sed.zoo import build_detector
 from tests import goldens
 from tests.goldens import SED, needs_sed
 
@@ -56,7 +56,7 @@ def test_every_released_detector_is_in_the_zoo():
 @pytest.mark.parametrize("name", ZOO)
 def test_a_row_has_the_tensors_of_its_manifest(name):
     row = ZOO[name]
-    network, frontend = row.outline(), row.frontend()
+    network, frontend = row.skeleton(), row.frontend()
     facts = goldens.detector_manifest(manifest_of(name))
     tensors = facts["tensors"] | (facts["weak527"] if name.endswith("_weak") else {})
     found = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
@@ -117,8 +117,8 @@ def test_weights_of_another_sequence_model_are_refused(tmp_path):
 
 def test_a_row_that_was_not_released(tmp_path, monkeypatch):
     monkeypatch.setenv("HEAR_CACHE", str(tmp_path))
-    zoo = Zoo({"fmn04+tcn:32": detector("fmn04", "tcn", 32, num_classes=11)})
-    network = zoo.untrained("fmn04+tcn:32")
+    zoo = Zoo({"fmn04+tcn:32": build_detector("fmn04", "tcn", 32, num_classes=11)})
+    network = zoo.random_init("fmn04+tcn:32")
     assert network.tap_shapes["logits"].channels == 11
     message = r"no weights fmn04\+tcn-32_strong.pt were ever released.*model_file_path"
     with pytest.raises(CheckpointError, match=message):
@@ -167,7 +167,7 @@ def expected_macs(kind, d, channels, t=250, classes=447):
     [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in ZOO],
 )
 def test_what_a_detector_costs_is_counted_to_the_last_product(name):
-    network = ZOO[name].outline()
+    network = ZOO[name].skeleton()
     backbone = network.backbone.channels
     kind, d = ZOO[name].arguments.get("sequence_model"), ZOO[name].arguments.get("dim", 0)
     found = complexity(ZOO[name])

@@ -26,7 +26,7 @@ def gradients(sounds, folder):
     Batch norms stand still: they see the share of their process only.
     """
     accelerator = Accelerator(cpu=True)
-    student = ZOO.untrained("mn01_as")
+    student = ZOO.random_init("mn01_as")
     for module in student.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()

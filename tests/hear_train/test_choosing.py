@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hear_core.audio import read_audio
+from hear_core.audio.reading import read_audio
 from hear_mn import ZOO
 from hear_train.choosing import best_of_classes, choose
 from hear_train.mixing import Mixing

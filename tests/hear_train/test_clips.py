@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from hear_core.errors import AudioError, ConfigError
-from hear_core.labels import audioset_labels
+from hear_core.zoo.labels import audioset_labels
 from hear_train.clips import Clips, find
 from tests.hear_train.conftest import RATE
 

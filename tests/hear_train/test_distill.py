@@ -68,7 +68,7 @@ def ask(network, heard):
 @pytest.fixture(scope="module")
 def figures(sounds, heard, tmp_path_factory):
     teacher = ask(ZOO.load("mn01_starter"), heard)
-    found = {"untrained": nearness(ask(ZOO.untrained("mn01_as"), heard), teacher)}
+    found = {"untrained": nearness(ask(ZOO.random_init("mn01_as"), heard), teacher)}
     for name, other in {"student": {}, "shuffled": {"shuffled": True}}.items():
         run = tiny(sounds, tmp_path_factory.mktemp(name), **other)
         found[f"{name} at first"] = nearness(ask(run.student, heard), teacher)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hear_core.frontend import LogMel
+from hear_core.frontends.log_mel import LogMel
 from hear_mn import ZOO
 from hear_train.clips import Clips, find
 from hear_train.lessons import Blur, Lesson, Lessons, Listening

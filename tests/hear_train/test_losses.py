@@ -16,7 +16,7 @@ TAPS = {"e1": 7}
 
 @pytest.fixture
 def student():
-    return ZOO.untrained("mn01_as").eval()
+    return ZOO.random_init("mn01_as").eval()
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def test_files_that_do_not_fit(tmp_path):
 
 def test_a_teacher_says_what_its_network_says_and_does_not_learn():
     teacher = Teacher(ZOO, "mn01_as", taps=("e1",), pretrained=False)
-    network = ZOO.untrained("mn01_as").eval()
+    network = ZOO.random_init("mn01_as").eval()
     log_mel = torch.randn(2, 128, 60)
     said = teacher.train()(log_mel)
     wanted = network(log_mel, ("logits", "e1"))

@@ -14,10 +14,10 @@ import pytest
 import soundfile
 import torch
 
-from hear_core.audio import read_audio
+from hear_core.audio.files import find_audio_files
+from hear_core.audio.reading import read_audio
 from hear_core.errors import ConfigError
 from hear_eval.embeddings import of_files as embedding
-from hear_eval.embeddings.audio_files import find
 from hear_eval.embeddings.of_files import Recipe, embed
 from hear_mn import ZOO, mn01_all_b_mel_avgs
 
@@ -50,7 +50,7 @@ def sounds(tmp_path):
 
 def run(recipe, folder, out, **options):
     """Embed a folder; return the entries that were made now, by file."""
-    before, *steps = embed(recipe, find([folder]).sources, out, **options)
+    before, *steps = embed(recipe, find_audio_files([folder]).sources, out, **options)
     assert not steps or steps[-1].left == 0
     assert before.left == sum(len(step.entries) for step in steps)
     return {entry.file: entry for step in steps for entry in step.entries}
@@ -250,7 +250,7 @@ def test_shards_in_parquet_are_a_table_of_all(sounds, tmp_path):
         run(recipe, sounds, tmp_path / "out", part=(number, 3))
     files = sorted((tmp_path / "out").glob("*.parquet"))
     table = dataset.dataset(files, format="parquet").to_table()
-    assert sorted(table["file"].to_pylist()) == [s.name for s in find([sounds]).sources]
+    assert sorted(table["file"].to_pylist()) == [s.name for s in find_audio_files([sounds]).sources]
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_other_settings_are_not_mixed_in(sounds, tmp_path, change, message):
 def test_other_weights_are_not_mixed_in(sounds, tmp_path):
     file = tmp_path / "weights.pt"
     for seed, refused in ((1, False), (2, True)):
-        torch.save(ZOO.untrained("mn01_as", seed=seed).state_dict(), file)
+        torch.save(ZOO.random_init("mn01_as", seed=seed).state_dict(), file)
         recipe = RECIPE._replace(model_file=str(file), options={})
         if refused:
             with pytest.raises(ConfigError, match=r"weights is"):
@@ -299,7 +299,7 @@ def test_more_files_are_added(sounds, tmp_path):
 
 
 def test_two_runs_of_one_shard_at_once_are_refused(sounds, tmp_path):
-    sources = find([sounds]).sources
+    sources = find_audio_files([sounds]).sources
     first = embed(RECIPE, sources, tmp_path / "out")
     next(first)
     with pytest.raises(ConfigError, match=r"another process is writing .*index.jsonl"):
@@ -363,7 +363,7 @@ def test_files_are_read_ahead_but_not_all(sounds, tmp_path, monkeypatch):
     monkeypatch.setattr(
         embedding, "read_audio", lambda path, rate: read.append(path) or real(path, rate)
     )
-    steps = embed(RECIPE, find([sounds]).sources, tmp_path / "out")
+    steps = embed(RECIPE, find_audio_files([sounds]).sources, tmp_path / "out")
     next(steps)
     next(steps)
     assert 1 <= len(read) <= 3

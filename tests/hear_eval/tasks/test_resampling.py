@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from filelock import FileLock
 
-from hear_core.audio import read_audio
+from hear_core.audio.reading import read_audio
 from hear_core.errors import ConfigError
 from hear_eval.tasks.description import TaskError
 from hear_eval.tasks.resampling import resample_task

@@ -1,0 +1,1 @@
+"""Analysis of networks: parameters, MACs, memory, receptive field."""

@@ -1,0 +1,1 @@
+"""Audio in: finding and reading files, resampling, framing."""

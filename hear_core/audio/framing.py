@@ -1,0 +1,165 @@
+"""Framing: which stretch of a clip each embedding looks at, and at what time it stands.
+
+Clips are arrays here, of numpy or of torch: on a CPU, copying windows with the threads of torch
+would get in the way of the threads of whatever runs the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Array: TypeAlias = Any
+"""An array of numpy, or a tensor; what goes in comes out."""
+
+
+def reflect(waveform: Array, start: int, stop: int) -> Array:
+    """Return samples `start` to `stop` of a waveform that goes on mirrored beyond both its ends.
+
+    The mirror does not repeat the outermost sample. It is itself mirrored at its end, and so on,
+    so that any stretch of any clip exists; a clip of one sample is constant.
+
+    Args:
+        waveform: (..., samples), at least one sample.
+        start: First sample, may be negative.
+        stop: One past the last sample, may be beyond the end.
+    """
+    samples = waveform.shape[-1]
+    first, last = (min(max(0, edge), samples) for edge in (start, stop))
+    inside = waveform[..., first:last]
+    if first == start and last == stop:
+        return inside
+    period = max(1, 2 * (samples - 1))
+    before = np.arange(start, min(0, stop)) % period
+    after = np.arange(max(samples, start), stop) % period
+    parts = [
+        waveform[..., np.minimum(before, period - before)],
+        inside,
+        waveform[..., np.minimum(after, period - after)],
+    ]
+    return np.concatenate(parts, -1) if isinstance(waveform, np.ndarray) else torch.cat(parts, -1)
+
+
+def zeros_like(like: Array, *shape: int) -> Array:
+    """Return zeros, float32, of the kind that another array is, and where it is."""
+    if isinstance(like, np.ndarray):
+        return np.zeros(shape, np.float32)
+    return torch.zeros(shape, device=like.device)
+
+
+@dataclass(frozen=True)
+class CentredWindows:
+    """Windows of one length, each centred on a multiple of the hop, the first on sample 0.
+
+    Args:
+        length: In samples.
+        hop: In samples.
+    """
+
+    length: int
+    hop: int
+
+    def count(self, samples: int) -> int:
+        """Return how many windows a clip has: one for every centre inside it."""
+        return samples // self.hop + 1
+
+    def centres(self, samples: int) -> np.ndarray:
+        """Return the centre of every window in samples, int64."""
+        return np.arange(self.count(samples)) * self.hop
+
+    def batches(self, waveform: Array, most: int) -> Iterator[tuple[tuple[slice, slice], Array]]:
+        """Cut a batch of clips into batches of windows.
+
+        Only one batch of windows exists at a time, whatever the length of the clips.
+
+        Args:
+            waveform: (clips, samples).
+            most: Most windows in one batch.
+
+        Yields:
+            Which clips and which of their windows the batch holds, and the batch itself,
+            (clips * windows, length), the windows of one clip in a row.
+        """
+        clips, count = len(waveform), self.count(waveform.shape[-1])
+        for c in range(0, clips, most):
+            rows = slice(c, min(c + most, clips))
+            step = max(1, most // (rows.stop - rows.start))
+            for w in range(0, count, step):
+                columns = slice(w, min(w + step, count))
+                start = w * self.hop - self.length // 2
+                stop = start + (columns.stop - 1 - w) * self.hop + self.length
+                stretch = reflect(waveform[rows], start, stop)
+                yield (rows, columns), self._unfold(stretch).reshape(-1, self.length)
+
+    def _unfold(self, stretch: Array) -> Array:
+        if isinstance(stretch, Tensor):
+            return stretch.unfold(-1, self.length, self.hop)
+        view = np.lib.stride_tricks.sliding_window_view
+        return view(stretch, self.length, axis=-1, writeable=True)[:, :: self.hop]
+
+
+@dataclass(frozen=True)
+class SlidingWindows:
+    """Windows of one length, one step after the other from the first sample on.
+
+    The last reaches beyond the end, unless it just fits.
+
+    Args:
+        length: In samples.
+        hop: In samples.
+    """
+
+    length: int
+    hop: int
+
+    def count(self, samples: int) -> int:
+        """Return how many windows it takes to hear a clip to its end; at least one begins in it."""
+        to_the_end = -(-max(0, samples - self.length) // self.hop) + 1
+        return min(to_the_end, -(-samples // self.hop))
+
+    def cut(self, waveform: np.ndarray, first: int, last: int) -> np.ndarray:
+        """Return some windows of a waveform (samples,) that starts with the first of them.
+
+        Args:
+            waveform: From sample ``first * hop`` on; zeros follow where it ends.
+            first: Index of the first window.
+            last: One past the index of the last.
+
+        Returns:
+            (last - first, length).
+        """
+        missing = (last - 1 - first) * self.hop + self.length - len(waveform)
+        padded = np.pad(waveform, (0, missing)) if missing > 0 else waveform
+        view = np.lib.stride_tricks.sliding_window_view(padded, self.length, writeable=True)
+        return view[:: self.hop][: last - first]
+
+
+@dataclass(frozen=True)
+class CrossfadedWindows:
+    """Overlapping chunks of a sequence of frames, faded into each other where they overlap.
+
+    All are of one length, so the last lies closer to the one before it. A sequence that is no
+    longer than one is a chunk of its own.
+
+    Args:
+        length: In frames.
+        hop: In frames, at most the length.
+    """
+
+    length: int
+    hop: int
+
+    def starts(self, frames: int) -> list[int]:
+        """Return the first frame of every chunk of a sequence."""
+        last = max(0, frames - self.length)
+        return [*range(0, last, self.hop), last]
+
+    def fade(self, frames: int) -> np.ndarray:
+        """Return the weight of every frame of a chunk, (frames, 1): highest in its middle."""
+        ramp = np.arange(1, frames + 1, dtype=np.float32)[:, None]
+        return np.minimum(ramp, ramp[::-1])

@@ -1,0 +1,1 @@
+"""Events: decoding scores, smoothing, file formats, timelines."""

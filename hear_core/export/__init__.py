@@ -1,0 +1,1 @@
+"""Export of a model to a file, with a parity report."""

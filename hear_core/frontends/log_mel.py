@@ -1,0 +1,193 @@
+"""Front-ends: from a waveform to the log-mel spectrogram that a backbone was trained on."""
+
+from __future__ import annotations
+
+import copy
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hear_core.frontends.mel_banks import MelFilters, kaldi_mel_bank, slaney_mel_bank
+from hear_core.frontends.spectrum import MatrixPowerSpectrum, PowerSpectrum
+
+_EMPHASIS = 0.97
+
+
+class Frontend(nn.Module):
+    """Base of the front-ends: waveform (batch, samples) to log-mel (batch, n_mels, frames).
+
+    Attributes:
+        sample_rate: Of the waveform, in Hz.
+        n_mels: Number of mel bands.
+        hop: Samples from one frame to the next.
+        window: Samples that one frame sees.
+        min_samples: Shortest waveform there can be a log-mel of.
+    """
+
+    sample_rate: int
+    n_mels: int
+    hop: int
+    window: int
+    min_samples: int
+
+    def frames(self, samples: int) -> int:
+        """Return the number of frames of a waveform of so many samples."""
+        raise NotImplementedError
+
+    def samples_for(self, frames: int) -> int:
+        """Return the length of the shortest waveform that gives as many frames, or more."""
+        raise NotImplementedError
+
+    def exportable(self) -> Self:
+        """Return the same front-end, of operations that every runtime has."""
+        raise NotImplementedError
+
+
+class MelFrontend(Frontend):
+    """Base of those that see mel bands of centred frames, the ends of the waveform mirrored.
+
+    Args:
+        sample_rate: Of the waveform, in Hz.
+        window: Of every frame, (length,).
+        hop: Samples from one frame to the next.
+        n_fft: Length of the Fourier transform; the window is padded to it with zeros.
+        bank: Mel filters (n_mels, n_fft // 2 + 1).
+        lost: Samples that what comes before the frames takes off the waveform.
+    """
+
+    def __init__(
+        self, sample_rate: int, window: Tensor, hop: int, n_fft: int, bank: Tensor, lost: int = 0
+    ) -> None:
+        super().__init__()
+        self.sample_rate, self.n_mels = sample_rate, len(bank)
+        self.hop, self.window = hop, len(window)
+        self.min_samples = len(window) // 2 + 1 + lost
+        self._lost, self._bank, self._spectrum = lost, bank, (window, hop, n_fft)
+        self.spectrum: nn.Module = PowerSpectrum(*self._spectrum)
+        self.filters: nn.Module = MelFilters(bank)
+
+    def mel(self, waveform: Tensor) -> Tensor:
+        """Return the power in every band, (batch, frames, n_mels)."""
+        half = self.window // 2
+        return self.filters(self.spectrum(F.pad(waveform, (half, half), mode="reflect")))
+
+    def frames(self, samples: int) -> int:
+        return 1 + (samples - self._lost) // self.hop
+
+    def samples_for(self, frames: int) -> int:
+        return max(self.min_samples, (frames - 1) * self.hop + self._lost)
+
+    def exportable(self) -> Self:
+        """Return the same front-end without a fast Fourier transform, which few runtimes have."""
+        twin = copy.deepcopy(self)
+        highest = int(self._bank.any(0).nonzero().max())
+        twin.spectrum = spectrum = MatrixPowerSpectrum(*self._spectrum, highest)
+        # A bin that comes twice counts half each time.
+        twin.filters = MelFilters(self._bank[:, spectrum.bins] / spectrum.times_each_bin)
+        return twin
+
+
+class LogMel(MelFrontend):
+    """The front-end of EfficientAT: pre-emphasis, power spectrum, Kaldi mel bands, scaled log.
+
+    Args:
+        sample_rate: Of the waveform, in Hz.
+        n_mels: Number of mel bands.
+        hop: Samples from one frame to the next.
+        window: Length in samples of the symmetric Hann window.
+        n_fft: Length of the Fourier transform; the window is padded to it with zeros.
+        fmin: Lower edge of the lowest band in Hz.
+        fmax: Upper edge of the highest band in Hz.
+        floor: Raise powers below it to it; if None, 1e-5 is added to every power instead.
+
+    Shape:
+        Waveform (batch, samples) in [-1, 1], at least `min_samples` long, to log-mel
+        (batch, n_mels, frames), with frames = 1 + (samples - 1) // hop. Frame t is centred on
+        sample t * hop, the ends mirrored. Digital silence gives -1.40, with a floor of 1e-7 -2.32.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 32000,
+        n_mels: int = 128,
+        hop: int = 320,
+        window: int = 800,
+        n_fft: int = 1024,
+        fmin: float = 0.0,
+        fmax: float = 15000.0,
+        floor: float | None = None,
+    ) -> None:
+        bank = kaldi_mel_bank(n_mels, n_fft, sample_rate, fmin, fmax)
+        hann = torch.hann_window(window, periodic=False)
+        super().__init__(sample_rate, hann, hop, n_fft, bank, lost=1)
+        self.floor = floor
+        self.emphasis: nn.Module = PreEmphasis()
+
+    def exportable(self) -> Self:
+        twin = super().exportable()
+        twin.emphasis = PreEmphasisConvolution()
+        return twin
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        mel = self.mel(self.emphasis(waveform))
+        above_zero = mel.add_(1e-5) if self.floor is None else mel.clamp_(min=self.floor)
+        return above_zero.log().add_(4.5).div_(5.0).transpose(1, 2)
+
+
+class PreEmphasis(nn.Module):
+    """Every sample less 0.97 of the one before: (batch, samples) to (batch, samples - 1)."""
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return torch.sub(waveform[:, 1:], waveform[:, :-1], alpha=_EMPHASIS)
+
+
+class PreEmphasisConvolution(nn.Module):
+    """The same in one pass, for runtimes that would copy both terms; torch takes far longer."""
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kernel", torch.tensor([[[-_EMPHASIS, 1.0]]]), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return F.conv1d(waveform[:, None], self.kernel)[:, 0]
+
+
+class DecibelMel(MelFrontend):
+    """The front-end of PANNs: power spectrum, Slaney mel bands, decibels.
+
+    From Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern
+    Recognition" (TASLP 2020).
+
+    Args:
+        sample_rate: Of the waveform, in Hz.
+        n_mels: Number of mel bands.
+        hop: Samples from one frame to the next.
+        window: Length in samples of the periodic Hann window and of the Fourier transform.
+        fmin: Lower edge of the lowest band in Hz.
+        fmax: Upper edge of the highest band in Hz.
+
+    Shape:
+        Waveform (batch, samples) in [-1, 1], at least `min_samples` long, to log-mel
+        (batch, n_mels, frames) in dB, with frames = 1 + samples // hop. Frame t is centred on
+        sample t * hop, the ends mirrored. Digital silence gives -100.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 32000,
+        n_mels: int = 64,
+        hop: int = 320,
+        window: int = 1024,
+        fmin: float = 50.0,
+        fmax: float = 14000.0,
+    ) -> None:
+        bank = slaney_mel_bank(n_mels, window, sample_rate, fmin, fmax)
+        super().__init__(sample_rate, torch.hann_window(window), hop, window, bank)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        decibels = self.mel(waveform).clamp_(min=1e-10).log10().mul_(10.0)
+        return decibels.transpose(1, 2)

@@ -1,0 +1,1 @@
+"""The `Backbone` contract, taps and pooling, and blocks that networks share."""

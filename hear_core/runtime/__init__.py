@@ -1,0 +1,1 @@
+"""Engines that run an extractor: torch and ONNX Runtime."""

@@ -1,0 +1,1 @@
+"""Records of networks: checkpoints, download, labels."""

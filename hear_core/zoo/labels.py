@@ -1,0 +1,131 @@
+"""Names of the classes that networks tell apart, and ways to choose among them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from hear_core.errors import ConfigError, unknown
+
+
+@cache
+def audioset_labels() -> tuple[str, ...]:
+    """Return the 527 classes of AudioSet, in the order of its logits.
+
+    From Gemmeke et al., "Audio Set" (ICASSP 2017), as in ``class_labels_indices.csv``.
+    """
+    return tuple(row["display_name"] for row in _audioset())
+
+
+@cache
+def audioset_mids() -> Mapping[str, str]:
+    """Return the identifier of every class of AudioSet, such as ``/m/09x0r``, by its name."""
+    return {row["display_name"]: row["mid"] for row in _audioset()}
+
+
+def select_classes(text: str, labels: Sequence[str]) -> list[str]:
+    """Return the labels that a text lists, separated by commas.
+
+    Upper and lower case make no difference, and a class of AudioSet may be given by its
+    identifier. A label with a comma in it is recognised as one.
+
+    >>> choose("speech, Male speech, man speaking,/m/04rlf", audioset_labels())
+    ['Speech', 'Male speech, man speaking', 'Music']
+
+    Raises:
+        ConfigError: A name is no label; the nearest ones are given.
+    """
+    known = {label.casefold(): label for label in labels}
+    known |= {mid: label for label, mid in audioset_mids().items() if label in labels}
+    parts, chosen = [part.strip() for part in text.split(",")], []
+    while parts:
+        for length in range(len(parts), 0, -1):
+            name = ", ".join(parts[:length])
+            if label := known.get(name.casefold()):
+                chosen.append(label)
+                parts = parts[length:]
+                break
+        else:
+            raise ConfigError(unknown("label", parts[0], labels))
+    return chosen
+
+
+def read_thresholds(path: Path, labels: Sequence[str]) -> dict[str, float]:
+    """Read thresholds of classes: YAML, or JSON, of a number by label.
+
+    Raises:
+        ConfigError: The file cannot be read so, or names what is no label.
+    """
+    found = {}
+    for name, value in _read_mapping(path).items():
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            msg = f"{path}: the threshold of {name!r} must be a number from 0 to 1, not {value!r}"
+            raise ConfigError(msg)
+        (label,) = _chosen(path, [str(name)], labels)
+        found[label] = float(value)
+    return found
+
+
+def read_groups(path: Path, labels: Sequence[str]) -> dict[str, list[str]]:
+    """Read groups of classes: YAML, or JSON, of a list of labels by the name of the group.
+
+    Raises:
+        ConfigError: The file cannot be read so, or names what is no label.
+    """
+    found = {}
+    for name, members in _read_mapping(path).items():
+        if not isinstance(members, list) or not members:
+            msg = f"{path}: the group {name!r} must be a list of labels, not {members!r}"
+            raise ConfigError(msg)
+        found[str(name)] = _chosen(path, [str(member) for member in members], labels)
+    return found
+
+
+def group_scores(
+    scores: np.ndarray, labels: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> np.ndarray:
+    """Return the score of every group, the highest of its members.
+
+    Args:
+        scores: (windows, classes).
+        labels: Of the classes.
+        groups: Labels by the name of the group.
+
+    Returns:
+        (windows, groups).
+    """
+    index = {label: i for i, label in enumerate(labels)}
+    members = [[index[label] for label in group] for group in groups.values()]
+    return np.stack([scores[:, group].max(1) for group in members], axis=1)
+
+
+def _audioset() -> list[dict[str, str]]:
+    text = resources.files("hear_core.zoo").joinpath("audioset_527.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _chosen(path: Path, names: Sequence[str], labels: Sequence[str]) -> list[str]:
+    try:
+        return [label for name in names for label in select_classes(name, labels)]
+    except ConfigError as error:
+        msg = f"{path}: {error}"
+        raise ConfigError(msg) from None
+
+
+def _read_mapping(path: Path) -> dict[Any, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        msg = f"{path} cannot be read as YAML: {error}"
+        raise ConfigError(msg) from error
+    if not isinstance(found, dict) or not found:
+        msg = f"{path} must map names to values, such as 'Speech: 0.5'"
+        raise ConfigError(msg)
+    return found

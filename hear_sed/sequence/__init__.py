@@ -1,0 +1,1 @@
+"""Sequence models: from the frames of a backbone to frames that know their context."""

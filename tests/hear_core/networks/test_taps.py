@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+
+from hear_core.errors import ConfigError
+from hear_core.networks.taps import ALIASES, POOLINGS, TapShape, concatenate, layout, resolve
+
+OFFERED = ("mel_avgs", "b0", "b5", "b11", "b13", "b15", "e1", "logits")
+MAP = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+
+
+def test_resolve_spells_out_aliases_in_order():
+    assert resolve(["l", "clf1", "all_b"], OFFERED) == ("logits", "e1", "b5", "b11", "b13", "b15")
+
+
+@pytest.mark.parametrize(
+    ("taps", "message"),
+    [
+        (["e2"], "unknown tap 'e2'; did you mean 'e1'"),
+        (["se5"], "unknown tap 'se5'"),
+        (["b5", "all_b"], "'b5' is listed more than once"),
+        ([], "at least one tap"),
+        ("logits", "must be a list"),
+    ],
+)
+def test_resolve_says_what_is_wrong(taps, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve(taps, OFFERED)
+
+
+def test_an_unknown_tap_lists_what_there_is():
+    with pytest.raises(ConfigError) as error:
+        resolve(["nothing"], OFFERED)
+    assert all(name in str(error.value) for name in (*OFFERED, "all_b", "clf1"))
+    assert "all_se" not in str(error.value)
+
+
+POOLED = {
+    "avg": MAP.numpy().mean((2, 3)),
+    "max": MAP.numpy().max((2, 3)),
+    "add_avg_max": MAP.numpy().mean((2, 3)) + MAP.numpy().max((2, 3)),
+    "cat_avg_max": np.concatenate([MAP.numpy().mean((2, 3)), MAP.numpy().max((2, 3))], axis=1),
+    "avg_time": MAP.numpy().mean(3).reshape(2, 12),
+    "avg_max_time": (MAP.numpy().mean(3) + MAP.numpy().max(3)).reshape(2, 12),
+}
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_pooling(pooling):
+    vector = torch.randn(2, 7)
+    shapes = {"vector": TapShape(7), "map": TapShape(3, 4)}
+    values = {"vector": vector, "map": MAP}
+    taps = ("map", "vector")
+    joined = concatenate(values, taps, pooling)
+    slices = layout(taps, shapes, pooling)
+    np.testing.assert_allclose(joined[:, slices["map"]], POOLED[pooling], atol=1e-6)
+    assert torch.equal(joined[:, slices["vector"]], vector)
+    assert joined.shape[1] == slices["vector"].stop
+
+
+def test_unknown_pooling():
+    with pytest.raises(ConfigError, match=r"unknown pooling 'mean'"):
+        layout(["b"], {"b": TapShape(3, 4)}, "mean")
+
+
+def test_no_alias_hides_another():
+    assert not any(name in ALIASES for group in ALIASES.values() for name in group)

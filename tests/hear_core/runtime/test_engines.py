@@ -1,0 +1,191 @@
+"""The engines against each other, and the graphs that are kept on disk."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from hear_core.errors import ConfigError
+from hear_core.runtime import engines as module
+from hear_core.runtime.engines import OnnxEngine
+from hear_mn import mn01_all_b_mel_avgs as plugin
+from tests.goldens import MN04, needs_mn04
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+
+def sound(samples, clips=1):
+    generator = torch.Generator().manual_seed(samples)
+    return 0.5 * (2 * torch.rand(clips, samples, generator=generator) - 1)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEAR_CACHE", str(tmp_path))
+    return tmp_path / "graphs"
+
+
+def load(**options):
+    return plugin.load_model(pretrained=False, engine="onnx", **options)
+
+
+@pytest.fixture(scope="module")
+def models():
+    options = {"pretrained": False, "taps": ["mel_avgs", "b3", "se5", "e1", "logits"]}
+    return [plugin.load_model(**options, engine=name) for name in ("torch", "onnx")]
+
+
+@pytest.mark.parametrize("clips", [1, 3])
+@pytest.mark.parametrize("samples", [1, 401, 402, 5119, 16001, 320000, 320001])
+def test_engines_agree(models, samples, clips):
+    audio = sound(samples, clips)
+    scenes = [model.get_scene_embeddings(audio) for model in models]
+    torch.testing.assert_close(*scenes, rtol=1e-4, atol=1e-4)
+    timestamps = [model.get_timestamp_embeddings(audio) for model in models]
+    torch.testing.assert_close(*timestamps, rtol=1e-4, atol=1e-4)
+
+
+@needs_mn04
+def test_engines_agree_on_real_weights():
+    from hear_mn import mn04_e1_l
+
+    audio = sound(160000, 2)
+    ours = [mn04_e1_l.load_model(str(MN04), engine=e) for e in ("torch", "onnx")]
+    scenes = [model.get_scene_embeddings(audio) for model in ours]
+    assert (scenes[0] - scenes[1]).abs().max() < 1e-4 * scenes[0].abs().max()
+
+
+def test_a_batch_is_its_rows(models):
+    audio = sound(20000, 5)
+    batch, _ = models[1].get_timestamp_embeddings(audio)
+    rows = [models[1].get_timestamp_embeddings(row[None])[0] for row in audio]
+    torch.testing.assert_close(batch, torch.cat(rows), atol=1e-5, rtol=1e-5)
+
+
+def test_auto_is_onnx_on_the_cpu_where_it_is_installed(monkeypatch):
+    model = plugin.load_model(pretrained=False)
+    assert isinstance(model._choose_engine(), OnnxEngine)
+    monkeypatch.setattr("hear_core.plugins.plugin_model.onnx_available", lambda: False)
+    assert not isinstance(model._choose_engine(), OnnxEngine)
+    with pytest.raises(ConfigError, match=r"needs onnx and onnxruntime: install the extra 'onnx'"):
+        load()
+
+
+def test_unknown_engine():
+    with pytest.raises(ConfigError, match=r"unknown engine 'onxx'; did you mean 'onnx'"):
+        plugin.load_model(pretrained=False, engine="onxx")
+
+
+def test_a_graph_is_made_once(cache, monkeypatch):
+    load().get_scene_embeddings(sound(5000))
+    (kept,) = cache.iterdir()
+    monkeypatch.setattr(module, "extractor_to_onnx", lambda *_, **__: pytest.fail("made again"))
+    load().get_scene_embeddings(sound(5000))
+    assert list(cache.iterdir()) == [kept]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"taps": ["b3"]}, {"pooling": "max"}, {"backbone": "mn02_as"}, {"num_classes": 7}],
+)
+def test_another_model_has_another_graph(cache, options):
+    load().get_scene_embeddings(sound(5000))
+    load(**options).get_scene_embeddings(sound(5000))
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_other_weights_have_another_graph(cache):
+    model = load()
+    model.get_scene_embeddings(sound(5000))
+    other = copy.deepcopy(model)
+    torch.nn.init.ones_(other.extractor.backbone.features[0][0].bias)
+    assert not torch.equal(
+        other.get_scene_embeddings(sound(5000)), model.get_scene_embeddings(sound(5000))
+    )
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_networks_that_differ_in_strides_alone_have_different_graphs(cache):
+    for backbone in ("mn10_as_fc", "mn10_as_fc_s2221"):
+        load(backbone=backbone, taps=["b15"]).get_scene_embeddings(sound(5000))
+    assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-9], lambda b: b[:999] + b"?" + b[1000:], lambda b: b""]
+)
+def test_a_damaged_graph_is_made_again(cache, damage, caplog):
+    expected = load().get_scene_embeddings(sound(5000))
+    (kept,) = cache.iterdir()
+    good = kept.read_bytes()
+    kept.write_bytes(damage(good))
+    assert torch.equal(load().get_scene_embeddings(sound(5000)), expected)
+    assert "is damaged and is made again" in caplog.text
+    assert kept.read_bytes()[:32] != b""
+    caplog.clear()
+    load().get_scene_embeddings(sound(5000))
+    assert "damaged" not in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HEAR_CACHE", str(tmp_path / "file"))
+    assert load().get_scene_embeddings(sound(5000)).isfinite().all()
+    assert "could not be kept" in caplog.text
+
+
+def test_the_cache_drops_what_was_not_used_for_longest(cache, monkeypatch):
+    load().get_scene_embeddings(sound(5000))
+    (first,) = cache.iterdir()
+    monkeypatch.setattr(module, "_CACHE_BYTES", int(1.5 * first.stat().st_size))
+    load(pooling="max").get_scene_embeddings(sound(5000))
+    assert len(list(cache.iterdir())) == 1
+    assert not first.exists()
+
+
+def test_one_model_in_many_threads(models):
+    audio = sound(32000, 2)
+    expected, _ = models[1].get_timestamp_embeddings(audio)
+    found = {}
+
+    def embed(name):
+        found[name] = models[1].get_timestamp_embeddings(audio)[0]
+
+    threads = [threading.Thread(target=embed, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(found[name], expected) for name in range(4))
+
+
+def test_a_second_process_uses_the_graph_of_the_first(cache):
+    code = (
+        "import torch, hear_core.runtime.engines as e\n"
+        "from hear_mn import mn01_all_b_mel_avgs as p\n"
+        "made = []; real = e.extractor_to_onnx\n"
+        "e.extractor_to_onnx = lambda *a, **k: made.append(1) or real(*a, **k)\n"
+        "m = p.load_model(pretrained=False); m.get_scene_embeddings(torch.zeros(1, 5000))\n"
+        "print(len(made))"
+    )
+    counts = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert [count.stdout.strip() for count in counts] == ["1", "0"]
+
+
+def test_marks_stay_with_their_batches():
+    engine = load()._choose_engine()
+    batches = [(i, np.full((1, 500), i / 10, np.float32)) for i in range(7)]
+    found = dict(engine.map(iter(batches)))
+    for i, batch in batches:
+        ((_, alone),) = engine.map([(i, batch)])
+        np.testing.assert_allclose(found[i], alone, atol=1e-6)

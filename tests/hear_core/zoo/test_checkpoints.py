@@ -1,0 +1,188 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hear_core.errors import CheckpointError
+from hear_core.zoo import checkpoints
+from hear_core.zoo.checkpoints import (
+    Checkpoint,
+    fetch_checkpoint,
+    find_checkpoint,
+    read_checkpoint,
+    verify_checkpoint,
+)
+from hear_core.zoo.download import sha256_of
+
+UNREACHABLE = "http://127.0.0.1:9/released/w.pt"
+RELEASED = Checkpoint("w.pt", UNREACHABLE)
+STATE = {"weight": torch.randn(20, 30), "count": torch.tensor(3)}
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """Point every place of the store into a temporary folder."""
+    monkeypatch.setenv("HEAR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HEAR_CHECKPOINTS", raising=False)
+    monkeypatch.delenv("HEAR_MIRROR", raising=False)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "cache").mkdir()
+    return tmp_path
+
+
+def same(found, expected=STATE):
+    return found.keys() == expected.keys() and all(
+        torch.equal(found[key], expected[key]) for key in expected
+    )
+
+
+def test_looks_into_the_users_folders_before_the_cache(folders, monkeypatch):
+    assert find_checkpoint(RELEASED) is None
+    (folders / "cache" / "w.pt").touch()
+    assert find_checkpoint(RELEASED) == folders / "cache" / "w.pt"
+    monkeypatch.setenv("HEAR_CHECKPOINTS", f"/nowhere:{folders / 'mine'}")
+    assert find_checkpoint(RELEASED) == folders / "cache" / "w.pt"
+    (folders / "mine" / "w.pt").touch()
+    assert find_checkpoint(RELEASED) == folders / "mine" / "w.pt"
+
+
+def test_what_a_package_ships_needs_no_release(folders, monkeypatch):
+    """After the user's folders, before the cache."""
+    monkeypatch.syspath_prepend(folders)
+    (folders / "shipping" / "weights").mkdir(parents=True)
+    (folders / "shipping" / "__init__.py").touch()
+    shipped = folders / "shipping" / "weights" / "w.pt"
+    shipped.write_bytes(b"weights")
+    (folders / "cache" / "w.pt").write_bytes(b"older weights")
+    checkpoint = Checkpoint("w.pt", "", sha256_of(shipped), package="shipping")
+    assert fetch_checkpoint(checkpoint) == shipped
+    assert find_checkpoint(Checkpoint("w.pt", "")) == folders / "cache" / "w.pt"
+    (folders / "mine" / "w.pt").write_bytes(b"weights of the user")
+    monkeypatch.setenv("HEAR_CHECKPOINTS", str(folders / "mine"))
+    assert find_checkpoint(checkpoint) == folders / "mine" / "w.pt"
+    with pytest.raises(CheckpointError, match="not the file that was released"):
+        fetch_checkpoint(checkpoint)
+
+
+def test_cache_folder_follows_the_platform(monkeypatch, tmp_path):
+    monkeypatch.delenv("HEAR_CACHE")
+    monkeypatch.setattr(checkpoints.sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert checkpoints.cache_folder() == tmp_path / "hear"
+
+
+def test_offline_says_what_to_fetch_and_where_to_put_it(folders):
+    with pytest.raises(CheckpointError) as error:
+        fetch_checkpoint(RELEASED)
+    message = str(error.value)
+    assert all(s in message for s in ("w.pt", UNREACHABLE, str(folders / "cache"), "refused"))
+    assert "HEAR_CHECKPOINTS" in message
+
+
+def test_a_known_checksum_is_checked(folders):
+    path = folders / "cache" / "w.pt"
+    path.write_bytes(b"weights")
+    assert fetch_checkpoint(Checkpoint("w.pt", UNREACHABLE, sha256_of(path))) == path
+    with pytest.raises(CheckpointError, match=r"not the file that was released as w.pt"):
+        fetch_checkpoint(Checkpoint("w.pt", UNREACHABLE, "0" * 64))
+
+
+def test_an_unknown_checksum_is_kept_at_first_use(folders):
+    path = folders / "cache" / "w.pt"
+    path.write_bytes(b"weights")
+    verify_checkpoint(path, RELEASED)
+    assert (folders / "cache" / "w.pt.sha256").read_text() == f"{sha256_of(path)}  w.pt\n"
+    verify_checkpoint(path, RELEASED)
+    path.write_bytes(b"Weights")
+    with pytest.raises(CheckpointError, match=r"not the file that was first used here"):
+        verify_checkpoint(path, RELEASED)
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"state_dict": s}])
+def test_reads_what_torch_saves(folders, wrap):
+    torch.save(wrap(STATE), folders / "w.pt")
+    assert same(read_checkpoint(folders / "w.pt"))
+
+
+def test_reads_the_old_format_of_torch(folders):
+    torch.save(STATE, folders / "w.pth", _use_new_zipfile_serialization=False)
+    assert same(read_checkpoint(folders / "w.pth"))
+
+
+@pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"])
+def test_reads_weights_beside_arrays(folders, core):
+    """As in files of PANNs, which numpy 1 wrote."""
+    sampler = {"indexes": [np.arange(9), np.arange(3, dtype="i4")], "best": np.float64(0.4)}
+    content = {"iteration": 7, "model": STATE, "sampler": sampler}
+    torch.save(content, folders / "w.pth", _use_new_zipfile_serialization=False)
+    written = (folders / "w.pth").read_bytes()
+    own = np.empty(0).__reduce__()[0].__module__.removesuffix(".multiarray").encode()
+    assert own in written
+    (folders / "w.pth").write_bytes(written.replace(own, core))
+    assert same(read_checkpoint(folders / "w.pth"))
+
+
+def test_reads_safetensors(folders):
+    save_file(STATE, folders / "w.safetensors")
+    assert same(read_checkpoint(folders / "w.safetensors"))
+
+
+def test_reads_as_float32(folders):
+    torch.save({"weight": STATE["weight"].half(), "count": STATE["count"]}, folders / "w.pt")
+    state = read_checkpoint(folders / "w.pt")
+    assert state["weight"].dtype == torch.float32
+    assert state["count"].dtype == torch.int64
+
+
+def test_no_file(folders):
+    with pytest.raises(CheckpointError, match=r"there is no file .*gone.pt"):
+        read_checkpoint(folders / "gone.pt")
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 1500, -1])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_truncated_file(folders, keep, suffix):
+    path = folders / f"w{suffix}"
+    torch.save(STATE, path) if suffix == ".pt" else save_file(STATE, path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=rf"w{suffix} \(\d+ bytes\) cannot be read .*trunc"):
+        read_checkpoint(path)
+
+
+def test_an_altered_file(folders):
+    path = folders / "w.pt"
+    torch.save(STATE, path)
+    content = bytearray(path.read_bytes())
+    position = content.find(STATE["weight"].numpy().tobytes()[:64])
+    content[position + 8] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"w.pt is damaged: the checksum of its record"):
+        read_checkpoint(path)
+
+
+class Malice:
+    """Runs something when it is unpickled."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("code from the file was run",))
+
+
+def test_code_in_a_file_is_not_run(folders):
+    torch.save({"weight": Malice()}, folders / "w.pt")
+    with pytest.raises(CheckpointError, match=r"something else than tensors and was not loaded"):
+        read_checkpoint(folders / "w.pt")
+    torch.save({"weight": np.array([Malice()])}, folders / "u.pt")
+    with pytest.raises(CheckpointError):
+        read_checkpoint(folders / "u.pt")
+    (folders / "v.pt").write_bytes(pickle.dumps({"weight": Malice()}, protocol=2))
+    with pytest.raises(CheckpointError):
+        read_checkpoint(folders / "v.pt")
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, torch.zeros(3)])
+def test_no_state_dict(folders, content):
+    torch.save(content, folders / "w.pt")
+    with pytest.raises(CheckpointError, match=r"does not hold a state dict"):
+        read_checkpoint(folders / "w.pt")
