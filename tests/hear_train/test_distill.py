@@ -25,18 +25,20 @@ from hear_train.recipe import Recipe
 from hear_train.schedule import Schedule
 from hear_train.trainer import Plan, last_state
 
+# One clip at a time and no variation: what is left to learn, six clips, is learned in seconds.
 STEPS = 120
+PLAIN = Mixing(seconds=0.5, sounds=(1.0,), synthetic=0, strength=0)
 TINY = Recipe(
     student="mn01",
     teacher="mn01_starter",
     audio=(),
     batch=8,
     weights=Weights(logits=0.01),
-    mixing=Mixing(seconds=0.5),
+    mixing=PLAIN,
     plan=Plan(
         epochs=STEPS // 10,
         steps=10,
-        rate=5e-3,
+        rate=3e-3,
         schedule=Schedule(0, 6, 6),
         log_every=20,
         save_every=STEPS,
@@ -54,53 +56,56 @@ def tiny(sounds, folder, **other):
 
 
 @pytest.fixture(scope="module")
-def heard(sounds):
-    """Sounds that no run hears: of another seed."""
+def crops(sounds):
+    """Return crops of the clips, drawn with a seed that training does not use."""
     run = tiny(sounds, sounds.parent / "none")
-    mixer = Mixer(run.trainer._lessons.mixer.clips, Mixing(seconds=0.5), 99)
-    return [mixer.draw(number).samples for number in range(40)]
+    mixer = Mixer(run.trainer._lessons.mixer.clips, PLAIN, 99)
+    return [mixer.draw(number).samples for number in range(24)]
 
 
-def ask(network, heard):
-    return logits(network, ZOO["mn01_as"].frontend(), heard)
+def predict(network, crops):
+    return logits(network, ZOO["mn01_as"].frontend(), crops)
 
 
 @pytest.fixture(scope="module")
-def figures(sounds, heard, tmp_path_factory):
-    teacher = ask(ZOO.load("mn01_starter"), heard)
-    found = {"untrained": nearness(ask(ZOO.random_init("mn01_as"), heard), teacher)}
+def figures(sounds, crops, tmp_path_factory):
+    teacher = predict(ZOO.load("mn01_starter"), crops)
+    found = {"random": nearness(predict(ZOO.random_init("mn01_as"), crops), teacher)}
     for name, other in {"student": {}, "shuffled": {"shuffled": True}}.items():
         run = tiny(sounds, tmp_path_factory.mktemp(name), **other)
-        found[f"{name} at first"] = nearness(ask(run.student, heard), teacher)
+        found[f"{name} at first"] = nearness(predict(run.student, crops), teacher)
         weights = run.run()
-        found[name] = nearness(ask(run.student, heard), teacher)
+        found[name] = nearness(predict(run.student, crops), teacher)
         found[f"{name}, losses"] = [row["loss"] for row in read(run.folder / "log.csv")]
-        found[f"{name}, saved"] = nearness(ask(ZOO.load("mn01_as", weights), heard), teacher)
+        found[f"{name}, saved"] = nearness(predict(ZOO.load("mn01_as", weights), crops), teacher)
     return found
 
 
+# Rounding differs between processors and thread counts, and training amplifies it. The bounds leave
+# room for that: over three seeds and one or two threads the largest ratios were 0.53 and 0.62 for
+# the loss, and 0.59 and 0.41 for the divergence.
+
+
 def test_the_loss_falls(figures):
-    """Not to zero: a teacher that is unsure leaves cross-entropy behind."""
     losses = figures["student, losses"]
-    assert losses[-1] < 0.9 * losses[0]
-    assert losses[-1] < 0.95 * figures["shuffled, losses"][-1]
+    assert losses[-1] < 0.75 * losses[0]
+    assert losses[-1] < 0.8 * figures["shuffled, losses"][-1]
 
 
 def test_the_student_approaches_its_teacher(figures):
-    """And not only what the teacher says on average, where it begins."""
+    """Compare it with its start, the teacher's mean, and with a student of shuffled targets."""
     first, last = figures["student at first"], figures["student"]
-    assert last.kl < first.kl
-    assert last.kl < 0.85 * figures["shuffled"].kl
-    assert last.kl < 0.05 * figures["untrained"].kl
-    assert last.mAP > 2 * first.mAP
+    assert last.kl < 0.85 * first.kl
+    assert last.kl < 0.7 * figures["shuffled"].kl
+    assert last.kl < 0.05 * figures["random"].kl
 
 
 def test_saved_in_half_precision_it_is_the_same(figures):
-    assert figures["student, saved"].kl == pytest.approx(figures["student"].kl, rel=0.02)
+    assert figures["student, saved"].kl == pytest.approx(figures["student"].kl, abs=0.03)
 
 
 def test_without_a_start_at_the_mean_it_would_be_far(figures):
-    assert figures["student at first"].kl < 0.1 * figures["untrained"].kl
+    assert figures["student at first"].kl < 0.1 * figures["random"].kl
 
 
 def test_stored_predictions_with_labels_from_the_command(packed, tmp_path):
@@ -185,16 +190,15 @@ def test_predictions_of_other_clips_are_refused(sounds, tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((1, 527)))
     (tmp_path / "a.txt").write_text("zzz.wav")
     stored = {"teacher": "", "predictions": tmp_path / "a.npy"}
-    plain = Mixing(seconds=0.5, strength=0, synthetic=0)
     with pytest.raises(ConfigError, match=r"none of 6 clips, such as 0-0\.wav, .* called like zzz"):
-        tiny(sounds, tmp_path, mixing=plain, **stored)
+        tiny(sounds, tmp_path, **stored)
     for folder in ("yes", "no"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "zzz.wav").write_bytes((sounds / "0-0.wav").read_bytes())
     with pytest.raises(ConfigError, match="several clips are called zzz"):
-        tiny(tmp_path, tmp_path, mixing=plain, **stored)
+        tiny(tmp_path, tmp_path, **stored)
     with pytest.raises(ConfigError, match="has no tap e1 to match"):
-        tiny(sounds, tmp_path, mixing=plain, match=("e1",), **stored)
+        tiny(sounds, tmp_path, match=("e1",), **stored)
 
 
 def test_recipes_that_mean_nothing(sounds, tmp_path):
@@ -207,6 +211,6 @@ def test_recipes_that_mean_nothing(sounds, tmp_path):
     with pytest.raises(ConfigError, match="unknown backbone 'mn99_as'"):
         tiny(sounds, tmp_path, student="mn99")
     with pytest.raises(ConfigError, match="clips as they are"):
-        tiny(sounds, tmp_path, teacher="", predictions=tmp_path / "a.npy")
+        tiny(sounds, tmp_path, mixing=Mixing(), teacher="", predictions=tmp_path / "a.npy")
     with pytest.raises(ConfigError, match="no tap e9"):
         tiny(sounds, tmp_path, match=("e9",))
