@@ -1,8 +1,9 @@
-"""The ``hear`` command and its subcommands."""
+"""The ``hear`` command: its subcommands, in groups."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import typer
 
@@ -25,36 +26,78 @@ from hear_cli import (
     train,
     weights,
 )
-from hear_core.errors import HearError
+from hear_cli.failures import Failures
+from hear_core import __version__
+
+GROUPS: Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]] = {
+    "Use": {
+        "tag": tag.tag,
+        "detect": detect.detect,
+        "listen": listen.listen,
+        "embed": embed.embed_command,
+        "demo": demo.demo,
+    },
+    "Models": {
+        "list": modules.list_modules,
+        "info": info.info,
+        "weights": weights.weights,
+        "complexity": complexity.complexity_command,
+        "export": export.export_command,
+    },
+    "Benchmark": {
+        "tasks": tasks.app,
+        "run": run.run,
+        "evaluate": evaluate.evaluate_command,
+        "report": report.report,
+        "mini": mini.mini,
+        "search": search.search_command,
+    },
+    "Training": {
+        "train": train.app,
+    },
+}
 
 app = typer.Typer(
-    help="Efficient pre-trained audio networks, as HEAR plug-ins.",
+    help="Tag, detect and embed sound with small pre-trained networks, and benchmark them on HEAR.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("list")(modules.list_modules)
-app.command("info")(info.info)
-app.command("tag")(tag.tag)
-app.command("detect")(detect.detect)
-app.command("listen")(listen.listen)
-app.command("embed")(embed.embed_command)
-app.command("run")(run.run)
-app.command("evaluate")(evaluate.evaluate_command)
-app.command("weights")(weights.weights)
-app.command("complexity")(complexity.complexity_command)
-app.command("demo")(demo.demo)
-app.command("export")(export.export_command)
-app.command("search")(search.search_command)
-app.command("mini")(mini.mini)
-app.command("report")(report.report)
-app.add_typer(tasks.app, name="tasks")
-app.add_typer(train.app, name="train")
+for _group, _commands in GROUPS.items():
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_group)
+        else:
+            app.command(_name, rich_help_panel=_group)(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hear {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def hear(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", envvar="HEAR_DEBUG", help="Show the Python traceback of an error."),
+    ] = False,
+) -> None:
+    """Set what holds for every command."""
+    if debug and isinstance(context.obj, Failures):
+        context.obj.debug = True
 
 
 def main() -> None:
-    """Run the command; an error that we raised on purpose is a message and exit code 1."""
-    try:
-        app()
-    except HearError as error:
-        sys.exit(f"hear: {error}")
+    """Run the command; a failure is a sentence on standard error and an exit code."""
+    failures = Failures()
+    with failures.reported():
+        app(obj=failures)

@@ -6,6 +6,7 @@ taps, and the `Extractor` that joins both), `zoo` (records of networks and their
 `analysis` (costs of networks), `runtime` (engines), `plugins` (the HEAR API), `export`.
 """
 
+from hear_core._version import __version__
 from hear_core.audio.reading import read_audio
 from hear_core.errors import AudioError, CheckpointError, ConfigError, HearError
 from hear_core.frontends.log_mel import DecibelMel, LogMel
@@ -22,6 +23,7 @@ __all__ = [
     "HearError",
     "LogMel",
     "PluginModel",
+    "__version__",
     "list_models",
     "load_model",
     "read_audio",

@@ -13,6 +13,7 @@ import pytest
 from hear_cli.main import main
 
 HEAR = Path(sys.executable).with_name("hear")
+ROOT = {"PYTHONPATH": str(Path(__file__).parents[2])}  # these sources, whatever is installed
 
 
 def hear(*arguments, code=0, **environment):
@@ -38,7 +39,7 @@ def script(*arguments, code=0, **environment):
         [HEAR, *map(str, arguments)],
         capture_output=True,
         text=True,
-        env={"PATH": "", "COLUMNS": "200", **environment},
+        env={**ROOT, "PATH": "", "COLUMNS": "200", **environment},
     )
     return _checked(result.returncode, result.stdout, result.stderr, code)
 

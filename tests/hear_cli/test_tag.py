@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import io
 import json
+import os
 import subprocess
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import soundfile
 
 from tests.goldens import METRO, MN04, load_json, needs_goldens, needs_mn04
-from tests.hear_cli.command import HEAR, hear, script
+from tests.hear_cli.command import HEAR, ROOT, hear, script
 
 REAL = {"HEAR_CHECKPOINTS": str(MN04.parent)}
 
@@ -73,7 +74,9 @@ def test_what_cannot_be_read_is_left_out(clip, tmp_path):
     broken = tmp_path / "broken.wav"
     broken.write_text("no audio")
     command = ["tag", broken, clip, "-b", "mn01_as", "--random-weights", "--format", "csv"]
-    result = subprocess.run([HEAR, *map(str, command)], capture_output=True, text=True)
+    result = subprocess.run(
+        [HEAR, *map(str, command)], capture_output=True, text=True, env={**os.environ, **ROOT}
+    )
     assert result.returncode == 1
     assert "broken.wav cannot be read as audio" in result.stderr
     assert "1 of 2 files" in result.stderr
@@ -113,7 +116,7 @@ def test_listen(rate):
         [HEAR, "listen", *map(str, rule), "--json", "--rate", str(rate)],
         input=sound.tobytes(),
         capture_output=True,
-        env=REAL,
+        env={**REAL, **ROOT},
     )
     assert result.returncode == 0, result.stderr.decode()
     live = [json.loads(line) for line in result.stdout.decode().splitlines()]
