@@ -42,8 +42,8 @@ def complexity_command(
     audio behind them. No weights are needed.
     """
     # Several modules may have one backbone.
-    rows = {found.backbone: found.row for found in map(find_plugin, names)}
-    found = {backbone: complexity(row, seconds) for backbone, row in rows.items()}
+    records = {found.backbone: found.record for found in map(find_plugin, names)}
+    found = {backbone: complexity(record, seconds) for backbone, record in records.items()}
     if as_json:
         entries = [{"backbone": name, **costs._asdict()} for name, costs in found.items()]
         typer.echo(json.dumps(entries, indent=1))

@@ -19,8 +19,8 @@ from hear_sed.detector import Detector
 def detect(
     files: Annotated[list[Path], typer.Argument(help="Audio files.")],
     detector: Annotated[
-        str, typer.Option("--detector", "-d", help="Such as 'fmn10' or 'fmn10+tf:256'.")
-    ] = "fmn10",
+        str | None, typer.Option("--detector", "-d", help="Such as 'fmn10' or 'fmn10+tf:256'.")
+    ] = None,
     threshold: options.Threshold = 0.5,
     thresholds: options.Thresholds = None,
     release: options.Release = 1.0,

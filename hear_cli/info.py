@@ -53,7 +53,7 @@ def _of_module(found: FoundPlugin, config: EmbeddingConfig) -> Iterator[tuple[st
 
 def _of_backbone(found: FoundPlugin) -> Iterator[tuple[str, str]]:
     yield "backbone", f"{found.backbone}, of {found.package.__name__}"
-    for tap, shape in found.row.skeleton().tap_shapes.items():
+    for tap, shape in found.record.skeleton().tap_shapes.items():
         yield f"  {tap}", _describe(shape)
 
 
@@ -63,7 +63,7 @@ def _describe(shape: TapShape) -> str:
 
 
 def _of_weights(found: FoundPlugin) -> Iterator[tuple[str, str]]:
-    checkpoint, frontend = found.row.checkpoint, found.row.frontend()
+    checkpoint, frontend = found.record.checkpoint, found.record.frontend()
     yield "sample rate", f"{frontend.sample_rate} Hz"
     yield (
         "log-mel",
@@ -78,7 +78,7 @@ def _of_weights(found: FoundPlugin) -> Iterator[tuple[str, str]]:
         "  here",
         str(file) if file else f"not on this machine; it will be fetched into {cache_folder()}",
     )
-    for figure, value in found.row.figures.items():
+    for figure, value in found.record.reported_metrics.items():
         yield f"{figure}, published", f"{value:g}"
 
 

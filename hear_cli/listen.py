@@ -19,7 +19,7 @@ from hear_mn.tagger import EATagger, WindowTags
 
 
 def listen(
-    backbone: options.Backbones = ["mn10_as"],  # noqa: B006 - typer reads it
+    backbone: options.Backbones = None,
     window: Annotated[float, typer.Option(help="Seconds that are heard at a time.")] = 2.0,
     hop: Annotated[float, typer.Option(help="Seconds between windows.")] = 0.5,
     threshold: options.Threshold = 0.3,
@@ -43,7 +43,7 @@ def listen(
 
     ffmpeg -i SOURCE -ac 1 -ar 32000 -f s16le - | hear listen
     """
-    tagger = EATagger(backbone, **options.weights(model, random=random_weights))
+    tagger = EATagger(backbone or None, **options.weights(model, random=random_weights))
     stream = TagStream(tagger, window, hop)
     names = select_classes(only, tagger.labels) if only else list(tagger.labels)
     own = read_thresholds(thresholds, names) if thresholds else None

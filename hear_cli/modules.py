@@ -41,7 +41,7 @@ def modules(pattern: str = "*") -> Iterator[Module]:
             if fnmatch(full_name, pattern) or fnmatch(name, pattern):
                 network = outlined(config.backbone)
                 costs = kept_complexity(package, config.backbone)
-                figures = package.ZOO[config.backbone].figures
+                figures = package.ZOO[config.backbone].reported_metrics
                 yield Module(
                     full_name,
                     Extractor(*network, config.taps, config.pooling).size,

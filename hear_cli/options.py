@@ -11,7 +11,9 @@ import typer
 
 from hear_core.zoo.labels import read_groups, select_classes
 
-Backbones = Annotated[list[str], typer.Option("--backbone", "-b", help="Repeat for an ensemble.")]
+Backbones = Annotated[
+    list[str] | None, typer.Option("--backbone", "-b", help="Repeat for an ensemble.")
+]
 Device = Annotated[str, typer.Option(help="Such as cpu or cuda.")]
 Model = Annotated[Path | None, typer.Option(help="File of weights; default: the released ones.")]
 PluginWeights = Annotated[

@@ -62,7 +62,7 @@ def search_command(
         raise ConfigError(msg)
     chosen = found.name if found.config else modules[0]
     config, module = configs[chosen], f"{found.package.__name__}.{chosen}"
-    offered = [MEL_AVERAGES, *found.row.skeleton().tap_shapes]
+    offered = [MEL_AVERAGES, *found.record.skeleton().tap_shapes]
     names = tap or [part for part in PARTS if set(ALIASES.get(part, (part,))) <= set(offered)]
     extractor = extractor_skeleton(found.package.ZOO, config.override(taps=names))
     parts = {part: _columns(extractor, part) for part in names}

@@ -19,7 +19,7 @@ from hear_mn.tagger import EATagger
 
 def tag(
     files: Annotated[list[Path], typer.Argument(help="Audio files.")],
-    backbone: options.Backbones = ["mn10_as"],  # noqa: B006 - typer reads it
+    backbone: options.Backbones = None,
     window: Annotated[
         float | None, typer.Option(help="Tag windows of so many seconds, not the file as a whole.")
     ] = None,
@@ -56,7 +56,7 @@ def tag(
     check_format(format_, output)
     if (events or plot) and window is None:
         window = 1.0
-    tagger = EATagger(backbone, device, **options.weights(model, random=random_weights))
+    tagger = EATagger(backbone or None, device, **options.weights(model, random=random_weights))
     classes = options.classes(tagger.labels, only, groups)
     own = read_thresholds(thresholds, list(classes)) if thresholds else None
     rule = EventDecoding(

@@ -27,9 +27,9 @@ def weights(
     The exit code is 1 if one could not be fetched or is not what was released.
     """
     rows = {
-        name: row.checkpoint
+        name: record.checkpoint
         for package in plugin_packages()
-        for name, row in package.ZOO.items()
+        for name, record in package.ZOO.items()
         if fnmatch(name, pattern)
     }
     if not rows:

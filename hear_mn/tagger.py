@@ -19,6 +19,7 @@ from hear_core.plugins.loading import load_plugin
 from hear_core.plugins.plugin_model import PluginModel
 from hear_mn.zoo import ZOO
 
+DEFAULT_MODEL = "mn10_as"
 _AT_ONCE = 600.0  # seconds of audio
 
 
@@ -57,9 +58,11 @@ class EATagger:
     the audio through a front-end, and at a rate, of its own.
 
     Args:
-        model_name: A backbone of `hear_mn.ZOO`, or several for an ensemble.
+        model_name: A backbone of `hear_mn.ZOO`, or several for an ensemble; ``mn10_as`` by default.
+            The path of a checkpoint that says which network it holds is a name as well.
         device: Where to run, such as ``cpu`` or ``cuda``.
-        model_file_path: Weights, of a single backbone; the released ones if there is no path.
+        model_file_path: Weights of a single backbone; the released ones if there is no path. No
+            name is needed if the file says which network it holds.
         options: For `hear_core.plugins.loading.load_plugin`, such as ``engine`` or ``pretrained``.
 
     Attributes:
@@ -73,25 +76,29 @@ class EATagger:
 
     def __init__(
         self,
-        model_name: str | Sequence[str] = "mn10_as",
+        model_name: str | Path | Sequence[str | Path] | None = None,
         device: str | torch.device = "cpu",
         *,
         model_file_path: str | Path = "",
         **options: Any,
     ) -> None:
-        names = [model_name] if isinstance(model_name, str) else list(model_name)
+        if model_name is None:
+            model_name = ZOO.name_for(model_file_path, DEFAULT_MODEL)
+        given = [model_name] if isinstance(model_name, str | Path) else model_name
+        names = list(map(str, given))
         if not names:
             msg = "an ensemble needs at least one model_name"
             raise ConfigError(msg)
         if model_file_path and len(names) > 1:
             msg = f"model_file_path is for one model, not for {len(names)}"
             raise ConfigError(msg)
-        self.labels = ZOO[names[0]].labels
-        if odd := [name for name in names if ZOO[name].labels != self.labels]:
-            msg = f"an ensemble must agree on its classes; {odd[0]} knows others than {names[0]}"
-            raise ConfigError(msg)
         options["model_file_path"] = str(model_file_path)
         self._members = [_member(name, options).to(device) for name in names]
+        self.labels = self._members[0].record.labels
+        for name, member in zip(names, self._members, strict=True):
+            if member.record.labels != self.labels:
+                msg = f"an ensemble needs the same classes; those of {name} and {names[0]} differ"
+                raise ConfigError(msg)
         self.sample_rate = max(member.sample_rate for member in self._members)
 
     def tag(
@@ -156,7 +163,7 @@ class EATagger:
             )
             columns = member.extractor.slices
             logits.append(found[:, columns["logits"]])
-            features.append(found[:, columns[member.row.features]])
+            features.append(found[:, columns[member.record.features]])
         mean = torch.from_numpy(np.mean(logits, axis=0))
         return mean.sigmoid().numpy(), np.concatenate(features, axis=1)
 

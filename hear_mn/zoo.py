@@ -49,7 +49,7 @@ def _row(
         frontend=partial(LogMel, **resolution),
         labels=audioset_labels(),
         checkpoint=Checkpoint(f"{file}.pt", f"{_RELEASE}{file}.pt", _SHA256.get(f"{file}.pt")),
-        figures={} if mAP is None else {"mAP": mAP},
+        reported_metrics={} if mAP is None else {"mAP": mAP},
     )
 
 
@@ -74,7 +74,7 @@ def _cnn14(file: str, mAP: float, window: int, **other: Any) -> NetworkRecord:  
             "logmel_extractor.melW": (bins, Cnn14.n_mels),
         },
         features="clf",
-        figures={"mAP": mAP},
+        reported_metrics={"mAP": mAP},
     )
 
 

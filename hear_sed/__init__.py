@@ -5,7 +5,7 @@ Every embedding in ``embeddings_configs/hear_sed.yaml`` is a module.
 >>> import hear_sed
 >>> hear_sed.fmn10_tf256.config.backbone
 'fmn10+tf:256'
->>> hear_sed.ZOO["fmn10+tf:256"].figures
+>>> hear_sed.ZOO["fmn10+tf:256"].reported_metrics
 {'PSDS1': 43.86}
 """
 

@@ -17,6 +17,7 @@ from hear_core.plugins.frame_model import FrameModel
 from hear_core.plugins.loading import load_plugin
 from hear_sed.zoo import ZOO
 
+DEFAULT_MODEL = "fmn10"
 DEFAULT_RULE = EventDecoding(threshold=0.5, release=1.0, median=9)
 """What EfficientSED makes events of."""
 _PIECE = 10.0  # seconds, in which EfficientSED hears
@@ -43,9 +44,11 @@ class Detector:
     that an event that lasts across a border is one event.
 
     Args:
-        model_name: A detector of `hear_sed.ZOO`.
+        model_name: A detector of `hear_sed.ZOO`, ``fmn10`` by default; or the path of a checkpoint
+            that says which network it holds.
         device: Where to run, such as ``cpu`` or ``cuda``.
-        model_file_path: Its weights; the released ones if there is no path.
+        model_file_path: Weights; the released ones if there is no path. No name is needed if the
+            file says which network it holds.
         window: Seconds that are heard at a time; the networks were trained on ten.
         hop: Seconds from one window to the next, at most the window.
         pieces: Do as EfficientSED does instead: hear pieces of ten seconds that do not overlap,
@@ -66,7 +69,7 @@ class Detector:
 
     def __init__(
         self,
-        model_name: str = "fmn10",
+        model_name: str | Path | None = None,
         device: str | torch.device = "cpu",
         *,
         model_file_path: str | Path = "",
@@ -77,11 +80,13 @@ class Detector:
     ) -> None:
         if pieces:
             window = hop = _PIECE
-        config = EmbeddingConfig(model_name, ("logits",), scene_window=window, scene_hop=hop)
+        if model_name is None:
+            model_name = ZOO.name_for(model_file_path, DEFAULT_MODEL)
+        config = EmbeddingConfig(str(model_name), ("logits",), scene_window=window, scene_hop=hop)
         model = load_plugin(ZOO, config, str(model_file_path), **options).to(device)
         self.model, self.pieces = cast("FrameModel", model), pieces
         self.sample_rate, self.frame_hop = self.model.sample_rate, self.model.frame_hop
-        self.labels = ZOO[model_name].labels
+        self.labels = self.model.record.labels
 
     @property
     def chunks(self) -> CrossfadedWindows:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,17 +15,9 @@ from torch.nn import functional as F
 from hear_core.errors import ConfigError, unknown
 from hear_core.networks.backbone import Backbone
 from hear_core.networks.taps import TapShape
-from hear_sed.backbones.frame_mobilenet import FrameMobileNet
+from hear_sed.backbones.base import FrameBackbone
+from hear_sed.backbones.registry import find_backbone
 from hear_sed.sequence import registry as sequence_models
-
-BACKBONES: Mapping[str, Callable[[], FrameMobileNet]] = {
-    "fmn04": partial(FrameMobileNet, 0.4),
-    "fmn06": partial(FrameMobileNet, 0.6),
-    "fmn10": partial(FrameMobileNet, 1.0),
-    "fmn20": partial(FrameMobileNet, 2.0),
-    "fmn30": partial(FrameMobileNet, 3.0),
-}
-"""What gives the frames: networks with the tap ``frames``, and its `channels`."""
 
 
 def _weak_of_mean(sequence: Tensor, strong: Tensor, head: nn.Linear) -> Tensor:
@@ -52,25 +43,21 @@ HEADS: Mapping[str, Callable[[Tensor, Tensor, nn.Linear], Tensor]] = {
 """Sequence (batch, frames, channels), strong logits (batch, frames, classes) and a layer to weak
 logits (batch, classes)."""
 
+_HEADS_IN_FILES = re.compile(r"^(?:net|model)\.(?=seq_model\.|strong_head\.|weak_head\.)")
 _AFTER_FRAMES = ("sequence", "logits", "weak")
-_RENAMED = [
-    (re.compile(r"^(?:net|model)\.model\."), "model.fmn."),
-    (re.compile(r"^model\.frame_mn\."), "model.fmn."),
-    (re.compile(r"^(?:net|model)\.(?=seq_model\.|strong_head\.|weak_head\.)"), ""),
-]
 
 
-def rename(key: str) -> str:
-    """Return what a key of a released file is called in the network.
+def rename_key(backbone: Callable[[str], str], key: str) -> str:
+    """Return the key of a detector for a key of a released file.
 
-    >>> rename("net.model.features.0.0.weight"), rename("net.strong_head.bias")
-    ('model.fmn.features.0.0.weight', 'strong_head.bias')
+    Args:
+        backbone: The renaming of the backbone's keys.
+        key: A key of the file.
+
+    >>> rename_key(str, "net.strong_head.bias")
+    'strong_head.bias'
     """
-    for pattern, replacement in _RENAMED:
-        key, found = pattern.subn(replacement, key)
-        if found:
-            break
-    return key
+    return _HEADS_IN_FILES.sub("", backbone(key))
 
 
 class FrameDetector(Backbone):
@@ -82,7 +69,7 @@ class FrameDetector(Backbone):
     (batch, channels, 1, frames), but ``weak`` is (batch, weak_classes).
 
     Args:
-        backbone: A key of `BACKBONES`, or a network of such a kind.
+        backbone: A key of `hear_sed.backbones.registry.BACKBONES`, or such a network.
         sequence_model: A key of `hear_sed.sequence.registry.SEQUENCE_MODELS`, or None for none.
         dim: Width of the sequence model.
         num_classes: Of the strong head.
@@ -98,7 +85,7 @@ class FrameDetector(Backbone):
 
     def __init__(
         self,
-        backbone: str | FrameMobileNet = "fmn10",
+        backbone: str | FrameBackbone = "fmn10",
         sequence_model: str | None = None,
         dim: int = 256,
         *,
@@ -109,9 +96,7 @@ class FrameDetector(Backbone):
     ) -> None:
         super().__init__()
         if isinstance(backbone, str):
-            if backbone not in BACKBONES:
-                raise ConfigError(unknown("backbone", backbone, BACKBONES))
-            backbone = BACKBONES[backbone]()
+            backbone = find_backbone(backbone).make()
         if head not in HEADS:
             raise ConfigError(unknown("head", head, HEADS))
         if head == "attention" and weak_classes not in (None, num_classes):
@@ -121,6 +106,7 @@ class FrameDetector(Backbone):
             )
             raise ConfigError(msg)
         self.n_mels, self.head, self.resized_to = backbone.n_mels, head, resized_to
+        self.min_frames = backbone.min_frames
         self.frame_stride = backbone.frame_stride if resized_to is None else None
         self.model = nn.ModuleDict({backbone.kind: backbone})
         channels = backbone.channels
@@ -140,8 +126,8 @@ class FrameDetector(Backbone):
         }
 
     @property
-    def backbone(self) -> Backbone:
-        """What gives the frames."""
+    def backbone(self) -> FrameBackbone:
+        """The backbone, which gives the frames."""
         (backbone,) = self.model.values()
         return backbone  # type: ignore[return-value]
 

@@ -10,18 +10,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from hear_core.frontends.log_mel import LogMel
 from hear_core.zoo.checkpoints import Checkpoint
 from hear_core.zoo.labels import audioset_labels
 from hear_core.zoo.registry import NetworkRecord, Zoo
-from hear_sed.frame_detector import FrameDetector, rename
+from hear_sed.backbones.registry import BACKBONES, find_backbone
+from hear_sed.frame_detector import FrameDetector, rename_key
 from hear_sed.labels import strong_labels
+from hear_sed.sequence.registry import SEQUENCE_MODELS
 
 _RELEASE = "https://github.com/theMoro/EfficientSED/releases/download/v0.0.1/"
-FRONTEND = partial(
-    LogMel, sample_rate=16000, hop=160, window=400, n_fft=512, fmax=7000.0, floor=1e-7
-)
-"""The front-end of frame-wise MobileNets: 10 ms frames, of which a network makes one of four."""
 
 
 def build_detector(
@@ -31,20 +28,26 @@ def build_detector(
     *,
     stage: str = "strong",
     psds1: float | None = None,
-    released: bool = False,
+    release: str = "",
+    file: str = "",
+    sha256: str | None = None,
+    licence: str = "MIT",
     **other: Any,
 ) -> NetworkRecord:
-    """Return the row of any backbone with any sequence model.
+    """Return the record of any backbone with any sequence model.
 
     Args:
-        backbone: A key of `hear_sed.frame_detector.BACKBONES`.
+        backbone: A key of `hear_sed.backbones.registry.BACKBONES`.
         sequence_model: A key of `hear_sed.sequence.registry.SEQUENCE_MODELS`, or None for none.
         dim: Width of the sequence model.
-        stage: What it was trained on, as its file is called: ``weak`` (AudioSet, whole clips),
-            ``strong`` (then AudioSet Strong, frames) or another. The head of the other kind was no
-            part of that, and may be missing in the file.
-        psds1: Published of it.
-        released: If not, there is no URL; the file must be had.
+        stage: Data of the training, as it is called in the names of files: ``weak`` (AudioSet,
+            whole clips), ``strong`` (then AudioSet Strong, frames) or another. The head of the
+            other kind took no part in it, and may be missing in the file.
+        psds1: Published PSDS1 in per cent.
+        release: URL of the folder with the file; empty if it was not released.
+        file: Name of the file of weights; made of the other arguments by default.
+        sha256: Checksum of the file, where one is known.
+        licence: SPDX identifier of the weights.
         other: Arguments of `FrameDetector`.
     """
     weak = stage == "weak"
@@ -54,21 +57,39 @@ def build_detector(
     if weak:
         arguments["weak_classes"] = len(audioset_labels())
     name = backbone if sequence_model is None else f"{backbone}+{sequence_model}-{dim}"
-    file = f"{name}_{stage}.pt"
+    file = file or f"{name}_{stage}.pt"
+    part = find_backbone(backbone)
     return NetworkRecord(
         network=FrameDetector,
         arguments=arguments,
-        frontend=FRONTEND,
-        checkpoint=Checkpoint(file, f"{_RELEASE}{file}" if released else ""),
-        rename=rename,
+        frontend=part.frontend,
+        checkpoint=Checkpoint(file, f"{release}{file}" if release else "", sha256, licence),
+        constants=part.constants,
+        rename=partial(rename_key, part.rename),
         optional=("strong_head",) if weak else ("weak_head",),
         features="sequence",
         labels=() if weak else strong_labels(),
-        figures={} if psds1 is None else {"PSDS1": psds1},
+        reported_metrics={} if psds1 is None else {"PSDS1": psds1},
     )
 
 
-_released = partial(build_detector, released=True)
+def compose_detector(name: str) -> NetworkRecord | None:
+    """Return the record of a detector that was not released, by a name such as ``fmn10+tcn:256``.
+
+    Returns:
+        The record; None if the name is not that of a backbone, with or without ``+`` and the name
+        of a sequence model, with or without ``:`` and its width.
+    """
+    backbone, plus, sequence_model = name.partition("+")
+    sequence_model, colon, dim = sequence_model.partition(":")
+    if backbone not in BACKBONES or bool(plus) != (sequence_model in SEQUENCE_MODELS):
+        return None
+    if colon and not (plus and dim.isascii() and dim.isdecimal()):
+        return None
+    return build_detector(backbone, sequence_model or None, int(dim or 256))
+
+
+_released = partial(build_detector, release=_RELEASE)
 
 # fmt: off
 ZOO = Zoo({
@@ -115,5 +136,5 @@ ZOO = Zoo({
     "fmn10+tf:256_advanced_kd": _released(
         "fmn10", "tf", 256, stage="advanced-kd-weak-strong", psds1=45.25
     ),
-})
+}, compose_detector)
 # fmt: on

@@ -43,13 +43,13 @@ class Complexity(NamedTuple):
     receptive_field_seconds: float
 
 
-def complexity(row: NetworkRecord, seconds: float = 10.0) -> Complexity:
+def complexity(record: NetworkRecord, seconds: float = 10.0) -> Complexity:
     """Return what a network costs with its front-end's log-mel of a clip, without its weights.
 
     Raises:
         ConfigError: The clip is too short.
     """
-    frontend, network = row.frontend(), row.skeleton()
+    frontend, network = record.frontend(), record.skeleton()
     samples = round(seconds * frontend.sample_rate)
     least = frontend.samples_for(network.min_frames)
     if samples < least:

@@ -107,7 +107,7 @@ def describe(model: PluginModel, precision: str) -> dict[str, str]:
         "precision": precision,
         "backbone": config.backbone,
         "checkpoint": model.weights.name if model.weights else "random weights",
-        "licence": model.row.checkpoint.licence,
+        "licence": model.record.checkpoint.licence,
     }
     if extractor.samples_per_frame:
         found["samples_per_frame"] = extractor.samples_per_frame
@@ -117,8 +117,8 @@ def describe(model: PluginModel, precision: str) -> dict[str, str]:
     if model.weights:
         found["checkpoint_sha256"] = sha256_of(model.weights)
     logits = extractor.slices.get("logits")
-    if logits is not None and logits.stop - logits.start == len(model.row.labels):
-        found["labels"] = model.row.labels
+    if logits is not None and logits.stop - logits.start == len(model.record.labels):
+        found["labels"] = model.record.labels
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in found.items()}
 
 

@@ -53,25 +53,29 @@ def load_plugin(
         CheckpointError: The weights cannot be had, or are those of another network.
     """
     config = config.override(**overrides)
-    row, weights = zoo[config.backbone], None
+    weights = None
     if pretrained:
-        weights = zoo.weights(config.backbone, model_file_path)
-        network = zoo.load(config.backbone, weights, num_classes=num_classes)
+        network, record, weights = zoo.open(
+            config.backbone, model_file_path, num_classes=num_classes
+        )
     elif model_file_path:
         msg = f"pretrained=False takes no weights, but model_file_path is {model_file_path!r}"
         raise ConfigError(msg)
     else:
         log.warning("%s: the weights are random; its embeddings mean nothing", config.backbone)
         network = zoo.random_init(config.backbone, num_classes=num_classes)
+        record = zoo[config.backbone].with_classes(num_classes)
     # Folded and channels-last, a MobileNet takes a third of its time on a CPU.
     fold_batch_norms(network)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    extractor = Extractor(row.frontend(), network, config.taps, config.pooling, autocast=autocast)
+    extractor = Extractor(
+        record.frontend(), network, config.taps, config.pooling, autocast=autocast
+    )
     kind = WindowModel if network.frame_stride is None else FrameModel
-    return kind(extractor, config, row, weights, engine=engine, megabytes=megabytes)
+    return kind(extractor, config, record, weights, engine=engine, megabytes=megabytes)
 
 
 def extractor_skeleton(zoo: Zoo, config: EmbeddingConfig) -> Extractor:
     """Return the extractor of a config without memory for its weights, to ask for its shape."""
-    row = zoo[config.backbone]
-    return Extractor(row.frontend(), row.skeleton(), config.taps, config.pooling)
+    record = zoo[config.backbone]
+    return Extractor(record.frontend(), record.skeleton(), config.taps, config.pooling)

@@ -6,21 +6,26 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from hear_core.errors import ConfigError, unknown
+from hear_core.errors import CheckpointError, ConfigError, unknown
 from hear_core.plugins.configs import EmbeddingConfig, embedding_configs
 from hear_core.plugins.loading import load_plugin
 from hear_core.plugins.plugin_model import PluginModel
-from hear_core.zoo.registry import NetworkRecord
+from hear_core.zoo.metadata import read_metadata
+from hear_core.zoo.registry import NetworkRecord, is_checkpoint_path
 
 PACKAGES = ("hear_mn", "hear_sed")
 """Packages with plug-ins; each has a ``ZOO`` of backbones."""
 
 
 class FoundPlugin(NamedTuple):
-    """A plug-in module with its config, or a backbone, which has none."""
+    """A plug-in module with its config, or a backbone, which has none.
+
+    The backbone of a checkpoint that says which network it holds is the path of the file.
+    """
 
     package: ModuleType
     name: str
@@ -28,7 +33,7 @@ class FoundPlugin(NamedTuple):
     config: EmbeddingConfig | None
 
     @property
-    def row(self) -> NetworkRecord:
+    def record(self) -> NetworkRecord:
         """The backbone's record in the zoo."""
         return self.package.ZOO[self.backbone]
 
@@ -36,9 +41,15 @@ class FoundPlugin(NamedTuple):
 def find_plugin(name: str) -> FoundPlugin:
     """Find a plug-in module or a backbone by its name, with or without the package in front.
 
+    Args:
+        name: The name, or the path of a checkpoint that says which network it holds.
+
     Raises:
         ConfigError: No module or backbone has this name.
+        CheckpointError: The file is missing, damaged, or does not say which network it holds.
     """
+    if is_checkpoint_path(name):
+        return _find_in_file(Path(name).expanduser())
     known: list[str] = []
     for package in plugin_packages():
         plain = name.removeprefix(f"{package.__name__}.")
@@ -51,12 +62,27 @@ def find_plugin(name: str) -> FoundPlugin:
     raise ConfigError(unknown("module or backbone", name, known))
 
 
+def _find_in_file(path: Path) -> FoundPlugin:
+    metadata = read_metadata(path)
+    for package in plugin_packages():
+        if package.ZOO.has_network_of(path):
+            config = None
+            if metadata and metadata.taps:
+                config = EmbeddingConfig(str(path), metadata.taps, metadata.pooling)
+            return FoundPlugin(package, path.stem, str(path), config)
+    msg = (
+        f"{path} does not say which network it holds: give the name of its backbone or module, "
+        f"and the path as model_file_path"
+    )
+    raise CheckpointError(msg)
+
+
 def load_model(name: str, taps: Sequence[str] = (), **options: Any) -> PluginModel:
     """Load the model of a plug-in module or of a backbone.
 
     Args:
         name: Name of a module such as ``mn04_e1_l`` or of a backbone such as ``mn10_as``, with or
-            without the package in front.
+            without the package in front; or the path of a checkpoint that says what it holds.
         taps: Taps to use in place of the module's own, or of the logits of the backbone.
         options: Options of `hear_core.plugins.loading.load_plugin`.
 

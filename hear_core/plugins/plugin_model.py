@@ -33,7 +33,7 @@ class PluginModel(nn.Module):
     Args:
         extractor: From stretches of audio to embeddings.
         config: How clips are cut.
-        row: Of the zoo, that the backbone was made of.
+        record: The zoo's record of the backbone.
         weights: The file that its weights were read from; None if they are random.
         engine: What runs the extractor: ``torch``, ``onnx`` (ONNX Runtime, on the CPU), or
             ``auto``, which is ``onnx`` where it is installed and the model is on the CPU.
@@ -52,7 +52,7 @@ class PluginModel(nn.Module):
         self,
         extractor: Extractor,
         config: EmbeddingConfig,
-        row: NetworkRecord,
+        record: NetworkRecord,
         weights: Path | None,
         *,
         engine: str = "auto",
@@ -66,7 +66,7 @@ class PluginModel(nn.Module):
             raise ConfigError(msg)
         self._wanted = engine
         self._onnx: OnnxEngine | None = None
-        self.extractor, self.config, self.row, self.weights = extractor, config, row, weights
+        self.extractor, self.config, self.record, self.weights = extractor, config, record, weights
         self.sample_rate = extractor.frontend.sample_rate
         self.scene_embedding_size = self.timestamp_embedding_size = extractor.size
         self._megabytes = megabytes
@@ -116,8 +116,8 @@ class PluginModel(nn.Module):
         ):
             return TorchEngine(self.extractor)
         if self._onnx is None:
-            row = self.row
-            recipe = f"{row.network} {row.arguments} {row.frontend} {self.config.pooling}"
+            record = self.record
+            recipe = f"{record.network} {record.arguments} {record.frontend} {self.config.pooling}"
             self._onnx = OnnxEngine(self.extractor, recipe)
         return self._onnx
 

@@ -1,12 +1,16 @@
-"""Zoos: tables of networks that come with weights."""
+"""Zoos: tables of networks that come with weights, and how their checkpoints become networks."""
 
 from __future__ import annotations
 
+import inspect
+import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,28 +20,36 @@ from hear_core.frontends.log_mel import Frontend
 from hear_core.networks.backbone import Backbone
 from hear_core.zoo import checkpoints
 from hear_core.zoo.checkpoints import Checkpoint
+from hear_core.zoo.metadata import CheckpointMetadata, read_metadata
 
 log = logging.getLogger(__name__)
+
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")
+# Arguments that may differ between two networks that take the same weights and do the same.
+_FREE_ARGUMENTS = {"num_classes", "weak_classes", "dropout"}
 
 
 @dataclass(frozen=True)
 class NetworkRecord:
-    """One network of a zoo.
+    """Description of one network of a zoo.
 
     Args:
-        network: Makes the network; takes ``num_classes``.
-        arguments: For `network`.
-        frontend: Makes the front-end that the network was trained with.
-        checkpoint: Its weights.
+        network: Constructor of the network; takes ``num_classes``.
+        arguments: Arguments of `network`.
+        frontend: Constructor of the front-end that the network was trained with: a class, or a
+            `functools.partial` of one with keyword arguments.
+        checkpoint: The released weights.
         constants: Shapes of tensors that the checkpoint may hold besides the weights. They belong
-            to the front-end, which computes them, and are not loaded, but they tell whether the
+            to the front-end, which computes them, and are not loaded; they show whether the
             weights were trained with it.
-        rename: From a key in the checkpoint to what it is called in the network.
+        rename: From a key in the checkpoint to the key of the network. Keys that become the same
+            one must hold the same values.
         optional: Prefixes of layers that the checkpoint may lack, or have in another size, as they
-            were no part of its training; they then start untrained, and a warning says so.
-        features: The tap that its makers hand out as the embedding.
-        labels: The classes of its logits, if they have names.
-        figures: What its makers published of it, such as ``{"mAP": 0.471}``.
+            took no part in its training; they then start untrained, and a warning says so.
+        features: The tap that the authors use as the embedding.
+        labels: Names of the classes of the logits; empty if they are not known.
+        reported_metrics: Metrics that the authors published, such as ``{"mAP": 0.471}``.
+        thresholds: Score from which a class counts as present, by label, where one was chosen.
     """
 
     network: Callable[..., Backbone]
@@ -49,92 +61,167 @@ class NetworkRecord:
     optional: tuple[str, ...] = ()
     features: str = "e1"
     labels: tuple[str, ...] = ()
-    figures: Mapping[str, float] = field(default_factory=dict)
+    reported_metrics: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def build(self, num_classes: int | None = None) -> Backbone:
         """Return the network with fresh weights, for another number of classes if one is given."""
         other = {} if num_classes is None else {"num_classes": num_classes}
-        return self.network(**self.arguments, **other)
+        return self.network(**(dict(self.arguments) | other))
 
     def skeleton(self, num_classes: int | None = None) -> Backbone:
-        """Return the network without memory for its weights, to ask for names and shapes."""
+        """Return the network without memory for its weights, to look up names and shapes."""
         with torch.device("meta"):
             return self.build(num_classes)
 
+    def with_labels(self, labels: Iterable[str]) -> NetworkRecord:
+        """Return the record of the same network for other classes."""
+        labels = tuple(labels)
+        arguments = {**self.arguments, "num_classes": len(labels)}
+        return replace(self, arguments=arguments, labels=labels, thresholds={})
+
+    def with_classes(self, num_classes: int | None) -> NetworkRecord:
+        """Return the record for a number of classes: its own, or unnamed ones."""
+        if num_classes is None or num_classes == len(self.labels):
+            return self
+        return self.with_labels(f"class {index}" for index in range(num_classes))
+
+    def describe(self, labels: Iterable[str] | None = None, **entries: Any) -> CheckpointMetadata:
+        """Return the metadata to save weights of this network with.
+
+        Args:
+            labels: Names of the classes that the network was trained for; the record's by default.
+            entries: Other entries of `CheckpointMetadata`, such as ``metrics``.
+        """
+        record = self if labels is None else self.with_labels(labels)
+        return CheckpointMetadata(
+            network=_base(self.network).__name__,
+            arguments=_arguments(self.network, **record.arguments),
+            frontend=_base(self.frontend).__name__,
+            frontend_arguments=_arguments(self.frontend),
+            labels=record.labels,
+            **{"features": self.features, "thresholds": record.thresholds, **entries},
+        )
+
+
+class LoadedNetwork(NamedTuple):
+    """A network with the weights of a file, and its record."""
+
+    network: Backbone
+    record: NetworkRecord
+    file: Path
+
 
 class Zoo(dict[str, NetworkRecord]):
-    """Networks by name."""
+    """Networks by name.
+
+    The path of a checkpoint is a name as well if the file says which network it holds: by its
+    metadata, or by having the name of a released file.
+
+    Args:
+        records: Networks by name.
+        compose: Returns the record for a name that is not in `records`, or None.
+    """
+
+    def __init__(
+        self,
+        records: Mapping[str, NetworkRecord],
+        compose: Callable[[str], NetworkRecord | None] = lambda name: None,
+    ) -> None:
+        super().__init__(records)
+        self._compose = compose
 
     def __missing__(self, name: str) -> NetworkRecord:
-        raise ConfigError(unknown("backbone", name, self))
+        if record := self._compose(name):
+            return record
+        if not is_checkpoint_path(name):
+            raise ConfigError(unknown("backbone", name, self))
+        path = Path(name).expanduser()
+        if record := self._described(path) or self._released(path):
+            return record
+        msg = f"{path} does not say which network it holds: give the name of its backbone as well"
+        if fitting := self._fitting(checkpoints.read_checkpoint(path)):
+            msg += f". It fits {fitting}"
+        raise CheckpointError(msg)
 
-    def weights(self, name: str, model_file_path: str | Path = "") -> Path:
-        """Return the file that a network's weights are in.
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (
+            isinstance(name, str) and self._compose(name) is not None
+        )
 
-        Args:
-            name: A key of this zoo.
-            model_file_path: Take this file; without one, the released checkpoint is found or
-                fetched, see `hear_core.zoo.checkpoints`.
+    def has_network_of(self, path: str | Path) -> bool:
+        """Return whether a checkpoint says that it holds a network of this zoo.
 
         Raises:
-            ConfigError: The name is unknown.
-            CheckpointError: The file cannot be had, or is not what its name says.
+            CheckpointError: The file is missing or damaged, or its metadata are invalid.
         """
-        checkpoint = self[name].checkpoint
-        if not model_file_path:
-            return checkpoints.fetch_checkpoint(checkpoint)
-        path = Path(model_file_path).expanduser()
-        if path.name == checkpoint.file and checkpoint.sha256 and path.is_file():
-            checkpoints.verify_checkpoint(path, checkpoint)
-        return path
+        path = Path(path).expanduser()
+        if metadata := read_metadata(path):
+            return metadata.network in _constructors(record.network for record in self.values())
+        return self._released(path) is not None
+
+    def name_for(self, model_file_path: str | Path, default: str) -> str:
+        """Return the path of a checkpoint if it says which network it holds, else a default name.
+
+        Raises:
+            CheckpointError: The file is missing or damaged, or its metadata are invalid.
+        """
+        if model_file_path and self.has_network_of(model_file_path):
+            return str(model_file_path)
+        return default
 
     def load(
-        self, name: str, model_file_path: str | Path = "", *, num_classes: int | None = None
+        self, name: str = "", model_file_path: str | Path = "", *, num_classes: int | None = None
     ) -> Backbone:
-        """Return a network with its weights.
+        """Return a network with its weights, see `open`."""
+        return self.open(name, model_file_path, num_classes=num_classes).network
+
+    def open(
+        self, name: str = "", model_file_path: str | Path = "", *, num_classes: int | None = None
+    ) -> LoadedNetwork:
+        """Return a network with its weights, and the record of what was loaded.
 
         Args:
-            name: A key of this zoo.
-            model_file_path: See `weights`.
-            num_classes: If the checkpoint has another number of classes, its last layer is
-                dropped for an untrained one, and a warning says so.
+            name: A name of this zoo; may be empty if the file says which network it holds.
+            model_file_path: File of weights; without one, the released checkpoint is found or
+                fetched, see `hear_core.zoo.checkpoints`.
+            num_classes: Number of classes. If the checkpoint has another one, its last layer is
+                dropped for an untrained one, and a warning says so. Classes whose names are not
+                known are called ``class 0``, ``class 1`` and so on.
 
         Raises:
             ConfigError: The name is unknown.
-            CheckpointError: The file cannot be had or read, or does not fit the network.
+            CheckpointError: The file is missing, damaged, does not fit the network, or holds
+                another network than `name`.
         """
-        row = self[name]
-        file = self.weights(name, model_file_path)
+        record, file = self._find(name, model_file_path)
+        record = record.with_classes(num_classes)
         found = checkpoints.read_checkpoint(file)
-        state = _renamed(row, found)
-        network = row.skeleton(num_classes)
-        replaceable = row.optional + (() if num_classes is None else network.class_layers)
+        state = _renamed(record, found, file)
+        network = record.skeleton()
+        replaceable = record.optional + (() if num_classes is None else network.class_layers)
         if untrained := _misfits(network, state, replaceable):
             log.warning(
                 "%s: the last layer of the checkpoint is not for %s classes; it was dropped, and "
                 "%s starts untrained",
-                name,
+                name or file,
                 "these" if num_classes is None else num_classes,
                 ", ".join(untrained),
             )
-            state = _replaced(state, untrained, row.build(num_classes).state_dict())
+            state = _replaced(state, untrained, record.build().state_dict())
         weights = network.state_dict()
-        if mismatch := _mismatch(weights | _constants(row, state), state):
-            msg = f"{file} does not fit {name}: {mismatch}"
-            if fitting := [other for other in self if self._fits(other, found)]:
-                msg += f". It fits {', '.join(fitting[:3])}{' …' if len(fitting) > 3 else ''}"
+        if mismatch := _mismatch(weights | _constants(record, state), state):
+            msg = f"{file} does not fit {name or 'what it says it holds'}: {mismatch}"
+            if fitting := self._fitting(found):
+                msg += f". It fits {fitting}"
+            elif num_classes is None and not _mismatch(
+                *(_without(tensors, network.class_layers) for tensors in (weights, state))
+            ):
+                msg += ". If its classes are others, give their number as num_classes"
             raise CheckpointError(msg)
         loaded = {key: state[key] for key in weights}
         network.load_state_dict(loaded, strict=True, assign=True)
-        return network
-
-    def _fits(self, name: str, found: Mapping[str, Tensor]) -> bool:
-        """Say whether what was read from a file are the weights of a network."""
-        row = self[name]
-        network, state = row.skeleton(), _renamed(row, found)
-        wanted = network.state_dict()
-        state = _replaced(state, _misfits(network, state, row.optional), wanted)
-        return not _mismatch(wanted | _constants(row, state), state)
+        return LoadedNetwork(network, record, file)
 
     def random_init(self, name: str, *, num_classes: int | None = None, seed: int = 0) -> Backbone:
         """Return a network with random weights, the same for the same seed.
@@ -145,14 +232,157 @@ class Zoo(dict[str, NetworkRecord]):
             torch.manual_seed(seed)
             return self[name].build(num_classes)
 
+    def _find(self, name: str, model_file_path: str | Path) -> tuple[NetworkRecord, Path]:
+        """Return the record of the network that is to be loaded, and the file of its weights."""
+        if not name and not model_file_path:
+            msg = "name a network, or give the path of a checkpoint"
+            raise ConfigError(msg)
+        if name not in self and is_checkpoint_path(name):
+            if model_file_path and Path(model_file_path) != Path(name):
+                msg = f"two files of weights were given: {name} and {model_file_path}"
+                raise ConfigError(msg)
+            name, model_file_path = "", name
+        if not model_file_path:
+            record = self[name]
+            return record, checkpoints.fetch_checkpoint(record.checkpoint)
+        path = Path(model_file_path).expanduser()
+        if not name:
+            return self[str(path)], path
+        record = self[name]
+        if path.name == record.checkpoint.file and record.checkpoint.sha256 and path.is_file():
+            checkpoints.verify_checkpoint(path, record.checkpoint)
+        described = self._described(path)
+        in_file = described or self._released(path)
+        if in_file and (differences := _differences(record, in_file)):
+            msg = f"{path} holds another network than {name}: {differences}"
+            raise CheckpointError(msg)
+        return described or record, path
 
-def _renamed(row: NetworkRecord, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {row.rename(key): tensor for key, tensor in found.items()}
+    def _described(self, path: Path) -> NetworkRecord | None:
+        """Return the record of the network that the metadata of a file describe; None if none."""
+        metadata = read_metadata(path)
+        if metadata is None:
+            return None
+        networks = _constructors(record.network for record in self.values())
+        frontends = _constructors(record.frontend for record in self.values())
+        try:
+            if metadata.network not in networks:
+                raise ConfigError(unknown("network", metadata.network, networks))
+            if metadata.frontend not in frontends:
+                raise ConfigError(unknown("front-end", metadata.frontend, frontends))
+            record = NetworkRecord(
+                networks[metadata.network],
+                metadata.arguments,
+                partial(frontends[metadata.frontend], **metadata.frontend_arguments),
+                Checkpoint(path.name, "", licence=metadata.licence),
+                features=metadata.features,
+                labels=metadata.labels,
+                reported_metrics=metadata.metrics,
+                thresholds=metadata.thresholds,
+            )
+            network, n_mels = record.skeleton(), record.frontend().n_mels
+        except (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+            msg = f"{path} describes a network that cannot be built here: {error}"
+            raise CheckpointError(msg) from error
+        count = network.tap_shapes["logits"].channels
+        if count != len(metadata.labels):
+            msg = f"{path} has {len(metadata.labels)} labels, but a network with {count} classes"
+            raise CheckpointError(msg)
+        if getattr(network, "n_mels", n_mels) != n_mels:
+            msg = f"{path} has a front-end of {n_mels} mel bands, but its network takes another"
+            raise CheckpointError(msg)
+        return record
+
+    def _released(self, path: Path) -> NetworkRecord | None:
+        """Return the record of the released checkpoint that has the name of a file."""
+        named = (record for record in self.values() if record.checkpoint.file == path.name)
+        return next(named, None)
+
+    def _fitting(self, found: Mapping[str, Tensor]) -> str:
+        """Return the first names of the networks that take the tensors of a file."""
+        fitting = [name for name in self if self._fits(name, found)]
+        return f"{', '.join(fitting[:3])}{' …' if len(fitting) > 3 else ''}"
+
+    def _fits(self, name: str, found: Mapping[str, Tensor]) -> bool:
+        record = self[name]
+        network, state = record.skeleton(), _renamed(record, found)
+        wanted = network.state_dict()
+        state = _replaced(state, _misfits(network, state, record.optional), wanted)
+        return not _mismatch(wanted | _constants(record, state), state)
 
 
-def _constants(row: NetworkRecord, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return those constants of a row that a checkpoint holds, without memory for their values."""
-    shapes = {key: shape for key, shape in row.constants.items() if key in state}
+def is_checkpoint_path(name: str | Path) -> bool:
+    """Return whether a text is the path of a checkpoint rather than the name of a network."""
+    return isinstance(name, Path) or Path(name).suffix in _SUFFIXES or os.sep in name
+
+
+def _base(constructor: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the class behind a class or a partial."""
+    return constructor.func if isinstance(constructor, partial) else constructor
+
+
+def _constructors(of: Iterable[Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
+    return {_base(constructor).__name__: _base(constructor) for constructor in of}
+
+
+def _arguments(constructor: Callable[..., Any], **more: Any) -> dict[str, Any]:
+    """Return the arguments that a constructor would be called with, defaults aside."""
+    given = constructor.keywords if isinstance(constructor, partial) else {}
+    return {**given, **more}
+
+
+def _settings(kind: str, constructor: Callable[..., Any], **more: Any) -> dict[str, Any]:
+    """Return everything that a constructor is called with, defaults included, by name."""
+    signature = inspect.signature(_base(constructor))
+    defaults = {
+        name: parameter.default
+        for name, parameter in signature.parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    settings = {kind: _base(constructor).__name__, **defaults, **_arguments(constructor, **more)}
+    return json.loads(json.dumps(settings, default=repr))
+
+
+def _differences(wanted: NetworkRecord, found: NetworkRecord) -> str:
+    """Say in words how two networks differ apart from their classes; nothing if they do not."""
+    pairs = [
+        (_settings("front-end", r.frontend), _settings("network", r.network, **r.arguments))
+        for r in (wanted, found)
+    ]
+    return "; ".join(
+        f"{key} is {theirs.get(key)!r} in the file and {ours.get(key)!r} here"
+        for ours, theirs in zip(*pairs, strict=True)
+        for key in ours | theirs
+        if key not in _FREE_ARGUMENTS and ours.get(key) != theirs.get(key)
+    )
+
+
+def _renamed(
+    record: NetworkRecord, found: Mapping[str, Tensor], file: Path | None = None
+) -> dict[str, Tensor]:
+    """Return the tensors of a file by the keys of the network.
+
+    Raises:
+        CheckpointError: Two keys become one, and their values differ; only if a file is named.
+    """
+    state: dict[str, Tensor] = {}
+    for key, tensor in found.items():
+        name = record.rename(key)
+        if file and name in state and not torch.equal(state[name], tensor):
+            msg = f"{file} holds two different tensors for {name}; one of them is {key}"
+            raise CheckpointError(msg)
+        state[name] = tensor
+    return state
+
+
+def _without(state: Mapping[str, Tensor], layers: Iterable[str]) -> dict[str, Tensor]:
+    prefixes = tuple(f"{layer}." for layer in layers)
+    return {key: tensor for key, tensor in state.items() if not key.startswith(prefixes)}
+
+
+def _constants(record: NetworkRecord, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the constants of a record that a checkpoint holds, without memory for values."""
+    shapes = {key: shape for key, shape in record.constants.items() if key in state}
     return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
 
 
@@ -175,8 +405,9 @@ def _replaced(
 ) -> dict[str, Tensor]:
     """Return a state dict with the values of some layers from another."""
     prefixes = tuple(f"{layer}." for layer in layers)
-    kept = {key: tensor for key, tensor in state.items() if not key.startswith(prefixes)}
-    return kept | {key: tensor for key, tensor in fresh.items() if key.startswith(prefixes)}
+    return _without(state, layers) | {
+        key: tensor for key, tensor in fresh.items() if key.startswith(prefixes)
+    }
 
 
 def _mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:

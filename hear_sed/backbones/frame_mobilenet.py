@@ -8,14 +8,17 @@ are along frequency alone. Parameters are named as in the checkpoints that Effic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
 from hear_core.errors import ConfigError
-from hear_core.networks.backbone import Backbone
+from hear_core.frontends.log_mel import LogMel
 from hear_core.networks.mobilenet_blocks import BlockRow, Features, block_table, initialise
 from hear_core.networks.taps import TapShape
+from hear_sed.backbones.base import BackboneRecord, FrameBackbone
 
 _STRIDES = {2: (2, 2), 3: (2, 1), 6: (2, 1), 8: (2, 1), 11: (2, 1), 15: (2, 1)}
 """Along frequency and time, of the blocks that have any."""
@@ -31,7 +34,7 @@ def frame_block_table() -> list[BlockRow]:
     ]
 
 
-class FrameMobileNet(Backbone):
+class FrameMobileNet(FrameBackbone):
     """A frame-wise MobileNet backbone, without a head.
 
     Taps: ``b0`` (stem) to ``b15`` and ``b16`` (last convolution) are maps; ``se4`` … are the
@@ -50,7 +53,6 @@ class FrameMobileNet(Backbone):
     """
 
     kind = "fmn"
-    class_layers = ()
     frame_stride = 4
 
     def __init__(self, width: float = 1.0, *, n_mels: int = 128) -> None:
@@ -76,3 +78,30 @@ class FrameMobileNet(Backbone):
 
     def in_parts(self) -> Sequence[Sequence[nn.Module]]:
         return self.features.in_parts()
+
+
+def _rename(key: str) -> str:
+    """Return the key of a detector for a key of EfficientSED or, third, of PretrainedSED.
+
+    >>> _rename("net.model.features.0.0.weight"), _rename("model.frame_mn.features.0.0.weight")
+    ('model.fmn.features.0.0.weight', 'model.fmn.features.0.0.weight')
+    """
+    return re.sub(r"^(?:net\.model|model\.model|model\.frame_mn)\.", "model.fmn.", key)
+
+
+FRONTEND = partial(
+    LogMel, sample_rate=16000, hop=160, window=400, n_fft=512, fmax=7000.0, floor=1e-7
+)
+"""The front-end of frame-wise MobileNets: 10 ms frames, of which a network makes one of four."""
+
+BACKBONES: Mapping[str, BackboneRecord] = {
+    name: BackboneRecord(partial(FrameMobileNet, width), FRONTEND, _rename)
+    for name, width in {
+        "fmn04": 0.4,
+        "fmn06": 0.6,
+        "fmn10": 1.0,
+        "fmn20": 2.0,
+        "fmn30": 3.0,
+    }.items()
+}
+"""The frame-wise MobileNets that EfficientSED released, by name."""

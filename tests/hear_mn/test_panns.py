@@ -107,7 +107,7 @@ def test_the_rows_are_what_was_released(row):
     ours, frontend = ZOO[row], ZOO[row].frontend()
     assert ours.checkpoint.file == facts["file"]
     assert ours.checkpoint.url == facts["url"].removesuffix("?download=1")
-    assert ours.figures == {"mAP": facts["mAP"]}
+    assert ours.reported_metrics == {"mAP": facts["mAP"]}
     assert frontend.sample_rate == facts["front_end"]["sample_rate"]
     assert frontend.window == facts["front_end"]["window_size"]
     assert frontend.hop == facts["front_end"]["hop_size"]

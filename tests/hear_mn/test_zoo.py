@@ -28,7 +28,7 @@ def test_every_released_mobilenet_is_in_the_zoo():
         assert blocks == theirs.get("use_dy_blocks", "all")
         assert ours.network.__name__.startswith("Dynamic") == (theirs["family"] == "dymn")
         published = theirs["mAP_in_file_name"] or theirs["mAP_in_readme"]
-        assert ours.figures.get("mAP") == published
+        assert ours.reported_metrics.get("mAP") == published
 
 
 @pytest.mark.parametrize("name", ZOO)

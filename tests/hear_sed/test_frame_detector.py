@@ -13,10 +13,10 @@ from hear_core.errors import ConfigError
 from hear_core.networks.batch_norm_folding import fold_batch_norms
 from hear_core.networks.extractor import Extractor
 from hear_core.runtime.onnx_graph import extractor_to_onnx
-from hear_sed.backbones.frame_mobilenet import FrameMobileNet
-from hear_sed.frame_detector import BACKBONES, HEADS, FrameDetector
+from hear_sed.backbones.frame_mobilenet import FRONTEND, FrameMobileNet
+from hear_sed.backbones.registry import BACKBONES
+from hear_sed.frame_detector import HEADS, FrameDetector
 from hear_sed.sequence.registry import SEQUENCE_MODELS
-from hear_sed.zoo import FRONTEND
 from tests import goldens
 from tests.goldens import SED, needs_sed, sed_arrays, waveform
 

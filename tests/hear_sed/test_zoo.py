@@ -48,7 +48,7 @@ def test_every_released_detector_is_in_the_zoo():
         assert ours.arguments["backbone"] == theirs["model"]
         assert ours.arguments.get("sequence_model") == theirs.get("seq_model")
         assert ours.arguments.get("dim") == theirs.get("seq_model_dim")
-        assert ours.figures == ({"PSDS1": theirs["psds1"]} if "psds1" in theirs else {})
+        assert ours.reported_metrics == ({"PSDS1": theirs["psds1"]} if "psds1" in theirs else {})
         assert (ours.optional == ("strong_head",)) == (theirs["trained_on"] == "AudioSet Weak")
 
 
