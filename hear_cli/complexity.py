@@ -58,7 +58,7 @@ def cells(costs: Complexity) -> list[str]:
         short(costs.parameters),
         short(costs.macs),
         f"{costs.peak_memory / 1000:.0f} kB",
-        f"{costs.peak_memory_in_parts / 1000:.0f} kB",
+        f"{costs.peak_memory_channelwise / 1000:.0f} kB",
         f"{bands} x {frames}",
         f"{costs.receptive_field_seconds:.2f}",
     ]

@@ -36,7 +36,7 @@ def _of_module(found: FoundPlugin, config: EmbeddingConfig) -> Iterator[tuple[st
     for tap, columns in extractor.slices.items():
         yield f"  {tap}", f"columns {columns.start} to {columns.stop - 1}"
     yield "pooling", config.pooling
-    if step := extractor.samples_per_frame:
+    if (step := extractor.samples_per_frame) is not None:
         yield "timestamps", f"every frame, of {step / extractor.frontend.sample_rate:g} s"
         scenes = "the mean of frames; "
     else:
@@ -89,8 +89,8 @@ def _of_costs(found: FoundPlugin) -> Iterator[tuple[str, str]]:
     yield f"MACs of {costs.seconds:g} s", f"{short(costs.macs)} ({costs.macs})"
     yield (
         "peak memory",
-        f"{costs.peak_memory / 1000:g} kB of activations, {costs.peak_memory_in_parts / 1000:g} kB "
-        "computed in parts",
+        f"{costs.peak_memory / 1000:g} kB of activations, "
+        f"{costs.peak_memory_channelwise / 1000:g} kB computed in parts",
     )
     yield (
         "receptive field",

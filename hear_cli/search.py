@@ -16,7 +16,7 @@ from hear_cli.tables import print_table
 from hear_core.errors import ConfigError
 from hear_core.io.files import atomic_write
 from hear_core.networks.extractor import Extractor
-from hear_core.networks.taps import ALIASES, MEL_AVERAGES, resolve
+from hear_core.networks.taps import FRONTEND_ALIASES, MEL_AVERAGES, resolve
 from hear_core.plugins.configs import embedding_configs
 from hear_core.plugins.loading import extractor_skeleton
 from hear_core.plugins.names import find_plugin
@@ -62,8 +62,10 @@ def search_command(
         raise ConfigError(msg)
     chosen = found.name if found.config else modules[0]
     config, module = configs[chosen], f"{found.package.__name__}.{chosen}"
-    offered = [MEL_AVERAGES, *found.record.skeleton().tap_shapes]
-    names = tap or [part for part in PARTS if set(ALIASES.get(part, (part,))) <= set(offered)]
+    network = found.record.skeleton()
+    offered = {MEL_AVERAGES, *network.tap_shapes}
+    aliases = {**FRONTEND_ALIASES, **network.tap_aliases}
+    names = tap or [part for part in PARTS if set(aliases.get(part, (part,))) <= offered]
     extractor = extractor_skeleton(found.package.ZOO, config.override(taps=names))
     parts = {part: _columns(extractor, part) for part in names}
 
@@ -94,7 +96,8 @@ def search_command(
 
 def _columns(extractor: Extractor, part: str) -> list[int]:
     columns = range(extractor.size)
-    return [c for tap in resolve([part], extractor.slices) for c in columns[extractor.slices[tap]]]
+    taps = resolve([part], extractor.slices, extractor.tap_aliases)
+    return [c for tap in taps for c in columns[extractor.slices[tap]]]
 
 
 def _rows(candidates: Sequence[Candidate], best: Sequence[Candidate]) -> list[list[object]]:

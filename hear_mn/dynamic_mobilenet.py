@@ -22,6 +22,7 @@ from hear_core.networks.mobilenet_blocks import (
     HIDDEN,
     LAST_EXPANSION,
     STEM,
+    TAP_ALIASES,
     BlockRow,
     InvertedResidual,
     batch_norm,
@@ -214,6 +215,8 @@ class DynamicMobileNet(Backbone):
         ConfigError: `dynamic_blocks` is unknown, or the temperature is not positive.
     """
 
+    tap_aliases = TAP_ALIASES
+
     def __init__(
         self,
         width: float = 1.0,
@@ -294,7 +297,9 @@ class DynamicMobileNet(Backbone):
                 return values
         return values | self.classifier.tap(x, taps)
 
-    def in_parts(self) -> Sequence[Sequence[nn.Module]]:
+    def channelwise_chains(self) -> Sequence[Sequence[nn.Module]]:
         # A dynamic block needs no channel for another once it has summed its input up.
-        blocks = [b.in_parts() if isinstance(b, InvertedResidual) else (b,) for b in self.layers]
+        blocks = [
+            b.channelwise_layers() if isinstance(b, InvertedResidual) else (b,) for b in self.layers
+        ]
         return [*blocks, (self.classifier,)]

@@ -9,13 +9,16 @@ released, so that those load as they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 from torch import Tensor, nn
 
 from hear_core.errors import ConfigError, unknown
 from hear_core.networks.backbone import Backbone
+from hear_core.networks.channel_padding import pad_channels
 from hear_core.networks.mobilenet_blocks import (
     HIDDEN,
+    TAP_ALIASES,
     Features,
     block_table,
     initialise,
@@ -52,6 +55,8 @@ class MobileNet(Backbone):
     Raises:
         ConfigError: A head, an axis or an aggregation is unknown.
     """
+
+    tap_aliases = TAP_ALIASES
 
     def __init__(
         self,
@@ -100,5 +105,8 @@ class MobileNet(Backbone):
         x, values = self.features(log_mel, taps)
         return values if len(values) == len(taps) else values | self.classifier.tap(x, taps)
 
-    def in_parts(self) -> Sequence[Sequence[nn.Module]]:
-        return [*self.features.in_parts(), (self.classifier,)]
+    def exportable(self, min_channels: int = 1) -> Self:
+        return pad_channels(super().exportable(), min_channels)
+
+    def channelwise_chains(self) -> Sequence[Sequence[nn.Module]]:
+        return [*self.features.channelwise_chains(), (self.classifier,)]

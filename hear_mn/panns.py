@@ -8,14 +8,15 @@ released (https://zenodo.org/record/3987831), so that those load as they are.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hear_core.networks.backbone import Backbone
+from hear_core.networks.backbone import LOGITS_ALIASES, Backbone
 from hear_core.networks.taps import TapShape
 
+_TAP_ALIASES: Mapping[str, tuple[str, ...]] = {**LOGITS_ALIASES, "embedding": ("clf",)}
 _CHANNELS = (64, 128, 256, 512, 1024, 2048)
 
 
@@ -45,6 +46,7 @@ class Cnn14(Backbone):
 
     n_mels = 64
     class_layers = ("fc_audioset",)
+    tap_aliases = _TAP_ALIASES
     min_frames = 2 ** (len(_CHANNELS) - 1)
 
     def __init__(self, *, num_classes: int = 527) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -106,8 +107,8 @@ class FrameDetector(Backbone):
             )
             raise ConfigError(msg)
         self.n_mels, self.head, self.resized_to = backbone.n_mels, head, resized_to
-        self.min_frames = backbone.min_frames
         self.frame_stride = backbone.frame_stride if resized_to is None else None
+        self.min_frames, self.tap_aliases = backbone.min_frames, backbone.tap_aliases
         self.model = nn.ModuleDict({backbone.kind: backbone})
         channels = backbone.channels
         self.seq_model = None
@@ -140,8 +141,14 @@ class FrameDetector(Backbone):
         frames = values["frames"] if "frames" in taps else values.pop("frames")
         return values | self._detect(frames, after)
 
-    def in_parts(self) -> Sequence[Sequence[nn.Module]]:
-        return self.backbone.in_parts()
+    def exportable(self, min_channels: int = 1) -> Self:
+        twin = super().exportable()
+        ((kind, _),) = twin.model.items()
+        twin.model[kind] = self.backbone.exportable(min_channels)
+        return twin
+
+    def channelwise_chains(self) -> Sequence[Sequence[nn.Module]]:
+        return self.backbone.channelwise_chains()
 
     def _detect(self, frames: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
         """Return what follows the frames (batch, channels, 1, frames)."""

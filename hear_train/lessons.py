@@ -13,8 +13,6 @@ from torch.utils.data import Dataset
 
 from hear_core.audio.reading import resample
 from hear_core.frontends.log_mel import Frontend, LogMel
-from hear_core.frontends.mel_banks import MelFilters, kaldi_mel_bank
-from hear_core.frontends.spectrum import PowerSpectrum
 from hear_train.mixing import Mixer
 from hear_train.teachers import StoredTeacher, Teacher
 
@@ -171,15 +169,9 @@ def _draw_edges(rng: Generator) -> tuple[float, float]:
 
 def _log_mel(frontend: Frontend, waveforms: Tensor, edges: tuple[float, float] | None) -> Tensor:
     """Return what a front-end makes of waveforms, with other edges of its mel bank if given."""
-    spectrum = getattr(frontend, "spectrum", None)
-    if edges is None or not isinstance(frontend, LogMel) or not isinstance(spectrum, PowerSpectrum):
-        return frontend(waveforms)
-    bank = kaldi_mel_bank(frontend.n_mels, spectrum.n_fft, frontend.sample_rate, *edges)
-    kept, frontend.filters = frontend.filters, MelFilters(bank).to(waveforms.device)
-    try:
-        return frontend(waveforms)
-    finally:
-        frontend.filters = kept
+    if edges is not None and isinstance(frontend, LogMel):
+        return frontend(waveforms, edges=edges)
+    return frontend(waveforms)
 
 
 def _at_rate(waveforms: Tensor, student: Frontend, teacher: Frontend) -> Tensor:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hear_core.analysis.op_recorder import Operation, RecordedRun, record_operations
 from hear_core.errors import ConfigError
@@ -27,7 +26,7 @@ class Complexity(NamedTuple):
         parameters: Of the network.
         macs: Multiply-accumulates.
         peak_memory: Bytes of activations at once.
-        peak_memory_in_parts: The same, chains of layers being computed in parts.
+        peak_memory_channelwise: The same, chains of layers being computed in parts.
         receptive_field: Mel bands and frames.
         receptive_field_seconds: Length of the audio behind these frames.
     """
@@ -38,7 +37,7 @@ class Complexity(NamedTuple):
     parameters: int
     macs: int
     peak_memory: int
-    peak_memory_in_parts: int
+    peak_memory_channelwise: int
     receptive_field: tuple[int, int]
     receptive_field_seconds: float
 
@@ -64,34 +63,11 @@ def complexity(record: NetworkRecord, seconds: float = 10.0) -> Complexity:
         *shape,
         parameters(network),
         _macs(run),
-        _peak_memory(run, in_parts=False),
-        _peak_memory(run, in_parts=True),
+        _peak_memory(run, channelwise=False),
+        _peak_memory(run, channelwise=True),
         (bands, frames),
         ((frames - 1) * frontend.hop + frontend.window) / frontend.sample_rate,
     )
-
-
-def peak_activations(network: nn.Module, *inputs: Tensor) -> int:
-    """Return the most bytes that go into and come out of one layer, weights not counted.
-
-    The network is run once, in inference mode.
-    """
-    peak = 0
-
-    def look(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        nonlocal peak
-        tensors = [t for t in (*args, output) if isinstance(t, Tensor)]
-        peak = max(peak, sum(t.nbytes for t in tensors))
-
-    layers = [module for module in network.modules() if not any(module.children())]
-    hooks = [layer.register_forward_hook(look) for layer in layers]
-    try:
-        with torch.inference_mode():
-            network(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return peak
 
 
 def parameters(network: nn.Module) -> int:
@@ -114,7 +90,7 @@ def macs(network: Backbone, n_mels: int, frames: int) -> int:
     return _macs(record_operations(network, n_mels, frames))
 
 
-def peak_memory(network: Backbone, n_mels: int, frames: int, *, in_parts: bool = False) -> int:
+def peak_memory(network: Backbone, n_mels: int, frames: int, *, channelwise: bool = False) -> int:
     """Return the most bytes of activations, of 16 bits, that are needed at once for one log-mel.
 
     While a layer runs, that is what goes into it, what comes out of it, and what is kept for later,
@@ -124,14 +100,13 @@ def peak_memory(network: Backbone, n_mels: int, frames: int, *, in_parts: bool =
         network: Put into evaluation mode; see `hear_core.analysis.op_recorder.record_operations`.
         n_mels: Bands of the log-mel.
         frames: Its frames.
-        in_parts: Compute the chains of layers that a network declares (`Backbone.in_parts`) in
-            eight parts, each from first to last layer. Of what the layers of a chain hand to each
-            other only an eighth is there then. Sandler et al., "MobileNetV2" (CVPR 2018), section
-            5.1, do so with inverted residuals, whose expanded channels are most of the memory.
-            MobileNetV3's squeeze-and-excitation needs all channels before it goes on, so chains
-            end there.
+        channelwise: Compute the chains of `Backbone.channelwise_chains` in eight parts, each from
+            the first to the last layer, so that only an eighth of what the layers of a chain pass
+            to each other exists at once. Sandler et al., "MobileNetV2" (CVPR 2018), section 5.1,
+            do so with inverted residuals, whose expanded channels take most of the memory. The
+            squeeze-and-excitation of MobileNetV3 needs all channels, so that chains end there.
     """
-    return _peak_memory(record_operations(network, n_mels, frames), in_parts=in_parts)
+    return _peak_memory(record_operations(network, n_mels, frames), channelwise=channelwise)
 
 
 def receptive_field(network: Backbone, n_mels: int, frames: int) -> tuple[int, int]:
@@ -154,7 +129,7 @@ def _macs(run: RecordedRun) -> int:
     return sum(operation.macs for operation in run.operations)
 
 
-def _peak_memory(run: RecordedRun, *, in_parts: bool) -> int:
+def _peak_memory(run: RecordedRun, *, channelwise: bool) -> int:
     operations = run.operations
     made, used = {run.log_mel: -1}, dict.fromkeys(range(len(run.sizes)), -1)
     for index, operation in enumerate(operations):
@@ -168,7 +143,7 @@ def _peak_memory(run: RecordedRun, *, in_parts: bool) -> int:
         return sum(run.sizes[value] for value in values)
 
     peak, there = 0, {run.log_mel}
-    for span in _spans(operations, in_parts):
+    for span in _spans(operations, channelwise):
         new = {v for index in span for v in operations[index].makes if made[v] in span}
         coming = {v for v in new if used[v] >= span.stop}
         if layers := [operations[index] for index in span if operations[index].layer]:
@@ -178,12 +153,12 @@ def _peak_memory(run: RecordedRun, *, in_parts: bool) -> int:
     return _BYTES * peak
 
 
-def _spans(operations: Sequence[Operation], in_parts: bool) -> Iterator[range]:
+def _spans(operations: Sequence[Operation], channelwise: bool) -> Iterator[range]:
     """Yield the operations that run as one: every one alone, or a whole chain."""
     start = 0
     while start < len(operations):
         stop, chain = start + 1, operations[start].chain
-        if in_parts and chain is not None:
+        if channelwise and chain is not None:
             while stop < len(operations) and operations[stop].chain == chain:
                 stop += 1
         yield range(start, stop)

@@ -36,7 +36,7 @@ class Operation(NamedTuple):
             apart the outermost points are that one output sees, and two outputs next to another.
         layer: It is a product, a pooling or a reduction, for which all that goes in must be there
             besides all that comes out. Others can work in place.
-        chain: Which of `Backbone.in_parts` it belongs to, if any.
+        chain: Which of `Backbone.channelwise_chains` it belongs to, if any.
     """
 
     reads: tuple[int, ...]
@@ -74,7 +74,7 @@ def record_operations(network: Backbone, n_mels: int, frames: int) -> RecordedRu
     recurrences = [module for module in network.modules() if isinstance(module, nn.GRU)]
     for module in recurrences:
         module.forward = recorder.one_operation(module)  # type: ignore[assignment, method-assign]
-    for number, chain in enumerate(network.in_parts()):
+    for number, chain in enumerate(network.channelwise_chains()):
         for layer in chain:
             hooks.append(layer.register_forward_pre_hook(recorder.enters(number)))
             hooks.append(layer.register_forward_hook(recorder.enters(None)))

@@ -109,7 +109,7 @@ def describe(model: PluginModel, precision: str) -> dict[str, str]:
         "checkpoint": model.weights.name if model.weights else "random weights",
         "licence": model.record.checkpoint.licence,
     }
-    if extractor.samples_per_frame:
+    if extractor.samples_per_frame is not None:
         found["samples_per_frame"] = extractor.samples_per_frame
     else:
         found["timestamp_window_seconds"] = config.timestamp_window
@@ -156,8 +156,8 @@ def compare(
 def _lengths(model: PluginModel) -> list[int]:
     """Return how long, in samples, the waveforms are that a graph is tried on."""
     lengths = [round(seconds * model.sample_rate) for seconds in _SECONDS]
-    step = model.extractor.samples_per_frame or 1
-    return [max(-(-length // step) * step, model.extractor.min_samples) for length in lengths]
+    extractor = model.extractor
+    return [extractor.accepted_length(max(n, extractor.min_samples)) for n in lengths]
 
 
 def _runtimes(path: Path) -> dict[str, Callable[[np.ndarray], np.ndarray]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hear_core.errors import ConfigError
 from hear_core.frontends.mel_banks import MelFilters, kaldi_mel_bank, slaney_mel_bank
 from hear_core.frontends.spectrum import MatrixPowerSpectrum, PowerSpectrum
 
@@ -68,10 +69,16 @@ class MelFrontend(Frontend):
         self.spectrum: nn.Module = PowerSpectrum(*self._spectrum)
         self.filters: nn.Module = MelFilters(bank)
 
-    def mel(self, waveform: Tensor) -> Tensor:
-        """Return the power in every band, (batch, frames, n_mels)."""
+    def mel(self, waveform: Tensor, filters: nn.Module | None = None) -> Tensor:
+        """Return the power in every mel band, (batch, frames, n_mels).
+
+        Args:
+            waveform: Waveforms (batch, samples).
+            filters: Mel filters to use instead of the front-end's own.
+        """
         half = self.window // 2
-        return self.filters(self.spectrum(F.pad(waveform, (half, half), mode="reflect")))
+        power = self.spectrum(F.pad(waveform, (half, half), mode="reflect"))
+        return (self.filters if filters is None else filters)(power)
 
     def frames(self, samples: int) -> int:
         return 1 + (samples - self._lost) // self.hop
@@ -130,10 +137,25 @@ class LogMel(MelFrontend):
         twin.emphasis = PreEmphasisConvolution()
         return twin
 
-    def forward(self, waveform: Tensor) -> Tensor:
-        mel = self.mel(self.emphasis(waveform))
+    def forward(self, waveform: Tensor, edges: tuple[float, float] | None = None) -> Tensor:
+        """Return the log-mel.
+
+        Args:
+            waveform: Waveforms (batch, samples).
+            edges: Lower and upper edge of the mel bank in Hz, in place of `fmin` and `fmax`, for
+                augmentation in training. An exportable front-end does not take any.
+        """
+        filters = None if edges is None else self._filters(*edges).to(waveform.device)
+        mel = self.mel(self.emphasis(waveform), filters)
         above_zero = mel.add_(1e-5) if self.floor is None else mel.clamp_(min=self.floor)
         return above_zero.log().add_(4.5).div_(5.0).transpose(1, 2)
+
+    def _filters(self, fmin: float, fmax: float) -> MelFilters:
+        if not isinstance(self.spectrum, PowerSpectrum):
+            msg = "an exportable front-end has one mel bank; compute other edges with the original"
+            raise ConfigError(msg)
+        n_fft = self.spectrum.n_fft
+        return MelFilters(kaldi_mel_bank(self.n_mels, n_fft, self.sample_rate, fmin, fmax))
 
 
 class PreEmphasis(nn.Module):

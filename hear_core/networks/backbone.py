@@ -1,46 +1,77 @@
-"""What every backbone is: a network from log-mels to named taps."""
+"""The contract of a backbone: a network from log-mel spectrograms to named taps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 from torch import Tensor, nn
 
+from hear_core.networks.batch_norm_folding import inference_copy
 from hear_core.networks.taps import TapShape
+
+LOGITS_ALIASES: Mapping[str, tuple[str, ...]] = {"l": ("logits",)}
 
 
 class Backbone(nn.Module):
-    """Base of the networks that a plug-in can be made of.
+    """Base class of the networks that plug-in models are made of.
+
+    A subclass sets the attributes below, on the class or in its constructor, and implements
+    `forward`. Everything else is optional.
 
     Attributes:
-        tap_shapes: The taps that a network offers and what each gives, known without running it.
+        tap_shapes: Shape of what each tap gives, known without running the network.
+        tap_aliases: Other names of taps, and names of groups of taps. An alias whose taps are not
+            all in `tap_shapes` is not offered.
         class_layers: Prefixes of the parameters whose shapes depend on the number of classes.
-        min_frames: Frames that the shortest log-mel must have, as poolings need some.
-        frame_stride: Frames of the log-mel behind each frame of a network that hears frame by
-            frame; None for one that hears clips as a whole.
+        min_frames: Smallest number of log-mel frames that the network accepts.
+        frame_stride: Number of log-mel frames per output frame, for a frame-wise network. None
+            for a network that gives one result per clip.
     """
 
     tap_shapes: Mapping[str, TapShape]
-    class_layers: tuple[str, ...]
+    tap_aliases: Mapping[str, tuple[str, ...]] = LOGITS_ALIASES
+    class_layers: tuple[str, ...] = ()
     min_frames: int = 1
     frame_stride: int | None = None
 
+    @property
+    def framewise(self) -> bool:
+        """Whether the network gives a result for every frame instead of one per clip."""
+        return self.frame_stride is not None
+
     def forward(self, log_mel: Tensor, taps: Sequence[str] = ("logits",)) -> dict[str, Tensor]:
-        """Run as far as the deepest of `taps`, and no further, and return what was tapped.
+        """Return the requested taps, running the network only as deep as they need.
 
         Args:
-            log_mel: (batch, n_mels, frames), of at least `min_frames` frames.
-            taps: Keys of `tap_shapes`.
+            log_mel: Log-mel spectrograms (batch, n_mels, frames), with at least `min_frames`
+                frames. A frame-wise network may rely on a multiple of `frame_stride`.
+            taps: Names of the taps, keys of `tap_shapes`.
 
         Returns:
-            Vectors (batch, channels) and maps (batch, channels, bands, frames), by tap.
+            By tap: vectors (batch, channels), maps (batch, channels, bands, frames), or, from
+            frame-wise networks only, vectors of every frame (batch, channels, frames).
         """
         raise NotImplementedError
 
-    def in_parts(self) -> Sequence[Sequence[nn.Module]]:
-        """Return chains of layers that can be computed together, some channels at a time.
+    def exportable(self, min_channels: int = 1) -> Self:
+        """Return a copy for inference, made of operations that every runtime supports.
+
+        The copy is in evaluation mode and its batch norms are folded into convolutions. Weights
+        that folding does not change are shared with the original. Override this to replace
+        operations that ONNX lacks.
+
+        Args:
+            min_channels: Smallest number of channels that the runtime computes efficiently. A
+                convolutional network may pad its maps to it; the taps stay the same.
+        """
+        return inference_copy(self)
+
+    def channelwise_chains(self) -> Sequence[Sequence[nn.Module]]:
+        """Return chains of layers that can be computed a few channels at a time.
 
         The layers of a chain run one after another. Between the first and the last of them no
-        channel needs another, so that what is between them never has to be there as a whole.
+        channel depends on another, so that the maps in between never have to exist as a whole.
+        `hear_core.analysis.complexity.peak_memory` uses this.
         """
         return ()

@@ -1,4 +1,4 @@
-"""Narrow maps made wider by channels of zeros, for runtimes that work on many channels at once."""
+"""Channel padding: narrow maps widened by channels of zeros, for runtimes with wide vectors."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from hear_core.networks.squeeze_excitation import SqueezeExcitation
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def pad_channels(network: Network, least: int) -> Network:
-    """Return a network that gives the same, with no narrower map in the chain of a MobileNet.
+def pad_channels(network: Network, min_channels: int) -> Network:
+    """Return a network with the same outputs whose MobileNet maps are at least so wide.
 
     ONNX Runtime keeps maps in blocks of as many channels as a vector of the CPU has numbers, but
-    maps of fewer channels it reorders after every layer. That takes longer than the zeros do.
+    reorders maps of fewer channels after every layer, which takes longer than computing the zeros.
 
     Args:
-        network: It is copied, unless there is nothing to do, or it still has batch norms, or
-            squeeze-and-excitation that averages over channels.
-        least: Channels that every map shall have, but for the log-mel.
+        network: Network to copy. It is returned as it is if there is nothing to pad, if it still
+            has batch norms, or if its squeeze-and-excitation averages over channels.
+        min_channels: Smallest number of channels of every map but the log-mel.
     """
     modules = list(network.modules())
     if any(isinstance(module, nn.BatchNorm2d) or _averages_channels(module) for module in modules):
         return network
-    if not any(_is_narrow(module, least) for module in modules):
+    if not any(_is_narrow(module, min_channels) for module in modules):
         return network
     network = copy.deepcopy(network)
     for module in network.modules():
         if isinstance(module, Features):
-            _widen(module, least)
+            _widen(module, min_channels)
     return network
 
 
@@ -41,18 +41,18 @@ def _averages_channels(module: nn.Module) -> bool:
     return isinstance(module, SqueezeExcitation) and set(module.dims) != {"c"}
 
 
-def _is_narrow(module: nn.Module, least: int) -> bool:
+def _is_narrow(module: nn.Module, min_channels: int) -> bool:
     return isinstance(module, Features) and any(
-        conv.out_channels < least for conv in module.modules() if isinstance(conv, nn.Conv2d)
+        conv.out_channels < min_channels for conv in module.modules() if isinstance(conv, nn.Conv2d)
     )
 
 
-def _widen(chain: Features, least: int) -> None:
+def _widen(chain: Features, min_channels: int) -> None:
     channels = 1
     for module in chain.modules():  # in the order in which they are run
         if isinstance(module, nn.Conv2d):
             depthwise = module.groups > 1
-            out = max(module.out_channels, least)
+            out = max(module.out_channels, min_channels)
             _grow(module, out, 1 if depthwise else channels)
             module.in_channels, module.out_channels = out if depthwise else channels, out
             module.groups = out if depthwise else 1
@@ -65,7 +65,7 @@ def _widen(chain: Features, least: int) -> None:
 
 
 def _grow(layer: nn.Conv2d | nn.Linear, out: int, inputs: int) -> None:
-    """Add weights that are zero to a layer, until it has so many outputs and inputs for each."""
+    """Add zero weights to a layer until it has `out` outputs with `inputs` inputs each."""
     more_out, more_inputs = out - layer.weight.shape[0], inputs - layer.weight.shape[1]
     by_axis = (0, 0) * (layer.weight.ndim - 2) + (0, more_inputs, 0, more_out)
     layer.weight = nn.Parameter(F.pad(layer.weight, by_axis), requires_grad=False)

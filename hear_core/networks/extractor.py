@@ -1,4 +1,4 @@
-"""The extractor: waveform in, embedding out. What is run, measured and exported."""
+"""The extractor: waveform in, embedding out. It is the unit that is run, measured and exported."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from hear_core.frontends.log_mel import Frontend
 from hear_core.networks.backbone import Backbone
-from hear_core.networks.channel_padding import pad_channels
 from hear_core.networks.taps import (
+    FRONTEND_ALIASES,
     MEL_AVERAGES,
     TapShape,
     concatenate,
@@ -22,27 +22,31 @@ from hear_core.networks.taps import (
 
 
 class Extractor(nn.Module):
-    """Front-end, backbone and taps as one frozen function.
+    """Front-end, backbone and taps as one function from waveforms to embeddings.
+
+    It starts in evaluation mode.
 
     Args:
-        frontend: Makes log-mels.
-        backbone: Makes taps.
+        frontend: Front-end that computes log-mels.
+        backbone: Network that computes the taps.
         taps: Tap names or aliases, in the order in which they are concatenated.
-        pooling: How map taps become vectors, a key of `hear_core.networks.taps.POOLINGS`.
-        autocast: Run the backbone in float16 where it is on a CUDA device. The front-end stays in
-            float32: the logarithm of small powers needs its range.
+        pooling: Pooling of map taps to vectors, a key of `hear_core.networks.taps.POOLINGS`.
+        autocast: Run the backbone in float16 on CUDA devices. The front-end stays in float32: the
+            logarithm of small powers needs its range.
 
     Attributes:
-        taps: Names of the taps, aliases spelt out.
-        slices: The columns of the embedding that each tap fills.
+        taps: Names of the taps, without aliases.
+        tap_aliases: Names of taps by alias, those of the front-end included.
+        slices: Columns of the embedding by tap.
         size: Length of the embedding.
-        min_samples: Shortest waveform that both front-end and backbone can take.
-        samples_per_frame: From one frame of a frame-wise backbone to the next; else 0.
+        min_samples: Length in samples of the shortest waveform that the extractor accepts.
+        framewise: Whether there is an embedding for every frame instead of one per clip.
+        samples_per_frame: Number of samples from one output frame to the next; None unless
+            `framewise`.
 
     Shape:
-        (batch, samples), at least `min_samples` long, to (batch, size), float32. If the backbone
-        hears frame by frame, samples must be a multiple of `samples_per_frame`, and the result is
-        (batch, frames, size).
+        (batch, samples) to (batch, size), float32, or to (batch, frames, size) if `framewise`.
+        There must be at least `min_samples` samples, and a multiple of `samples_per_frame`.
 
     Raises:
         ConfigError: A tap or the pooling is unknown.
@@ -61,45 +65,50 @@ class Extractor(nn.Module):
         shapes = {MEL_AVERAGES: TapShape(frontend.n_mels), **backbone.tap_shapes}
         self.frontend, self.backbone = frontend, backbone
         self.pooling, self.autocast = pooling, autocast
-        self.taps = resolve(taps, shapes)
+        self.tap_aliases = {**FRONTEND_ALIASES, **backbone.tap_aliases}
+        self.taps = resolve(taps, shapes, self.tap_aliases)
         self.slices = layout(self.taps, shapes, pooling)
         self.size = self.slices[self.taps[-1]].stop
-        self.samples_per_frame = (backbone.frame_stride or 0) * frontend.hop
-        self.min_samples = frontend.samples_for(backbone.min_frames)
-        if self.samples_per_frame:
-            self.min_samples += -self.min_samples % self.samples_per_frame
+        self.framewise = backbone.framewise
+        stride = backbone.frame_stride
+        self.samples_per_frame = None if stride is None else stride * frontend.hop
+        self.min_samples = self.accepted_length(frontend.samples_for(backbone.min_frames))
         self.train(False)
 
     def train(self, mode: bool = True) -> Extractor:
-        """Stay in evaluation mode: an extractor is frozen, whatever is asked."""
+        """Stay in evaluation mode: an extractor is frozen."""
         return super().train(False)
+
+    def accepted_length(self, samples: int) -> int:
+        """Return the smallest number of samples, not below `samples`, that fills whole frames."""
+        return samples + -samples % (self.samples_per_frame or 1)
 
     def forward(self, waveform: Tensor) -> Tensor:
         log_mel = self.frontend(waveform)
         stride = self.backbone.frame_stride
-        if stride:
-            # Some front-ends give a frame more, which is centred on the end.
+        if stride is not None:
+            # Some front-ends give one frame more, which is centred on the end.
             frames = log_mel.shape[2] // stride
             log_mel = log_mel[:, :, : frames * stride]
         values = {}
         if MEL_AVERAGES in self.taps:
-            by_frame = log_mel.unflatten(2, (-1, stride)) if stride else log_mel
+            by_frame = log_mel if stride is None else log_mel.unflatten(2, (-1, stride))
             values[MEL_AVERAGES] = by_frame.mean(-1)
         if deeper := [tap for tap in self.taps if tap != MEL_AVERAGES]:
             with torch.autocast("cuda", torch.float16, enabled=self.autocast and waveform.is_cuda):
                 values |= self.backbone(log_mel.to(self._dtype), deeper)
-        if stride:
+        if stride is not None:
             return concatenate_frames(values, self.taps, frames, self.pooling)
         return concatenate(values, self.taps, self.pooling)
 
-    def exportable(self, *, half: bool = False, narrowest: int = 1) -> Extractor:
-        """Return the same extractor, of operations that every runtime has.
+    def exportable(self, *, half: bool = False, min_channels: int = 1) -> Extractor:
+        """Return an extractor for inference, made of operations that every runtime supports.
 
         Args:
-            half: Have the backbone in float16.
-            narrowest: Channels that its maps shall have at least.
+            half: Convert the backbone to float16.
+            min_channels: Smallest number of channels, see `Backbone.exportable`.
         """
-        backbone = pad_channels(self.backbone, narrowest)
+        backbone = self.backbone.exportable(min_channels)
         if half:
             backbone = copy.deepcopy(backbone).half()
         frontend = self.frontend.exportable()

@@ -6,7 +6,7 @@ From Howard et al., "Searching for MobileNetV3" (ICCV 2019), and Sandler et al.,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,6 +18,19 @@ from hear_core.networks.taps import TapShape
 _RE, _HS = nn.ReLU, nn.Hardswish
 STEM, HIDDEN, LAST_EXPANSION = 16, 1280, 6
 """Channels of the first layer and of the classifier at width 1; those of the last, per input."""
+
+TAP_ALIASES: Mapping[str, tuple[str, ...]] = {
+    "l": ("logits",),
+    "clf1": ("e1",),
+    "clf2": ("clf",),
+    "embedding": ("clf",),
+    "se": ("se12", "se13", "se14", "se15"),
+    "all_se": ("se4", "se5", "se6", "se11", "se12", "se13", "se14", "se15"),
+    "block": ("b0", "b5", "b10", "b16"),
+    "all_b": ("b5", "b11", "b13", "b15"),
+    "all_b_se": ("se5", "se11", "se13", "se15"),
+}
+"""Names of taps and groups of taps of MobileNets, as EfficientAT_HEAR spells them."""
 
 
 class BlockRow(NamedTuple):
@@ -161,8 +174,8 @@ class InvertedResidual(nn.Module):
                 y = layer(y)
         return (x + y if self.residual else y), bottlenecks
 
-    def in_parts(self) -> Sequence[nn.Module]:
-        """Return the layers that can run for some channels at a time: all, or up to squeezing."""
+    def channelwise_layers(self) -> Sequence[nn.Module]:
+        """Return the layers that need only some channels at a time: all, or up to squeezing."""
         layers = list(self.block)
         return layers[:-2] if isinstance(layers[-2], SqueezeExcitation) else [self]
 
@@ -246,12 +259,12 @@ class Features(nn.ModuleList):
                 break
         return x, values
 
-    def in_parts(self) -> Sequence[Sequence[nn.Module]]:
-        """Return the chains of layers that can be computed together, see `Backbone.in_parts`."""
+    def channelwise_chains(self) -> Sequence[Sequence[nn.Module]]:
+        """Return the chains of layers, see `Backbone.channelwise_chains`."""
         # The first block filters the channels of the first layer, which so is its expansion.
         stem, first, *others, _ = self
         blocks = (block for block in others if isinstance(block, InvertedResidual))
-        return [(stem, first), *(block.in_parts() for block in blocks)]
+        return [(stem, first), *(block.channelwise_layers() for block in blocks)]
 
 
 def initialise(network: nn.Module) -> None:

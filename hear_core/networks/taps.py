@@ -1,11 +1,11 @@
-"""Embedding taps: where a network may be tapped, and how what is tapped becomes one vector.
+"""Embedding taps: where a network can be tapped, and how tapped values become one vector.
 
 A backbone offers taps of two kinds. A *vector* tap, such as ``logits``, is (batch, channels). A
 *map* tap, such as the output of block ``b5``, is (batch, channels, bands, frames) and is pooled to
 a vector. An embedding is the concatenation of its taps in the order in which they are listed.
 
-A network that hears frame by frame has an embedding for every frame: a map is pooled over the part
-of it behind that frame.
+A frame-wise network has an embedding for every frame: each map is pooled over the part of it that
+belongs to the frame.
 """
 
 from __future__ import annotations
@@ -21,30 +21,19 @@ from hear_core.errors import ConfigError, unknown
 MEL_AVERAGES = "mel_avgs"
 """The tap of the front-end itself: every mel band, averaged over time."""
 
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "l": ("logits",),
-    "clf1": ("e1",),
-    "clf2": ("clf",),
-    "embedding": ("clf",),
-    "mels": (MEL_AVERAGES,),
-    "se": ("se12", "se13", "se14", "se15"),
-    "all_se": ("se4", "se5", "se6", "se11", "se12", "se13", "se14", "se15"),
-    "block": ("b0", "b5", "b10", "b16"),
-    "all_b": ("b5", "b11", "b13", "b15"),
-    "all_b_se": ("se5", "se11", "se13", "se15"),
-}
-"""Other spellings of a tap, and names for groups of taps."""
+FRONTEND_ALIASES: Mapping[str, tuple[str, ...]] = {"mels": (MEL_AVERAGES,)}
+"""Other names of the front-end's tap; a backbone declares those of its own taps."""
 
 
 class TapShape(NamedTuple):
-    """Size of what a tap gives: channels, and frequency bands where it is a map."""
+    """Size of the values of a tap: channels, and frequency bands if it is a map."""
 
     channels: int
     bands: int | None = None
 
 
 class Pooling(NamedTuple):
-    """A way from a map (batch, channels, bands, frames) to a vector (batch, size)."""
+    """A pooling of maps (batch, channels, bands, frames) to vectors (batch, size)."""
 
     size: Callable[[int, int], int]
     pool: Callable[[Tensor], Tensor]
@@ -62,24 +51,27 @@ POOLINGS: Mapping[str, Pooling] = {
 }
 
 
-def resolve(taps: Sequence[str], offered: Iterable[str]) -> tuple[str, ...]:
-    """Spell out aliases and groups, keeping the order.
+def resolve(
+    taps: Sequence[str], offered: Iterable[str], aliases: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
+    """Replace aliases and groups by the names of their taps, keeping the order.
 
     Args:
         taps: Names as a user writes them, such as ``["mels", "all_b"]``.
-        offered: The taps that the backbone at hand has.
+        offered: Names of the taps that exist.
+        aliases: Names of taps by alias.
 
     Raises:
-        ConfigError: A tap is unknown to this backbone, listed twice, or there is none at all.
+        ConfigError: A tap is unknown or listed twice, or the list is empty.
     """
     if isinstance(taps, str) or not taps:
         msg = f"taps must be a list of at least one tap name, not {taps!r}"
         raise ConfigError(msg)
     offered = list(offered)
-    names = [name for tap in taps for name in ALIASES.get(tap, (tap,))]
+    names = [name for tap in taps for name in aliases.get(tap, (tap,))]
     for name in names:
         if name not in offered:
-            usable = [a for a, group in ALIASES.items() if set(group) <= set(offered)]
+            usable = [alias for alias, group in aliases.items() if set(group) <= set(offered)]
             raise ConfigError(unknown("tap", name, [*offered, *usable], show=60))
         if names.count(name) > 1:
             msg = f"tap {name!r} is listed more than once in {list(taps)}"
@@ -90,12 +82,12 @@ def resolve(taps: Sequence[str], offered: Iterable[str]) -> tuple[str, ...]:
 def layout(
     taps: Sequence[str], shapes: Mapping[str, TapShape], pooling: str = "avg"
 ) -> dict[str, slice]:
-    """Say which columns of the embedding each tap fills.
+    """Return the columns of the embedding that each tap fills.
 
     Args:
         taps: Resolved tap names.
-        shapes: What the backbone gives at each tap.
-        pooling: A key of `POOLINGS`, applied to map taps.
+        shapes: Shapes by tap.
+        pooling: Key of `POOLINGS`, applied to map taps.
 
     Raises:
         ConfigError: The pooling is unknown.
@@ -112,7 +104,7 @@ def layout(
 
 
 def concatenate(values: Mapping[str, Tensor], taps: Sequence[str], pooling: str = "avg") -> Tensor:
-    """Pool what was tapped and join it, in the order of `taps`, to (batch, size), float32."""
+    """Pool and join tapped values, in the order of `taps`, to (batch, size), float32."""
     pool = POOLINGS[pooling].pool
     vectors = [pool(values[t]) if values[t].ndim == 4 else values[t] for t in taps]
     return torch.cat([vector.float() for vector in vectors], dim=1)
@@ -121,14 +113,14 @@ def concatenate(values: Mapping[str, Tensor], taps: Sequence[str], pooling: str 
 def concatenate_frames(
     values: Mapping[str, Tensor], taps: Sequence[str], frames: int, pooling: str = "avg"
 ) -> Tensor:
-    """Pool what was tapped frame by frame and join it to (batch, frames, size), float32.
+    """Pool and join tapped values frame by frame to (batch, frames, size), float32.
 
     Args:
-        values: By tap: maps with so many frames or a multiple of them; vectors, which are the same
-            in every frame; and vectors of every frame, (batch, channels, frames).
-        taps: In the order of their columns.
-        frames: How many there are.
-        pooling: A key of `POOLINGS`, applied to the part of a map behind a frame.
+        values: Values by tap: maps whose number of frames is a multiple of `frames`; vectors,
+            which are repeated in every frame; and vectors of every frame (batch, channels, frames).
+        taps: Names of the taps in the order of their columns.
+        frames: Number of frames.
+        pooling: Key of `POOLINGS`, applied to the part of a map that belongs to a frame.
     """
     parts = []
     for value in (values[tap].float() for tap in taps):

@@ -31,7 +31,7 @@ class FrameModel(PluginModel):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._per_frame = self.extractor.samples_per_frame
+        self._per_frame = self.extractor.samples_per_frame or 1
         self.frame_hop = self._per_frame / self.sample_rate
         self.chunks = self.chunking(self.config.scene_window, self.config.scene_hop)
 

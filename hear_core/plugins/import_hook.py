@@ -99,7 +99,7 @@ def _describe(zoo: Zoo, config: EmbeddingConfig) -> str:
     extractor = loading.extractor_skeleton(zoo, config)
     parts = ", ".join(f"{tap} {s.stop - s.start}" for tap, s in extractor.slices.items())
     pooling = "" if config.pooling == "avg" else f", block outputs pooled by {config.pooling}"
-    if extractor.samples_per_frame:
+    if extractor.samples_per_frame is not None:
         hop = extractor.samples_per_frame / extractor.frontend.sample_rate
         times = f"""A timestamp embedding is that of a frame,
 every {hop:g} s; a scene embedding is their mean. Clips longer than {config.scene_window:g} s are

@@ -71,7 +71,7 @@ def load_plugin(
     extractor = Extractor(
         record.frontend(), network, config.taps, config.pooling, autocast=autocast
     )
-    kind = WindowModel if network.frame_stride is None else FrameModel
+    kind = FrameModel if network.framewise else WindowModel
     return kind(extractor, config, record, weights, engine=engine, megabytes=megabytes)
 
 

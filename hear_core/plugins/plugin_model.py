@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hear_core.analysis.complexity import peak_activations
+from hear_core.analysis.activations import peak_activations
 from hear_core.audio.framing import Array
 from hear_core.errors import AudioError, ConfigError, unknown
 from hear_core.networks.extractor import Extractor

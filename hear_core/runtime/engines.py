@@ -146,7 +146,7 @@ def _graph(extractor: Extractor, recipe: str) -> bytes:
             return graph
         log.warning("%s is damaged and is made again", path)
     on_x86 = platform.machine() in ("x86_64", "AMD64")
-    graph = extractor_to_onnx(extractor, narrowest=_VECTOR if on_x86 else 1)
+    graph = extractor_to_onnx(extractor, min_channels=_VECTOR if on_x86 else 1)
     try:
         _keep(path, hashlib.sha256(graph).digest() + graph)
     except OSError as error:

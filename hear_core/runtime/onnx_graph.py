@@ -13,7 +13,7 @@ from hear_core.networks.extractor import Extractor
 _OPSET = 17
 
 
-def extractor_to_onnx(extractor: Extractor, *, half: bool = False, narrowest: int = 1) -> bytes:
+def extractor_to_onnx(extractor: Extractor, *, half: bool = False, min_channels: int = 1) -> bytes:
     """Return an extractor as an ONNX model.
 
     Its input ``waveform`` is (batch, samples), float32, samples at least `min_samples` of the
@@ -23,23 +23,22 @@ def extractor_to_onnx(extractor: Extractor, *, half: bool = False, narrowest: in
     Args:
         extractor: On the CPU.
         half: Have the backbone in float16.
-        narrowest: Channels that maps shall have at least, see `hear_core.networks.channel_padding`.
+        min_channels: Smallest number of channels, see `Backbone.exportable`.
     """
     # The exporter that traces takes a thirtieth of the time of the one that torch recommends, and
     # gives a graph as fast: time matters, as graphs are made when a model is first used.
-    framewise = bool(extractor.samples_per_frame)
     with warnings.catch_warnings(), TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         file = Path(folder) / "extractor.onnx"
         torch.onnx.export(
-            extractor.exportable(half=half, narrowest=narrowest),
+            extractor.exportable(half=half, min_channels=min_channels),
             (torch.zeros(2, 8 * extractor.min_samples),),
             file,
             input_names=["waveform"],
             output_names=["embedding"],
             dynamic_axes={
                 "waveform": {0: "batch", 1: "samples"},
-                "embedding": {0: "batch", 1: "frames"} if framewise else {0: "batch"},
+                "embedding": {0: "batch", 1: "frames"} if extractor.framewise else {0: "batch"},
             },
             opset_version=_OPSET,
             dynamo=False,

@@ -11,12 +11,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Self
 
 from torch import Tensor, nn
 
 from hear_core.errors import ConfigError
 from hear_core.frontends.log_mel import LogMel
-from hear_core.networks.mobilenet_blocks import BlockRow, Features, block_table, initialise
+from hear_core.networks.channel_padding import pad_channels
+from hear_core.networks.mobilenet_blocks import (
+    TAP_ALIASES,
+    BlockRow,
+    Features,
+    block_table,
+    initialise,
+)
 from hear_core.networks.taps import TapShape
 from hear_sed.backbones.base import BackboneRecord, FrameBackbone
 
@@ -53,6 +61,7 @@ class FrameMobileNet(FrameBackbone):
     """
 
     kind = "fmn"
+    tap_aliases = TAP_ALIASES
     frame_stride = 4
 
     def __init__(self, width: float = 1.0, *, n_mels: int = 128) -> None:
@@ -76,8 +85,11 @@ class FrameMobileNet(FrameBackbone):
         x, values = self.features(log_mel, taps)
         return values | ({"frames": x} if "frames" in taps else {})
 
-    def in_parts(self) -> Sequence[Sequence[nn.Module]]:
-        return self.features.in_parts()
+    def exportable(self, min_channels: int = 1) -> Self:
+        return pad_channels(super().exportable(), min_channels)
+
+    def channelwise_chains(self) -> Sequence[Sequence[nn.Module]]:
+        return self.features.channelwise_chains()
 
 
 def _rename(key: str) -> str:

@@ -68,8 +68,8 @@ def test_dynamic_blocks_in_parts_keep_their_input_and_their_output():
     # In block 2: 16 channels of 64 x 500 in, 24 of 32 x 250 out, and an eighth of what is between:
     # 64 channels expanded, those strided, and kernels.
     ends, between = 16 * 64 * 500 + 24 * 32 * 250, 64 * 64 * 500 + 64 * 32 * 250
-    assert costs.peak_memory_in_parts >= 2 * (ends + between // 8)
-    assert costs.peak_memory_in_parts < costs.peak_memory / 2
+    assert costs.peak_memory_channelwise >= 2 * (ends + between // 8)
+    assert costs.peak_memory_channelwise < costs.peak_memory / 2
 
 
 @needs_goldens
@@ -78,7 +78,7 @@ def test_other_widths_cost_what_the_original_counts():
     assert len(widths) > 10
     for width, golden in widths.items():
         network, size = skeleton(width=float(width)), golden["spectrogram"][2:]
-        memory = peak_memory(network, *size), peak_memory(network, *size, in_parts=True)
+        memory = peak_memory(network, *size), peak_memory(network, *size, channelwise=True)
         counts = parameters(network), macs(network, *size)
         check((*counts, *memory, receptive_field(network, *size)), golden)
 
@@ -128,7 +128,7 @@ class Small(Backbone):
         x = x + F.conv2d(x, weights, padding=2, dilation=2)
         return {"logits": self.last(F.avg_pool2d(x.relu(), 2)).mean((2, 3))}
 
-    def in_parts(self):
+    def channelwise_chains(self):
         return [(self.last,)]
 
 

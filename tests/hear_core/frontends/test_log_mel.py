@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hear_core.errors import ConfigError
 from hear_core.frontends.log_mel import DecibelMel, LogMel
 from hear_core.frontends.mel_banks import kaldi_mel_bank, slaney_mel_bank
 from tests.goldens import arrays, needs_goldens, needs_sed, sed_arrays, waveform
@@ -122,3 +123,17 @@ def test_is_constant(make):
     frontend = make()
     assert not list(frontend.parameters())
     assert not frontend.state_dict()
+
+
+def test_edges_of_one_call_are_those_of_another_front_end():
+    frontend, other = LogMel(), LogMel(fmin=7.0, fmax=14500.0)
+    audio = torch.rand(2, 8000, generator=torch.Generator().manual_seed(0)) - 0.5
+    before = frontend(audio)
+    torch.testing.assert_close(frontend(audio, edges=(7.0, 14500.0)), other(audio))
+    assert not torch.equal(before, other(audio))
+    assert torch.equal(frontend(audio), before)
+
+
+def test_an_exportable_front_end_refuses_other_edges():
+    with pytest.raises(ConfigError, match="an exportable front-end has one mel bank"):
+        LogMel().exportable()(torch.zeros(1, 8000), edges=(0.0, 14000.0))

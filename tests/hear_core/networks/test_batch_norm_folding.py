@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from hear_core.networks.batch_norm_folding import fold_batch_norms
+from hear_core.networks.batch_norm_folding import fold_batch_norms, inference_copy
 
 
 def network():
@@ -31,3 +31,22 @@ def test_folding_leaves_other_batch_norms_alone():
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1))
     fold_batch_norms(net)
     assert isinstance(net[0], nn.BatchNorm2d)
+
+
+def test_a_copy_shares_what_folding_does_not_change():
+    net = nn.Sequential(network(), nn.Flatten(), nn.Linear(8, 3)).train()
+    twin = inference_copy(net)
+    assert twin[2].weight.data_ptr() == net[2].weight.data_ptr()
+    assert not twin[2].weight.requires_grad
+    assert not twin.training
+    assert net.training
+    assert net[2].weight.requires_grad
+    assert isinstance(net[0][0][1], nn.BatchNorm2d)
+
+
+def test_half_precision_is_folded_in_single_precision():
+    net = network().eval()
+    half = inference_copy(net.half())
+    exact = inference_copy(net.float())
+    assert half[0][0].weight.dtype == torch.float16
+    assert torch.equal(half[0][0].weight, exact[0][0].weight.half())

@@ -20,7 +20,7 @@ def folded(**options):
     return network
 
 
-def narrowest(network):
+def fewest_channels(network):
     return min(m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d))
 
 
@@ -28,8 +28,8 @@ def narrowest(network):
 def test_a_wider_network_gives_the_same(width):
     network = folded(width=width)
     wide = pad_channels(network, 16)
-    assert narrowest(network) == 8
-    assert narrowest(wide) == 16
+    assert fewest_channels(network) == 8
+    assert fewest_channels(wide) == 16
     taps = list(network.tap_shapes)
     log_mel = torch.randn(2, 128, 50)
     with torch.inference_mode():
@@ -48,3 +48,20 @@ def test_what_cannot_be_widened_stays_as_it_is():
     assert pad_channels(over_channels, 16) is over_channels
     with_batch_norms = MobileNet(width=0.1)
     assert pad_channels(with_batch_norms, 16) is with_batch_norms
+
+
+@pytest.mark.parametrize("min_channels", [1, 16])
+def test_an_exportable_network_gives_the_same_and_leaves_the_original_alone(min_channels):
+    torch.manual_seed(0)
+    network = MobileNet(0.1, num_classes=5).eval()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    twin = network.exportable(min_channels)
+    taps = list(network.tap_shapes)
+    log_mel = torch.randn(2, 128, 50)
+    with torch.inference_mode():
+        found, wanted = twin(log_mel, taps), network(log_mel, taps)
+    for tap in taps:
+        torch.testing.assert_close(found[tap], wanted[tap], rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in twin.modules())
+    assert fewest_channels(twin) == max(8, min_channels)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())

@@ -3,14 +3,30 @@ import pytest
 import torch
 
 from hear_core.errors import ConfigError
-from hear_core.networks.taps import ALIASES, POOLINGS, TapShape, concatenate, layout, resolve
+from hear_core.networks.mobilenet_blocks import TAP_ALIASES
+from hear_core.networks.taps import (
+    FRONTEND_ALIASES,
+    POOLINGS,
+    TapShape,
+    concatenate,
+    layout,
+    resolve,
+)
 
+ALIASES = {**FRONTEND_ALIASES, **TAP_ALIASES}
 OFFERED = ("mel_avgs", "b0", "b5", "b11", "b13", "b15", "e1", "logits")
 MAP = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
 
 
 def test_resolve_spells_out_aliases_in_order():
-    assert resolve(["l", "clf1", "all_b"], OFFERED) == ("logits", "e1", "b5", "b11", "b13", "b15")
+    assert resolve(["l", "clf1", "all_b"], OFFERED, ALIASES) == (
+        "logits",
+        "e1",
+        "b5",
+        "b11",
+        "b13",
+        "b15",
+    )
 
 
 @pytest.mark.parametrize(
@@ -25,12 +41,12 @@ def test_resolve_spells_out_aliases_in_order():
 )
 def test_resolve_says_what_is_wrong(taps, message):
     with pytest.raises(ConfigError, match=message):
-        resolve(taps, OFFERED)
+        resolve(taps, OFFERED, ALIASES)
 
 
 def test_an_unknown_tap_lists_what_there_is():
     with pytest.raises(ConfigError) as error:
-        resolve(["nothing"], OFFERED)
+        resolve(["nothing"], OFFERED, ALIASES)
     assert all(name in str(error.value) for name in (*OFFERED, "all_b", "clf1"))
     assert "all_se" not in str(error.value)
 
