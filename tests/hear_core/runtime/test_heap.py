@@ -12,7 +12,7 @@ from hear_core.runtime import heap as memory
 COUNT = """
 import json, resource
 import numpy as np
-from hear_core.runtime.heap import kept_memory
+from hear_core.runtime.heap import keep_freed_memory
 
 def pages(rounds):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -22,7 +22,7 @@ def pages(rounds):
     return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / rounds
 
 found = {"before": (pages(3), pages(20))[1]}
-with kept_memory():
+with keep_freed_memory():
     found["within"] = (pages(3), pages(20))[1]
 found["after"] = (pages(3), pages(20))[1]
 print(json.dumps(found))
