@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from hear_cli.tables import print_table
 from hear_core.errors import ConfigError, unknown
-from hear_core.events.decoding import Event
+from hear_core.events.event import Event
 
 
 class Tag(NamedTuple):

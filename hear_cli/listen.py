@@ -12,7 +12,8 @@ import typer
 
 from hear_cli import options
 from hear_core.audio.reading import resample_chunks
-from hear_core.events.decoding import Event, EventDecoder, EventDecoding
+from hear_core.events.decoding import EventDecoder, EventDecoding
+from hear_core.events.event import Event
 from hear_core.zoo.labels import group_scores, read_thresholds, select_classes
 from hear_mn.streaming import TagStream
 from hear_mn.tagger import EATagger, WindowTags

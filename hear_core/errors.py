@@ -18,6 +18,10 @@ class ConfigError(HearError, ValueError):
     """A name, option or configuration that means nothing here."""
 
 
+class FileError(HearError, OSError):
+    """A file or folder that cannot be read or written, for example because the disk is full."""
+
+
 class CheckpointError(HearError, RuntimeError):
     """Weights that are missing, damaged, or made for another network."""
 

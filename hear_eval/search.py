@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hear_core.errors import ConfigError
-from hear_core.metrics.scores import SCORES
+from hear_core.metrics.registry import METRICS
 from hear_eval.downstream.embedded_task import EmbeddedTask
 from hear_eval.downstream.evaluation import DEFAULT, Options, evaluate_task
 from hear_eval.downstream.files import fingerprint
@@ -124,7 +124,7 @@ def _check(tasks: Sequence[EmbeddedTask], parts: Mapping[str, Columns], most: in
         raise ConfigError(msg)
     for task in tasks:
         score = task.description.evaluation[0]
-        if not SCORES[score].maximise:
+        if not METRICS[score].maximise:
             msg = f"{task.description.name} is scored by {score}, the lower the better: no mean"
             raise ConfigError(msg)
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from hear_core.audio.framing import CrossfadedWindows
 from hear_core.audio.reading import as_waveform, read_audio
-from hear_core.events.decoding import Event, EventDecoding, decode_events
+from hear_core.events.decoding import EventDecoding, decode_events
+from hear_core.events.event import Event
 from hear_core.plugins.configs import EmbeddingConfig
 from hear_core.plugins.frame_model import FrameModel
 from hear_core.plugins.loading import load_plugin

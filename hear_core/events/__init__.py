@@ -1,1 +1,1 @@
-"""Events: decoding scores, smoothing, file formats, timelines."""
+"""Events: timed scores, decoding, smoothing, file formats, plots."""

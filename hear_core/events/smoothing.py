@@ -1,4 +1,4 @@
-"""Smoothing of scores in time, for sources that may still be going on."""
+"""Smoothing of scores over time, also of streams."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import numpy as np
 
 from hear_core.errors import ConfigError
 
-_AT_ONCE = 1024  # rows, whose windows exist at the same time
+_AT_ONCE = 1024  # rows whose windows exist at the same time
 
 
 class MedianFilter:
-    """The median of each row and those around it, class by class.
+    """Centred median filter over rows, class by class, for rows that arrive in parts.
 
-    Beyond its ends, a source goes on mirrored, the outermost row coming twice. How the rows are
-    parted into calls makes no difference.
+    Beyond both ends, the rows are reflected, the outermost one included (scipy's mode "reflect").
+    The result does not depend on how the rows are divided into calls.
 
     Args:
-        size: Rows in a window, an odd number.
-        classes: In a row.
+        size: Number of rows in a window, odd.
+        classes: Number of values in a row.
 
     Raises:
         ConfigError: The size is even or below 1.
@@ -25,7 +25,7 @@ class MedianFilter:
 
     def __init__(self, size: int, classes: int) -> None:
         if size < 1 or size % 2 == 0:
-            msg = f"the median must be of an odd number of rows, not {size}"
+            msg = f"median must be an odd number of rows, but is {size}"
             raise ConfigError(msg)
         self._half = size // 2
         self._kept = np.zeros((0, classes), np.float32)
@@ -33,12 +33,12 @@ class MedianFilter:
         self._done = 0
 
     def feed(self, rows: np.ndarray) -> np.ndarray:
-        """Take the next rows (rows, classes), and return those that are certain now."""
+        """Take the next rows (rows, classes), and return the filtered rows that are final."""
         self._kept = np.concatenate([self._kept, rows])
         return self._filter(max(self._done, self._end() - self._half))
 
     def finish(self) -> np.ndarray:
-        """Return the last rows; the filter takes no more."""
+        """Return the remaining filtered rows; the filter takes no more."""
         return self._filter(self._end())
 
     def _end(self) -> int:

@@ -1,1 +1,1 @@
-"""Files: atomic writes, locks, journals, prefetching."""
+"""Files: atomic writes, locks, journals, tables, names of files, prefetching."""

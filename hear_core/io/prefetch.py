@@ -1,4 +1,4 @@
-"""Work on many things in threads, a few ahead of whoever takes the results."""
+"""Prefetching: work in threads, a few results ahead of the consumer."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ R = TypeVar("R")
 
 
 def prefetch(
-    work: Callable[[T], R], things: Iterable[T], depth: int = 0
+    function: Callable[[T], R], items: Iterable[T], depth: int = 0
 ) -> Generator[Future[R], None, None]:
-    """Do work in as many threads as there are cores.
+    """Apply a function to items in as many threads as there are cores.
 
-    Close it where taking results may end early: then no thread is at work any more.
+    Close the generator if results are not taken to the end: it returns once no thread is at work.
 
     Args:
-        work: What is done with each thing; reading and resampling audio let other threads run.
-        things: In the order in which the results are wanted.
-        depth: Most results that wait to be taken, so that memory is bounded; 0 is a few more than
-            there are threads.
+        function: Applied to each item. It should release the interpreter lock, as reading and
+            resampling audio do.
+        items: Items in the order in which the results are wanted.
+        depth: Largest number of results that wait to be taken, which bounds the memory; 0 means
+            twice the number of threads.
 
     Yields:
-        What became of each thing.
+        The future of each item, in order; its ``result()`` returns or raises.
     """
     threads = os.cpu_count() or 1
-    pool = ThreadPoolExecutor(threads, "ahead")
+    pool = ThreadPoolExecutor(threads, "prefetch")
     running: deque[Future[R]] = deque()
     try:
-        for thing in things:
-            running.append(pool.submit(work, thing))
+        for item in items:
+            running.append(pool.submit(function, item))
             if len(running) > max(depth, 2 * threads):
                 yield running.popleft()
         while running:

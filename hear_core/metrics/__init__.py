@@ -1,1 +1,1 @@
-"""Metrics of clips and events."""
+"""Metrics of clips (ranking, accuracy) and of events, and a table of them by name."""

@@ -1,4 +1,4 @@
-"""Scores of events: those that were found, against those that are there.
+"""Metrics of events: estimated against reference events.
 
 They give the numbers of sed_eval (Mesaros et al., Metrics for Polyphonic Sound Event Detection,
 2016), summed over all files and classes.
@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _ROUNDING = 1e-6  # seconds
-_TINY = float(np.spacing(1))  # what sed_eval adds to a number it divides by
+_TINY = float(np.spacing(1))  # what sed_eval adds to every denominator
 
 
-class Timeline(NamedTuple):
-    """Events of some files, one in each row.
+class EventArrays(NamedTuple):
+    """The events of some files, one per row.
 
-    Args:
-        file: Index of its file.
-        label: Index of its class.
-        onset: In seconds.
-        offset: In seconds.
+    Attributes:
+        file: Index of the file, (events,).
+        label: Index of the class, (events,).
+        onset: Onset in seconds, (events,).
+        offset: Offset in seconds, (events,).
     """
 
     file: np.ndarray
@@ -32,27 +32,28 @@ class Timeline(NamedTuple):
 
 
 class Matching(NamedTuple):
-    """When an event that was found is one that is there.
+    """Tolerances within which an estimated event matches a reference event.
 
     Args:
-        collar: Seconds that its onset may be away from that of the other.
-        share: So far its offset may be away, as a share of the length of the other if that is more
-            than the collar; None if its offset does not matter.
+        collar: Largest difference of the onsets in seconds.
+        share: Largest difference of the offsets, as a share of the length of the reference event
+            if that is more than the collar; None ignores the offsets.
     """
 
     collar: float
     share: float | None = None
 
 
-def timeline(
+def event_arrays(
     events: Mapping[str, Sequence[Mapping[str, Any]]], files: Sequence[str], labels: Sequence[str]
-) -> Timeline:
-    """Return the events of some files.
+) -> EventArrays:
+    """Return the events of some files as arrays.
 
     Args:
-        events: By file, with a ``label``, and a ``start`` and an ``end`` in milliseconds.
-        files: Names of the files that count. Those that have no events may be missing.
-        labels: Of the classes.
+        events: Events by file, each with a ``label``, and a ``start`` and an ``end`` in
+            milliseconds.
+        files: Names of the files to take. Those without events may be missing in `events`.
+        labels: Names of the classes.
     """
     index = {label: i for i, label in enumerate(labels)}
     rows = [
@@ -61,15 +62,15 @@ def timeline(
         for event in events.get(file, ())
     ]
     file, label, onset, offset = np.array(rows, float).reshape(-1, 4).T
-    return Timeline(file.astype(int), label.astype(int), onset, offset)
+    return EventArrays(file.astype(int), label.astype(int), onset, offset)
 
 
 def match_events(
-    estimated: Timeline, reference: Timeline, matching: Matching
+    estimated: EventArrays, reference: EventArrays, matching: Matching
 ) -> tuple[float, float, float]:
-    """Return F-measure, precision and recall, of the most pairs of events that can be made.
+    """Return F-measure, precision and recall of a largest matching of events.
 
-    What is undefined is NaN: the precision if nothing was found, the recall if nothing is there.
+    The precision is NaN without estimated events, the recall without reference events.
     """
     found, there = len(estimated.onset), len(reference.onset)
     hits = _largest_matching(*_candidates(estimated, reference, matching))
@@ -81,10 +82,10 @@ def match_events(
 
 
 def _candidates(
-    estimated: Timeline, reference: Timeline, matching: Matching
+    estimated: EventArrays, reference: EventArrays, matching: Matching
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs that may be made, as indices of events found and of events there."""
-    # Times of different files and classes are put so far apart that they are never near.
+    """Return the pairs that match, as indices of estimated and of reference events."""
+    # Events of different files and classes are shifted so far apart that they are never near.
     classes = 1 + max((t.label.max(initial=0) for t in (estimated, reference)), default=0)
     latest = max(t.onset.max(initial=0) for t in (estimated, reference))
     apart = latest + 2 * matching.collar + 1
@@ -109,8 +110,8 @@ def _candidates(
 
 
 def _largest_matching(left: np.ndarray, right: np.ndarray) -> int:
-    """Return how many pairs can be made at most, if none shares an event with another."""
-    # A pair whose events have no other candidate is made; only the rest takes a search.
+    """Return the size of a largest set of pairs in which every event occurs at most once."""
+    # A pair whose events have no other candidate is taken at once; only the rest needs a search.
     alone = (np.bincount(left)[left] == 1) & (np.bincount(right)[right] == 1)
     choices: dict[int, list[int]] = {}
     for one, other in zip(left[~alone].tolist(), right[~alone].tolist(), strict=True):
@@ -122,13 +123,13 @@ def _largest_matching(left: np.ndarray, right: np.ndarray) -> int:
 def _place(
     one: int, choices: Mapping[int, Sequence[int]], taken: dict[int, int], hopeless: set[int]
 ) -> bool:
-    """Find a partner for one event, where need be by finding others for those that have one.
+    """Find a partner for one event along an augmenting path (Kuhn's algorithm).
 
-    From what is `hopeless` nothing free is reached, and will not be later either.
+    From `hopeless` partners no free one can be reached, now or later.
     """
-    reached: dict[int, tuple[int, int | None]] = {}  # by which event, and what that has itself
+    reached: dict[int, tuple[int, int | None]] = {}  # by which event, and its present partner
     queue: list[tuple[int, int | None]] = [(one, None)]
-    for event, own in queue:  # which gets longer meanwhile
+    for event, own in queue:  # which grows meanwhile
         for other in choices[event]:
             if other in reached or other in hopeless:
                 continue
@@ -137,27 +138,32 @@ def _place(
                 queue.append((taken[other], other))
                 continue
             free: int | None = other
-            while free is not None:  # each takes what it reached, and what it had is free
+            while free is not None:  # each takes what it reached and frees its former partner
                 taken[free], free = reached[free]
             return True
     hopeless.update(reached)
     return False
 
 
-def segment_error_rate(estimated: Timeline, reference: Timeline, seconds: float = 1.0) -> float:
-    """Return the error rate in segments: substitutions, deletions and insertions per event there.
+def segment_error_rate(
+    estimated: EventArrays, reference: EventArrays, seconds: float = 1.0
+) -> float:
+    """Return the segment-based error rate.
+
+    It is the number of substitutions, deletions and insertions, divided by the number of reference
+    classes in all segments.
 
     Args:
-        estimated: What was found.
-        reference: What is there.
+        estimated: Estimated events.
+        reference: Reference events.
         seconds: Length of a segment.
     """
-    both = Timeline(*map(np.concatenate, zip(estimated, reference, strict=True)))
+    both = EventArrays(*map(np.concatenate, zip(estimated, reference, strict=True)))
     segments = int(both.offset.max(initial=0) / seconds) + 2
     classes = int(both.label.max(initial=0)) + 1
     found, there = (_active(t, seconds, segments, classes) for t in (estimated, reference))
     parts = (found, there, np.intersect1d(found, there, assume_unique=True))
-    # Only segments in which something is, or was found, count.
+    # Only segments with an estimated or a reference event count.
     _, index = np.unique(np.concatenate(parts) // classes, return_inverse=True)
     length = index.max(initial=-1) + 1
     split = np.split(index, np.cumsum([len(part) for part in parts[:2]]))
@@ -169,8 +175,8 @@ def segment_error_rate(estimated: Timeline, reference: Timeline, seconds: float 
     return float(substituted / total + deleted / total + inserted / total)
 
 
-def _active(events: Timeline, seconds: float, segments: int, classes: int) -> np.ndarray:
-    """Return a number for every segment and class in which there is an event."""
+def _active(events: EventArrays, seconds: float, segments: int, classes: int) -> np.ndarray:
+    """Return a number for every pair of segment and class with an event."""
     first = np.floor(events.onset / seconds).astype(int)
     number = np.ceil(events.offset / seconds).astype(int) - first
     within = np.arange(number.sum()) - np.repeat(number.cumsum() - number, number)

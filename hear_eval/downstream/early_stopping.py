@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hear_core.metrics.scores import SCORES
+from hear_core.metrics.registry import METRICS
 from hear_eval.downstream.embedded_task import EmbeddedTask
 from hear_eval.downstream.event_decoding import Setting
 from hear_eval.downstream.grid import Point
@@ -74,7 +74,7 @@ def criterion_of(task: EmbeddedTask) -> Criterion:
     if not description.metadata.get("use_scoring_for_early_stopping", True):
         return Criterion(by_loss=True, maximise=False, best=-math.inf)
     name = description.evaluation[0]
-    if not SCORES[name].maximise:
+    if not METRICS[name].maximise:
         return Criterion(by_loss=False, maximise=False, best=0.0)
     return Criterion(by_loss=False, maximise=True, best=math.inf if name == "d_prime" else 1.0)
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from hear_core.metrics.events import Timeline
+from hear_core.metrics.events import EventArrays
 from hear_eval.tasks.description import TaskError
 
 # What a task may choose, and what is taken where it does not, as in heareval.
@@ -74,7 +74,7 @@ class Decoder:
             raise TaskError(msg)
         self._windows: dict[float, list[tuple[np.ndarray, np.ndarray]]] = {}
 
-    def decode(self, predictions: np.ndarray, setting: Setting) -> Timeline:
+    def decode(self, predictions: np.ndarray, setting: Setting) -> EventArrays:
         """Return the events in predictions.
 
         Args:
@@ -96,7 +96,7 @@ class Decoder:
         onset, offset = self._time[first], self._time[last]
         long = offset - onset >= options["min_duration"]
         kept = label[long], onset[long] / 1000, offset[long] / 1000
-        return Timeline(self._file[first[long]], *kept)
+        return EventArrays(self._file[first[long]], *kept)
 
     def _smooth(self, heard: np.ndarray, milliseconds: float) -> np.ndarray:
         """Return the median of windows of rows: what more than half of them say.
@@ -136,7 +136,7 @@ class Decoder:
 
 
 def as_lists(
-    events: Timeline, files: Sequence[str], labels: Sequence[str]
+    events: EventArrays, files: Sequence[str], labels: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
     """Return events by file as HEAR writes them, with times in milliseconds."""
     found: dict[str, list[dict[str, Any]]] = {file: [] for file in files}

@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from hear_core.metrics.events import Timeline, timeline
-from hear_core.metrics.scores import Score, find_scores
+from hear_core.metrics.events import EventArrays, event_arrays
+from hear_core.metrics.registry import Metric, find_metrics
 from hear_eval.downstream.embedded_task import EmbeddedTask
 from hear_eval.downstream.event_decoding import Decoder, Setting, settings_of
 from hear_eval.tasks.description import EVENT_POSTPROCESSING, TaskError
@@ -41,7 +41,7 @@ class Judge(Protocol):
 
     def events(
         self, predictions: np.ndarray, setting: Setting
-    ) -> tuple[list[str], Timeline] | None:
+    ) -> tuple[list[str], EventArrays] | None:
         """Return the files, and the events that one predictor finds in them, if it finds any."""
         ...
 
@@ -55,7 +55,7 @@ def judge(task: EmbeddedTask, split: str) -> Judge:
     """
     description = task.description
     events = description.embedding_type == "event"
-    scores = find_scores(description.evaluation, events=events)
+    scores = find_metrics(description.evaluation, events=events)
     if events:
         return _OfEvents(task, split, scores)
     return _OfClips(scores, task.targets[task.rows[split]].cpu().numpy())
@@ -64,7 +64,7 @@ def judge(task: EmbeddedTask, split: str) -> Judge:
 class _OfClips:
     setting: Setting = ()
 
-    def __init__(self, scores: Mapping[str, Score], targets: np.ndarray) -> None:
+    def __init__(self, scores: Mapping[str, Metric], targets: np.ndarray) -> None:
         self._scores, self._targets = scores, targets
 
     def validate(self, predictions: np.ndarray) -> list[Verdict]:
@@ -83,7 +83,7 @@ class _OfClips:
 
 
 class _OfEvents:
-    def __init__(self, task: EmbeddedTask, split: str, scores: Mapping[str, Score]) -> None:
+    def __init__(self, task: EmbeddedTask, split: str, scores: Mapping[str, Metric]) -> None:
         description, moments = task.description, task.moments[split]
         options = description.metadata.get("evaluation_params", {})
         self._scores = scores
@@ -92,7 +92,7 @@ class _OfEvents:
         )
         self._decoder = Decoder(moments.files, moments.timestamps)
         labels = description.vocabulary
-        self._reference = timeline(moments.events, self._decoder.files, labels)
+        self._reference = event_arrays(moments.events, self._decoder.files, labels)
         self.setting = self._settings[0]
         if len(self._settings) > 1 and not description.metadata.get(
             "use_scoring_for_early_stopping", True
@@ -127,5 +127,5 @@ class _OfEvents:
             found |= {f"{name}_{part}": v for part, v in zip(score.parts, values, strict=True)}
         return found
 
-    def events(self, predictions: np.ndarray, setting: Setting) -> tuple[list[str], Timeline]:
+    def events(self, predictions: np.ndarray, setting: Setting) -> tuple[list[str], EventArrays]:
         return self._decoder.files, self._decoder.decode(predictions, setting)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from hear_core.metrics.scores import SCORES
+from hear_core.metrics.registry import METRICS
 from hear_eval.downstream.early_stopping import Criterion, Outcome
 from hear_eval.downstream.embedded_task import EmbeddedTask
 from hear_eval.downstream.grid import Point, hparams
@@ -153,7 +153,7 @@ def folds_of(scores: Mapping[str, Any], metric: str = "") -> Folds:
     found = [float(f[f"test_{metric or 'score'}"]) for f in tested(scores).values()]
     metric = metric or next(iter(metrics(scores)), "")
     # That of heareval is the mode of what was watched in validation, which may be the loss.
-    known = [not score.maximise for name, score in SCORES.items() if metric.startswith(name)]
+    known = [not score.maximise for name, score in METRICS.items() if metric.startswith(name)]
     lower_is_better = known[0] if known else scores.get("score_mode") == "min"
     values = tuple(_worst(lower_is_better) if math.isnan(v) else v for v in found)
     return Folds(metric, values, sum(map(math.isnan, found)), lower_is_better)

@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -6,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hear_core.errors import ConfigError
-from hear_core.events.decoding import Event, EventDecoder, EventDecoding, decode_events
+from hear_core.events.decoding import EventDecoder, EventDecoding, decode_events
+from hear_core.events.event import Event
 
 HOP = 0.5
 LABELS = ("bark", "bell", "rain")
@@ -74,43 +76,45 @@ def test_events_are_those_of_the_definition(rule, scores):
 
 @given(RULES, SCORES, st.lists(st.integers(0, 12), max_size=3))
 def test_a_live_source_gives_the_events_of_its_recording(rule, scores, cuts):
-    finder, found = EventDecoder(LABELS, rule), []
+    decoder, found = EventDecoder(LABELS, rule), []
     edges = [0, *sorted(min(c, len(scores)) for c in cuts), len(scores)]
     onset, offset = times(len(scores))
     for first, last in pairwise(edges):
         part = slice(first, last)
-        found += finder.feed(scores[part], onset[part], offset[part])
-    found += finder.finish()
+        found += decoder.feed(scores[part], onset[part], offset[part])
+    found += decoder.finish()
     assert comparable(found) == comparable(decode_events(LABELS, rule, scores, onset, offset))
 
 
-def test_an_event_comes_as_soon_as_it_is_certain():
-    finder = EventDecoder(["bell"], EventDecoding(threshold=0.5, merge_gap=0.5))
+def test_an_event_is_returned_as_soon_as_it_is_final():
+    decoder = EventDecoder(["bell"], EventDecoding(threshold=0.5, merge_gap=0.5))
     onset, offset = times(6)
     scores = np.array([[0.9], [0.0], [0.0], [0.0], [0.9], [0.0]])
     came = [
-        bool(finder.feed(scores[i : i + 1], onset[i : i + 1], offset[i : i + 1])) for i in range(6)
+        bool(decoder.feed(scores[i : i + 1], onset[i : i + 1], offset[i : i + 1])) for i in range(6)
     ]
     # It ended at 0.5 s; what begins at 1.0 s would be merged, what begins at 1.5 s not.
     assert came == [False, False, False, True, False, False]
-    assert len(finder.finish()) == 1
+    assert len(decoder.finish()) == 1
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"threshold": 1.5}, "threshold must be between 0 and 1, not 1.5"),
-        ({"thresholds": {"bell": -1}}, "bell must be between 0 and 1, not -1"),
-        ({"smoothing": 0}, "at least one window, not 0"),
-        ({"median": 2}, "an odd number of rows, not 2"),
-        ({"merge_gap": -1}, "merge_gap must be at least 0 seconds"),
+        ({"threshold": 1.5}, "threshold must be between 0 and 1, but is 1.5"),
+        ({"thresholds": {"bell": -1}}, "bell must be between 0 and 1, but is -1"),
+        ({"smoothing": 0}, "at least one window, but is 0"),
+        ({"median": 2}, "an odd number of rows, but is 2"),
+        ({"merge_gap": -1}, "merge_gap must be a number of seconds from 0 on"),
+        ({"min_duration": math.nan}, "min_duration must be a number of seconds from 0 on"),
+        ({"merge_gap": math.inf}, "but is inf"),
     ],
 )
-def test_what_a_rule_cannot_be(values, message):
+def test_parameters_out_of_range_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         EventDecoding(**values)
 
 
-def test_a_threshold_for_no_class():
-    with pytest.raises(ConfigError, match="no class here: moo"):
+def test_a_threshold_for_an_unknown_class_is_refused():
+    with pytest.raises(ConfigError, match="classes that do not exist: moo"):
         EventDecoder(LABELS, EventDecoding(thresholds={"moo": 0.5}))

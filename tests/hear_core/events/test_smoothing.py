@@ -39,5 +39,5 @@ def test_what_is_kept_does_not_grow():
 
 @pytest.mark.parametrize("size", [0, 4, -3])
 def test_an_even_window_is_refused(size):
-    with pytest.raises(ConfigError, match=f"odd number of rows, not {size}"):
+    with pytest.raises(ConfigError, match=f"odd number of rows, but is {size}"):
         MedianFilter(size, 1)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from hear_core.errors import ConfigError
 from hear_core.metrics import events as event_scores
-from hear_core.metrics.events import timeline
-from hear_core.metrics.scores import SCORES, find_scores
+from hear_core.metrics.events import event_arrays
+from hear_core.metrics.registry import METRICS, find_metrics
 
-CLIPS = [name for name, score in SCORES.items() if not score.events]
-EVENTS = [name for name, score in SCORES.items() if score.events]
+CLIPS = [name for name, score in METRICS.items() if not score.events]
+EVENTS = [name for name, score in METRICS.items() if score.events]
 LABELS = ["bird", "cough", "knock"]
 
 
@@ -48,18 +48,18 @@ def test_scores_of_clips_are_those_of_heareval(name, data):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wanted = [reference(each, targets) for each in predictions]
-    np.testing.assert_allclose(SCORES[name].compute(predictions, targets), wanted, atol=1e-6)
+    np.testing.assert_allclose(METRICS[name].compute(predictions, targets), wanted, atol=1e-6)
 
 
 def test_a_class_that_is_told_perfectly_has_an_infinite_d_prime():
     targets = np.eye(2, dtype=np.float32)[[0, 1, 1]]
-    assert SCORES["d_prime"].compute(targets, targets) == math.inf
+    assert METRICS["d_prime"].compute(targets, targets) == math.inf
 
 
 @pytest.mark.parametrize("name", ["mAP", "aucroc", "d_prime"])
 def test_predictions_that_are_no_number_have_no_score(name):
     predictions = np.array([[0.1, np.nan], [0.3, 0.2]])
-    assert math.isnan(SCORES[name].compute(predictions, np.eye(2)))
+    assert math.isnan(METRICS[name].compute(predictions, np.eye(2)))
 
 
 # Times that lie on the edges of collars and segments, and between them.
@@ -76,9 +76,9 @@ FILES = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.lists(EVENT, max_si
 @pytest.mark.parametrize("name", EVENTS)
 @given(found=FILES, there=FILES)
 def test_scores_of_events_are_those_of_heareval(name, found, there):
-    score = SCORES[name]
+    score = METRICS[name]
     wanted = oracle(name, LABELS)(found, there)
-    got = score.compute(*(timeline(events, list(found), LABELS) for events in (found, there)))
+    got = score.compute(*(event_arrays(events, list(found), LABELS) for events in (found, there)))
     assert tuple(part for part, _ in wanted) == score.parts
     np.testing.assert_allclose(got, [value for _, value in wanted], atol=1e-6)
 
@@ -87,18 +87,18 @@ def test_events_are_matched_in_the_way_that_gives_most_pairs():
     """The first event could take either; only if it takes the later one, both have one."""
     there = {"a": [{"label": "bird", "start": s, "end": s + 10} for s in (100, 350)]}
     found = {"a": [{"label": "bird", "start": s, "end": s + 10} for s in (250, 0)]}
-    lines = [timeline(events, ["a"], LABELS) for events in (found, there)]
-    np.testing.assert_allclose(SCORES["event_onset_200ms_fms"].compute(*lines), 1)
+    lines = [event_arrays(events, ["a"], LABELS) for events in (found, there)]
+    np.testing.assert_allclose(METRICS["event_onset_200ms_fms"].compute(*lines), 1)
 
 
 def test_long_chains_of_events_are_matched():
     """All that is there was found, and between any two one more, nearer than a collar to both."""
     starts = {"found": range(0, 3000 * 75, 75), "there": range(0, 3000 * 75, 150)}
     lines = [
-        timeline({"a": [{"label": "bird", "start": s, "end": s} for s in each]}, ["a"], LABELS)
+        event_arrays({"a": [{"label": "bird", "start": s, "end": s} for s in each]}, ["a"], LABELS)
         for each in (reversed(starts["found"]), starts["there"])
     ]
-    measure, precision, recall = SCORES["event_onset_200ms_fms"].compute(*lines)
+    measure, precision, recall = METRICS["event_onset_200ms_fms"].compute(*lines)
     assert (precision, recall) == (0.5, 1)
     assert measure == pytest.approx(2 / 3)
 
@@ -118,8 +118,8 @@ def test_as_many_pairs_are_made_as_can_be(data):
 
 
 def test_a_score_of_another_kind_is_refused():
-    assert list(find_scores(["mAP", "aucroc"], events=False)) == ["mAP", "aucroc"]
-    with pytest.raises(ConfigError, match=r"unknown score 'map'; known: .*mAP"):
-        find_scores(["map"], events=False)
-    with pytest.raises(ConfigError, match="segment_1s_er is a score of events"):
-        find_scores(["segment_1s_er"], events=False)
+    assert list(find_metrics(["mAP", "aucroc"], events=False)) == ["mAP", "aucroc"]
+    with pytest.raises(ConfigError, match=r"unknown metric 'map'; known: .*mAP"):
+        find_metrics(["map"], events=False)
+    with pytest.raises(ConfigError, match="is a metric of events, but clips are predicted"):
+        find_metrics(["segment_1s_er"], events=False)

@@ -1,0 +1,66 @@
+"""Scores of classes over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hear_core.events.decoding import EventDecoding, decode_events
+from hear_core.events.event import Event
+
+
+@dataclass(frozen=True)
+class TimedScores:
+    """Scores of the classes in consecutive frames or windows of a recording.
+
+    A row is the best estimate for the time from `onset` to `offset`. These stretches follow one
+    another without gap or overlap, so that events are decoded from them. The network may have
+    processed more audio for a row, from `start` to `end`: overlapping windows, of which the
+    middle counts.
+
+    Attributes:
+        labels: Names of the classes.
+        scores: Scores in [0, 1], (rows, classes).
+        onset: Start of the time that each row stands for, in seconds, (rows,).
+        offset: End of that time, in seconds, (rows,).
+        start: Start of the audio that was processed for each row, in seconds, (rows,); `onset` if
+            not given.
+        end: End of that audio, in seconds, (rows,); `offset` if not given.
+        features: Embedding of each row, (rows, size), or None.
+    """
+
+    labels: Sequence[str]
+    scores: np.ndarray
+    onset: np.ndarray
+    offset: np.ndarray
+    start: np.ndarray = None  # type: ignore[assignment]  # set below
+    end: np.ndarray = None  # type: ignore[assignment]
+    features: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is None:
+            object.__setattr__(self, "start", self.onset)
+        if self.end is None:
+            object.__setattr__(self, "end", self.offset)
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Times between the rows in seconds, with both ends, (rows + 1,)."""
+        return np.append(self.onset, self.offset[-1:])
+
+    def with_scores(self, labels: Sequence[str], scores: np.ndarray) -> TimedScores:
+        """Return the same rows with other classes, such as selected or grouped ones.
+
+        Args:
+            labels: Names of the classes.
+            scores: (rows, classes).
+        """
+        return TimedScores(
+            labels, scores, self.onset, self.offset, self.start, self.end, self.features
+        )
+
+    def events(self, decoding: EventDecoding) -> list[Event]:
+        """Return the events in the scores, by onset; see `hear_core.events.decoding`."""
+        return decode_events(self.labels, decoding, self.scores, self.onset, self.offset)
