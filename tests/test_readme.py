@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from hear_cli.main import app
 from hear_core.plugins import loading
 from hear_core.plugins.configs import embedding_configs
-from tests.goldens import METRO, MN04, needs_mn04
+from tests.shared import METRO, MN04, needs_mn04
 
 README = Path(__file__).parents[1] / "README.md"
 PAGES = {page: page.read_text("utf-8") for page in [README, *(README.parent / "docs").glob("*.md")]}

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.goldens import MN04, SHARED, needs_mn04
 from tests.hear_cli.command import HEAR, hear
+from tests.shared import ESC10, MN04, needs_esc10, needs_mn04
 
-ESC10 = SHARED / "data" / "esc10"
 ENVIRONMENT = {
     **os.environ,
     "HEAR_CHECKPOINTS": str(MN04.parent),
@@ -83,7 +82,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(sounds, tmp_path, format_):
 
 @pytest.mark.slow
 @needs_mn04
-@pytest.mark.skipif(not ESC10.is_dir(), reason=f"there is no ESC-10 in {ESC10}")
+@needs_esc10
 @pytest.mark.parametrize("format_", ["npy", "parquet"])
 def test_esc10_killed_at_random_moments(tmp_path, format_):
     out, moments = tmp_path / "out", random.Random(0)

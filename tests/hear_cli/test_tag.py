@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.goldens import METRO, MN04, load_json, needs_goldens, needs_mn04
+from tests.goldens import facts
 from tests.hear_cli.command import HEAR, ROOT, hear, script
+from tests.shared import METRO, MN04, needs_mn04
 
 REAL = {"HEAR_CHECKPOINTS": str(MN04.parent)}
 
@@ -28,10 +29,9 @@ def clip(tmp_path):
 
 
 @needs_mn04
-@needs_goldens
 @pytest.mark.parametrize("backbones", [["-b", "mn04_as"], ["-b", "mn04_as", "-b", "mn04_as"]])
 def test_the_metro_clip(backbones):
-    wanted = load_json("metro.json")["top10"]["int16"]
+    wanted = facts("mn/metro")["top10"]["int16"]
     lines = script("tag", METRO, *backbones, **REAL).splitlines()[1:]
     for line, w in zip(lines, wanted, strict=True):
         assert f"  {w['label']}  " in line

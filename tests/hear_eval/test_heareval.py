@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tests import goldens
-from tests.goldens import MN04, SHARED, needs_mn04, needs_sed
+from tests.shared import MN04, SHARED, needs_mn04
 
 ESC10 = SHARED / "data" / "esc10"
 DIGITS = SHARED / "data" / "hear_tasks" / "hear-2021.0.6-spoken_digit-1.0.9-small-44100.tar.gz"
@@ -131,7 +131,6 @@ EVENT_GRID = {
 }
 
 
-@needs_sed
 @pytest.mark.parametrize(
     ("module", "weights"),
     [

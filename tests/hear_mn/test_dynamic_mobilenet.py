@@ -17,7 +17,6 @@ from hear_mn.dynamic_convolution import (
 )
 from hear_mn.dynamic_mobilenet import DynamicMobileNet, DynamicRelu
 from tests import goldens
-from tests.goldens import needs_goldens
 
 ARGUMENTS = {
     "width_mult": "width",
@@ -33,16 +32,12 @@ SWITCHES = {
     "no_dyrelu": {"lines": 0},
     "no_ca": {"coordinate_attention": False},
 }
-ARCHITECTURES = (
-    [name for name, e in goldens.load_json("manifests.json.gz").items() if e["builder"] == "dymn"]
-    if goldens.MN.is_dir()
-    else ["dymn10"]
-)
+ARCHITECTURES = [n for n, e in goldens.facts("mn/manifests").items() if e["builder"] == "dymn"]
 
 
 def build(architecture: str) -> DynamicMobileNet:
     arguments = {}
-    for key, value in goldens.load_json("manifests.json.gz")[architecture]["kwargs"].items():
+    for key, value in goldens.facts("mn/manifests")[architecture]["kwargs"].items():
         arguments |= SWITCHES.get(key, {ARGUMENTS.get(key, key): value})
     return DynamicMobileNet(**arguments).eval()
 
@@ -54,35 +49,32 @@ def run(network, log_mel, taps=("logits", "e1")):
 
 def assert_golden(values, architecture, mode="calib"):
     for tap, name in [("logits", "logits"), ("e1", "features")]:
-        golden = goldens.arrays("networks.npz")[f"{architecture}.{mode}.{name}"]
-        np.testing.assert_allclose(values[tap], golden, atol=2e-4, rtol=1e-4)
+        golden = goldens.arrays("mn/networks")[f"{architecture}.{mode}.{name}"]
+        goldens.assert_close(values[tap], golden, atol=2e-4, rtol=1e-4)
 
 
-@needs_goldens
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_equals_the_original(architecture):
     network = build(architecture)
-    log_mel = goldens.arrays("spectrograms.npz")["default"]
+    log_mel = goldens.arrays("mn/spectrograms")["default"]
     for calibrated, mode in [(False, "plain"), (True, "calib")]:
-        network.load_state_dict(goldens.stand_in(architecture, calibrated=calibrated), strict=True)
+        network.load_state_dict(goldens.mobilenet(architecture, calibrated=calibrated), strict=True)
         assert_golden(run(network, log_mel), architecture, mode)
 
 
-@needs_goldens
 @pytest.mark.parametrize("architecture", ["dymn04", "dymn10_replace_se", "dymn10_no_dyconv"])
 def test_equals_the_original_with_batch_norms_folded_and_channels_last(architecture):
     network = build(architecture)
-    network.load_state_dict(goldens.stand_in(architecture))
+    network.load_state_dict(goldens.mobilenet(architecture))
     fold_batch_norms(network)
     network.to(memory_format=torch.channels_last)
-    assert_golden(run(network, goldens.arrays("spectrograms.npz")["default"]), architecture)
+    assert_golden(run(network, goldens.arrays("mn/spectrograms")["default"]), architecture)
 
 
-@needs_goldens
 def test_the_temperature_matters_and_can_be_set():
     network = build("dymn10_T30")
-    network.load_state_dict(goldens.stand_in("dymn10_T30"))
-    log_mel = goldens.arrays("spectrograms.npz")["default"]
+    network.load_state_dict(goldens.mobilenet("dymn10_T30"))
+    log_mel = goldens.arrays("mn/spectrograms")["default"]
     hot = run(network, log_mel)
     network.set_temperature(1.0)
     assert (run(network, log_mel)["logits"] - hot["logits"]).abs().max() > 1e-2
@@ -90,9 +82,8 @@ def test_the_temperature_matters_and_can_be_set():
     assert_golden(run(network, log_mel), "dymn10_T30")
 
 
-@needs_goldens
 def test_the_temperature_falls_as_in_the_original():
-    schedule = goldens.load_json("networks.json.gz")["dymn_temperature_schedule"]
+    schedule = goldens.facts("mn/networks")["dymn_temperature_schedule"]
     found = [annealed_temperature(epoch) for epoch in range(len(schedule["epochs"]))]
     np.testing.assert_allclose(found, schedule["epochs"])
 
@@ -101,22 +92,20 @@ def test_the_temperature_falls_slowly_at_last():
     assert annealed_temperature(30, start=30, end=0.5, late_slope=0.1) == pytest.approx(0.9)
 
 
-@needs_goldens
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_has_the_sizes_of_the_original(architecture):
     with torch.device("meta"):
         network = build(architecture)
-    expected = goldens.load_json("networks.json.gz")["networks"][architecture]
+    expected = goldens.facts("mn/networks")["networks"][architecture]
     assert sum(p.numel() for p in network.parameters()) == expected["params"]
     shapes = [network.tap_shapes[f"b{i}"] for i in range(17)]
     assert shapes == [tuple(shape[:2]) for shape in expected["stage_shapes"]]
 
 
-@needs_goldens
 def test_a_batch_gives_what_its_rows_give_alone():
     network = build("dymn10")
-    network.load_state_dict(goldens.stand_in("dymn10"))
-    log_mel = torch.from_numpy(goldens.arrays("spectrograms.npz")["default"]).repeat(2, 1, 1)
+    network.load_state_dict(goldens.mobilenet("dymn10"))
+    log_mel = torch.from_numpy(goldens.arrays("mn/spectrograms")["default"]).repeat(2, 1, 1)
     together = run(network, log_mel)
     for row in range(len(log_mel)):
         alone = run(network, log_mel[row : row + 1])

@@ -14,7 +14,6 @@ from hear_core.frontends.log_mel import LogMel
 from hear_mn import ZOO
 from hear_mn.dynamic_convolution import DynamicConv
 from tests import goldens
-from tests.goldens import needs_goldens
 
 
 def sounds(seconds, batch=3, seed=0):
@@ -122,12 +121,11 @@ def test_can_be_exported(loaded, precision, tmp_path):
     assert all(comparison.passed for comparison in found), found
 
 
-@needs_goldens
 def test_stand_in_weights_load_by_name(tmp_path):
-    torch.save(goldens.stand_in("dymn10"), tmp_path / "dymn10.pt")
+    torch.save(goldens.mobilenet("dymn10"), tmp_path / "dymn10.pt")
     network = ZOO.load("dymn10_as", tmp_path / "dymn10.pt").eval()
-    log_mel = torch.from_numpy(goldens.arrays("spectrograms.npz")["default"])
-    golden = goldens.arrays("networks.npz")["dymn10.calib.logits"]
+    log_mel = torch.from_numpy(goldens.arrays("mn/spectrograms")["default"])
+    golden = goldens.arrays("mn/networks")["dymn10.calib.logits"]
     with torch.inference_mode():
         found = network(log_mel)["logits"]
     torch.testing.assert_close(found, torch.from_numpy(golden), atol=2e-4, rtol=1e-4)

@@ -12,19 +12,18 @@ from hear_core.audio.framing import reflect
 from hear_core.audio.reading import read_audio
 from hear_core.export.onnx_file import compare, export
 from tests import goldens
-from tests.goldens import METRO, MN04, SHARED, needs_goldens, needs_mn04
 from tests.hear_mn.test_published import ORIGINALS, module
+from tests.shared import ESC10, METRO, MN04, needs_esc10, needs_metro, needs_mn04
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
-ESC10 = SHARED / "data" / "esc10"
-
 
 @pytest.mark.slow
-@needs_goldens
+@needs_metro
+@needs_esc10
 @pytest.mark.parametrize("original", ORIGINALS)
 def test_every_module_can_be_exported(original, tmp_path):
-    torch.save(goldens.stand_in(ORIGINALS[original]["network"]), tmp_path / "weights.pt")
+    torch.save(goldens.mobilenet(ORIGINALS[original]["network"]), tmp_path / "weights.pt")
     model = module(original.split(".")[1]).load_model(tmp_path / "weights.pt", engine="torch")
     export(model, tmp_path / "out.onnx")
     files = [METRO, *sorted((ESC10 / "audio").glob("*.ogg"))[::80]]
@@ -35,6 +34,7 @@ def test_every_module_can_be_exported(original, tmp_path):
 
 @pytest.mark.slow
 @needs_mn04
+@needs_esc10
 def test_eight_bits_cost_less_than_a_point_on_esc10(tmp_path):
     """Accuracy of a linear classifier over the five folds, embeddings logits and e1."""
     linear_model = pytest.importorskip("sklearn.linear_model")

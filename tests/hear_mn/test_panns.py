@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-import json
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from hear_core.networks.batch_norm_folding import fold_batch_norms
 from hear_mn import ZOO
 from hear_mn.panns import Cnn14
 from tests import goldens
-from tests.goldens import needs_sed, sed_arrays, waveform
+from tests.goldens import waveform
 
 ARCHITECTURES = {"cnn14": "Cnn14", "cnn14_16k": "Cnn14_16k"}
 CLOSE = {"atol": 5e-6, "rtol": 1e-5}
@@ -43,7 +42,7 @@ def released(request, tmp_path_factory):
 
 
 def golden(row, what):
-    return sed_arrays("panns.npz")[f"{ARCHITECTURES[row]}.{what}"]
+    return goldens.arrays("sed/panns")[f"{ARCHITECTURES[row]}.{what}"]
 
 
 def run(network, log_mel, taps):
@@ -55,7 +54,6 @@ def module(row):
     return importlib.import_module(f"hear_mn.{row}")
 
 
-@needs_sed
 @pytest.mark.parametrize("folded", [False, True])
 @rows
 def test_equals_the_original(row, folded):
@@ -66,11 +64,10 @@ def test_equals_the_original(row, folded):
         fold_batch_norms(network)
         network.to(memory_format=torch.channels_last)
     values = run(network, golden(row, "logmel").squeeze(1).swapaxes(1, 2).copy(), ("clf", "logits"))
-    np.testing.assert_allclose(values["clf"], golden(row, "embedding"), **CLOSE)
-    np.testing.assert_allclose(values["logits"].sigmoid(), golden(row, "clipwise_output"), **CLOSE)
+    goldens.assert_close(values["clf"], golden(row, "embedding"), **CLOSE)
+    goldens.assert_close(values["logits"].sigmoid(), golden(row, "clipwise_output"), **CLOSE)
 
 
-@needs_sed
 @pytest.mark.parametrize("engine", ["torch", "onnx"])
 def test_plugins_equal_the_original(released, engine, tmp_path, monkeypatch):
     if engine == "onnx":
@@ -80,11 +77,10 @@ def test_plugins_equal_the_original(released, engine, tmp_path, monkeypatch):
     model = module(row).load_model(str(file), engine=engine, taps=["embedding", "logits"])
     audio = waveform(2.0, batch=2, sample_rate=model.sample_rate)
     embedding, logits = module(row).get_scene_embeddings(audio, model).split([2048, 527], dim=1)
-    np.testing.assert_allclose(embedding, golden(row, "embedding"), **CLOSE)
-    np.testing.assert_allclose(logits.sigmoid(), golden(row, "clipwise_output"), **CLOSE)
+    goldens.assert_close(embedding, golden(row, "embedding"), **CLOSE)
+    goldens.assert_close(logits.sigmoid(), golden(row, "clipwise_output"), **CLOSE)
 
 
-@needs_sed
 def test_a_file_that_lacks_a_key_or_is_for_another_rate_is_refused(released, tmp_path):
     row, file = released
     other = next(name for name in ARCHITECTURES if name != row)
@@ -99,10 +95,9 @@ def test_a_file_that_lacks_a_key_or_is_for_another_rate_is_refused(released, tmp
         ZOO.load(row, tmp_path / "w.pth")
 
 
-@needs_sed
 @rows
 def test_the_rows_are_what_was_released(row):
-    facts = json.loads((goldens.SED / "checkpoints.json").read_text())["panns"]["from_readme"]
+    facts = goldens.facts("sed/checkpoints")["panns"]["from_readme"]
     facts = facts[ARCHITECTURES[row]]
     ours, frontend = ZOO[row], ZOO[row].frontend()
     assert ours.checkpoint.file == facts["file"]

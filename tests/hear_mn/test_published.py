@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib
 
 import numpy as np
@@ -14,12 +13,13 @@ from hear_core.plugins.configs import embedding_configs
 from hear_mn import ZOO
 from hear_mn.mobilenet import MobileNet
 from tests import goldens
-from tests.goldens import SHARED, needs_goldens, needs_mn04, waveform
+from tests.goldens import waveform
+from tests.shared import METRO, MN04, REAL_GOLDENS, needs_metro, needs_mn04, needs_real_goldens
 
 CONFIGS = embedding_configs("hear_mn")
 # One name for each embedding: an alias is the very same object.
 NAMES = list({id(config): name for name, config in reversed(CONFIGS.items())}.values())
-ORIGINALS = goldens.load_json("modules.json")["modules"] if goldens.MN.is_dir() else {}
+ORIGINALS = goldens.facts("mn/modules")["modules"]
 
 
 def module(name):
@@ -34,7 +34,7 @@ def stand_in(tmp_path_factory):
     def write(architecture, calibrated):
         path = folder / f"{architecture}-{calibrated}.pt"
         if not path.is_file():
-            torch.save(goldens.stand_in(architecture, calibrated=calibrated), path)
+            torch.save(goldens.mobilenet(architecture, calibrated=calibrated), path)
         return str(path)
 
     return write
@@ -68,8 +68,8 @@ def random_init():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_declared_size_is_observed_size(name, untrained, monkeypatch):
-    monkeypatch.setattr(ZOO, "untrained", untrained)
+def test_declared_size_is_observed_size(name, random_init, monkeypatch):
+    monkeypatch.setattr(ZOO, "random_init", random_init)
     loaded = module(name).load_model(pretrained=False, engine="torch")
     audio = torch.rand(1, 2000) - 0.5
     scene = module(name).get_scene_embeddings(audio, loaded)
@@ -80,7 +80,6 @@ def test_declared_size_is_observed_size(name, untrained, monkeypatch):
     assert f"an embedding of {loaded.scene_embedding_size} numbers" in module(name).__doc__
 
 
-@needs_goldens
 def test_everything_the_originals_published_is_published():
     rows = {name: ZOO[CONFIGS[name].backbone] for name in NAMES}
     released = {name: row for name, row in rows.items() if row.checkpoint.url}
@@ -101,17 +100,15 @@ def with_engines():
         yield pytest.param(original, "onnx", marks=[] if small else [pytest.mark.slow])
 
 
-@needs_goldens
 @pytest.mark.parametrize(("original", "engine"), list(with_engines()))
 def test_scene_embeddings_equal_the_original(original, engine, stand_in):
     loaded = model(original, stand_in, engine)
     assert loaded.scene_embedding_size == ORIGINALS[original]["actual_scene_embedding_size"]
     ours = loaded.get_scene_embeddings(waveform(1.0, batch=2))
-    golden = goldens.arrays("hear_scene_calib.npz")[original]
-    np.testing.assert_allclose(ours, golden, **tolerance(original))
+    golden = goldens.arrays("mn/hear_scene_calib")[original]
+    goldens.assert_close(ours, golden, **tolerance(original))
 
 
-@needs_goldens
 @pytest.mark.parametrize(
     "original", [pytest.param(o, marks=[pytest.mark.slow] if large(o) else []) for o in ORIGINALS]
 )
@@ -119,48 +116,46 @@ def test_plain_scene_embeddings_equal_the_original(original, stand_in):
     ours = model(original, stand_in, "torch", calibrated=False).get_scene_embeddings(
         waveform(1.0, batch=2)
     )
-    golden = goldens.arrays("hear_scene_plain_first_clip.npz")[original]
-    np.testing.assert_allclose(ours[:1], golden.reshape(1, -1), **tolerance(original))
+    golden = goldens.arrays("mn/hear_scene_plain_first_clip")[original]
+    goldens.assert_close(ours[:1], golden.reshape(1, -1), **tolerance(original))
 
 
 def stored(file):
     """Return the modules that a file has golden arrays of, with their mode and what they are."""
-    names = goldens.arrays(file).files if goldens.MN.is_dir() else []
+    names = goldens.arrays(file)
     return sorted({tuple(name.split(".")[:3]) for name in names})
 
 
-@needs_goldens
 @engines
-@pytest.mark.parametrize(("generation", "name", "mode"), stored("hear_scene_25s_calib.npz"))
+@pytest.mark.parametrize(("generation", "name", "mode"), stored("mn/hear_scene_25s_calib"))
 def test_long_scene_embeddings_equal_the_original(generation, name, mode, stand_in, engine):
     original = f"{generation}.{name}"
     ours = model(original, stand_in, engine).get_scene_embeddings(waveform(25.0))
-    golden = goldens.arrays("hear_scene_25s_calib.npz")[f"{original}.{mode}"]
-    np.testing.assert_allclose(ours, golden.reshape(1, -1), **tolerance(original))
+    golden = goldens.arrays("mn/hear_scene_25s_calib")[f"{original}.{mode}"]
+    goldens.assert_close(ours, golden.reshape(1, -1), **tolerance(original))
 
 
-@needs_goldens
 @engines
-@pytest.mark.parametrize(("generation", "name", "mode"), stored("hear_timestamps.npz"))
+@pytest.mark.parametrize(("generation", "name", "mode"), stored("mn/hear_timestamps"))
 def test_timestamp_embeddings_equal_the_original(generation, name, mode, stand_in, engine):
     original = f"{generation}.{name}"
     loaded = model(original, stand_in, engine, calibrated=mode == "calib")
     ours, timestamps = loaded.get_timestamp_embeddings(waveform(1.0))
-    golden = goldens.arrays("hear_timestamps.npz")
-    rows = goldens.load_json("modules.json")["timestamp_rows_stored"].get(original, slice(None))
+    golden = goldens.arrays("mn/hear_timestamps")
+    rows = goldens.facts("mn/modules")["timestamp_rows_stored"].get(original, slice(None))
     np.testing.assert_array_equal(timestamps[0], golden[f"{original}.{mode}.timestamps"])
     expected = golden[f"{original}.{mode}.embeddings"]
-    np.testing.assert_allclose(ours[0, rows], expected, **tolerance(original))
+    goldens.assert_close(ours[0, rows], expected, **tolerance(original))
 
 
-@needs_goldens
 @needs_mn04
+@needs_real_goldens
 @engines
 @pytest.mark.parametrize("original", ["hear001.mn04_e1_l", "hear002.mn04_all_b_mel_avgs"])
 def test_embeddings_of_the_released_weights_equal_the_original(original, engine):
-    loaded = module(original.split(".")[1]).load_model(str(goldens.MN04), engine=engine)
-    golden = goldens.arrays("hear_mn04_real.npz")
-    int16 = goldens.arrays("metro_mn04_real.npz")["waveform_int16"].astype(np.float32) / 32768
+    loaded = module(original.split(".")[1]).load_model(str(MN04), engine=engine)
+    golden = np.load(REAL_GOLDENS / "hear_mn04_real.npz")
+    int16 = np.load(REAL_GOLDENS / "metro_mn04_real.npz")["waveform_int16"] / np.float32(32768)
     timestamps = loaded.get_timestamp_embeddings(waveform(1.0))
     found = {
         "scene_1s": loaded.get_scene_embeddings(waveform(1.0, batch=2)),
@@ -171,16 +166,15 @@ def test_embeddings_of_the_released_weights_equal_the_original(original, engine)
     }
     assert {f"{original}.{key}" for key in found} == {k for k in golden.files if original in k}
     for key, value in found.items():
-        np.testing.assert_allclose(value, golden[f"{original}.{key}"], atol=1e-4, rtol=0)
+        goldens.assert_close(value, golden[f"{original}.{key}"], atol=1e-4)
 
 
-@needs_goldens
 @needs_mn04
+@needs_metro
 def test_the_metro_clip_is_a_train():
-    labels = SHARED / "parity" / "sed" / "labels_audioset_527.csv"
-    names = [row["display_name"] for row in csv.DictReader(labels.open())]
-    loaded = module("mn04_e1_l").load_model(str(goldens.MN04), taps=["logits"])
-    audio = read_audio(SHARED / "data" / "audio" / "metro_station-paris.wav", 32000)
+    names = [row["display_name"] for row in goldens.facts("sed/labels_audioset_527")]
+    loaded = module("mn04_e1_l").load_model(str(MN04), taps=["logits"])
+    audio = read_audio(METRO, 32000)
     probabilities, classes = loaded.get_scene_embeddings(audio[None])[0].sigmoid().topk(5)
     expected = {
         "Train": 0.727,

@@ -12,9 +12,8 @@ from hear_core.audio.reading import read_audio
 from hear_core.zoo.checkpoints import fetch_checkpoint, find_checkpoint
 from hear_core.zoo.labels import audioset_labels
 from hear_mn import ZOO
-from tests.goldens import METRO, MN04, SHARED, needs_mn04
+from tests.shared import ESC10, METRO, MN04, SHARED, needs_esc10, needs_metro, needs_mn04
 
-ESC10 = SHARED / "data" / "esc10"
 # The first second of this one is a clip of FSD50K, which it was trained on.
 HEARD = {"5-235671-A.ogg"}
 RAILS = {
@@ -25,8 +24,6 @@ RAILS = {
     "Vehicle",
 }
 CHECKPOINT = ZOO["mn01_starter"].checkpoint
-needs_metro = pytest.mark.skipif(not METRO.is_file(), reason=f"there is no clip {METRO}")
-needs_esc10 = pytest.mark.skipif(not ESC10.is_dir(), reason=f"there are no clips in {ESC10}")
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from hear_core.errors import AudioError, CheckpointError, ConfigError
 from hear_core.zoo.labels import audioset_labels
 from hear_mn import EATagger, TagStream
 from tests import goldens
-from tests.goldens import METRO, MN04, needs_goldens, needs_mn04
+from tests.shared import METRO, MN04, needs_mn04
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +31,9 @@ def noise(seconds, rate=32000, seed=0):
 
 
 @needs_mn04
-@needs_goldens
 def test_the_top_ten_of_the_metro_clip(real):
     scores, features = real.tag(METRO)
-    wanted = goldens.load_json("metro.json")["top10"]["int16"]
+    wanted = goldens.facts("mn/metro")["top10"]["int16"]
     assert [real.labels[i] for i in np.argsort(-scores)[:10]] == [w["label"] for w in wanted]
     found = [scores[w["index"]] for w in wanted]
     np.testing.assert_allclose(found, [w["probability"] for w in wanted], atol=1e-3)
@@ -51,20 +50,18 @@ def test_an_ensemble_of_one_model_with_itself_is_that_model(real, monkeypatch):
     np.testing.assert_allclose(features, np.tile(alone_features, 2), atol=1e-5)
 
 
-@needs_goldens
 def test_an_ensemble_equals_the_original(tmp_path, monkeypatch):
     monkeypatch.setenv("HEAR_CHECKPOINTS", str(tmp_path))
     for name in ("mn04", "mn10", "dymn04"):
-        torch.save(goldens.stand_in(name), tmp_path / f"{name}_im.pt")
+        torch.save(goldens.mobilenet(name), tmp_path / f"{name}_im.pt")
     tagger = EATagger(["mn04_im", "mn10_im", "dymn04_im"])
     scores, _ = tagger.run(goldens.waveform(2.0, batch=2).numpy())
-    golden = goldens.arrays("networks.npz")["ensemble_mn04_mn10_dymn04.calib.logits"]
-    np.testing.assert_allclose(scores, torch.from_numpy(golden).sigmoid(), atol=2e-4)
+    golden = goldens.arrays("mn/networks")["ensemble_mn04_mn10_dymn04.calib.logits"]
+    goldens.assert_close(scores, torch.from_numpy(golden).sigmoid(), atol=2e-4)
     # The original's clips differ by more than ten times as much.
     assert np.abs(scores[0] - scores[1]).max() > 2e-3
 
 
-@needs_goldens
 def test_an_ensemble_is_the_mean_of_logits():
     """Of networks with front-ends of their own, against torch without any of our windows."""
     names = ["mn01_as", "mn10_as_hop_15", "mn10_as_mels_40"]

@@ -4,12 +4,11 @@ from hear_mn import ZOO
 from hear_mn.dynamic_mobilenet import DynamicMobileNet
 from hear_mn.mobilenet import MobileNet
 from tests import goldens
-from tests.goldens import needs_goldens, needs_mn04
+from tests.shared import MN04, needs_mn04
 
 
-@needs_goldens
 def test_every_released_mobilenet_is_in_the_zoo():
-    released = goldens.load_json("checkpoints.json")["EfficientAT"]
+    released = goldens.facts("mn/checkpoints")["EfficientAT"]
     kinds = (MobileNet, DynamicMobileNet)
     mobilenets = {n: row for n, row in ZOO.items() if row.network in kinds and row.checkpoint.url}
     families = {n: row["family"] for n, row in released.items()}
@@ -39,11 +38,11 @@ def test_a_front_end_and_its_network_agree(name):
 
 @needs_mn04
 def test_the_released_weights_load_as_they_are():
-    network = ZOO.load("mn04_as", goldens.MN04)
+    network = ZOO.load("mn04_as", MN04)
     assert sum(p.numel() for p in network.parameters()) == 983599
 
 
 @needs_mn04
 def test_the_published_checksum_is_that_of_the_file(monkeypatch):
-    monkeypatch.setenv("HEAR_CHECKPOINTS", str(goldens.MN04.parent))
+    monkeypatch.setenv("HEAR_CHECKPOINTS", str(MN04.parent))
     ZOO.load("mn04_as")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -16,7 +14,8 @@ from hear_core.events.decoding import EventDecoding
 from hear_sed import DetectionStream, Detector
 from hear_sed.detector import DEFAULT_RULE
 from tests import goldens
-from tests.goldens import METRO, SED, needs_mn04, needs_sed, waveform
+from tests.goldens import waveform
+from tests.shared import METRO, needs_mn04
 
 RATE = 16000
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -44,26 +43,24 @@ def noise(samples, seed=0):
     return np.random.default_rng(seed).uniform(-0.5, 0.5, samples).astype(np.float32)
 
 
-@needs_sed
 def test_pieces_equal_the_original(pieces):
     audio = waveform(13.5, sample_rate=RATE)[0].numpy()
     heard = pieces.frames(audio)
-    golden = np.load(SED / "goldens" / "inference_long.npz")
+    golden = goldens.arrays("sed/inference_long")
     frames = len(heard.scores)
     assert frames == 338  # the original goes on to the end of the last piece
     expected = golden["probabilities"][0].T[: -(-frames // 5)]
-    np.testing.assert_allclose(heard.scores[::5], expected, atol=1e-3)
+    goldens.assert_close(heard.scores[::5], expected, atol=1e-3)
     selected = heard.scores[:, golden["selected_classes"]]
-    np.testing.assert_allclose(selected, golden["probabilities_selected"].T[:frames], atol=1e-3)
+    goldens.assert_close(selected, golden["probabilities_selected"].T[:frames], atol=1e-3)
 
 
-@needs_sed
 def test_events_equal_the_original(pieces):
     """But those beyond the end, which have no length, and the frames next to it.
 
     There the original takes the median with what it hears in the silence that it appends.
     """
-    facts = json.loads((SED / "goldens" / "metrics.json").read_text())["decode"]
+    facts = goldens.facts("sed/metrics")["decode"]
     wanted = facts["events_0.5_selected"]
     labels = {label for label, _, _ in wanted}
     found = pieces.detect(waveform(13.5, sample_rate=RATE)[0].numpy())
@@ -142,7 +139,6 @@ def test_pieces_cannot_be_live():
         DetectionStream(Detector("fmn04", pretrained=False, pieces=True))
 
 
-@needs_sed
 @needs_mn04
 def test_where_windows_begin_hardly_matters(weights):
     """On a recording of 30 s, heard in windows that begin elsewhere.
@@ -167,7 +163,6 @@ def test_where_windows_begin_hardly_matters(weights):
         assert faded.mean() < hard.mean() / 3
 
 
-@needs_sed
 def test_an_event_across_a_border_is_one_event(weights):
     """A tone from 8 s to 12 s, and what is heard of it alone."""
     time = np.arange(20 * RATE) / RATE

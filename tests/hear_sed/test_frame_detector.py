@@ -18,13 +18,9 @@ from hear_sed.backbones.registry import BACKBONES
 from hear_sed.frame_detector import HEADS, FrameDetector
 from hear_sed.sequence.registry import SEQUENCE_MODELS
 from tests import goldens
-from tests.goldens import SED, needs_sed, sed_arrays, waveform
+from tests.goldens import waveform
 
-COMBINATIONS = (
-    sorted(p.name.removesuffix(".json.gz") for p in SED.glob("manifests/fmn*.json.gz"))
-    if SED.is_dir()
-    else ["fmn10"]
-)
+COMBINATIONS = goldens.manifests("fmn*")
 FAST = ("fmn04", "fmn10+tf-256", "fmn10+gru-256", "fmn10+hybrid-256")
 SLOW_GRAPHS = ("tf", "attn", "hybrid", "tcn", "mamba")
 AFTER = ("frames", "sequence", "logits", "weak")
@@ -34,7 +30,7 @@ some_kinds = pytest.mark.parametrize("kind", [None, *SEQUENCE_MODELS])
 
 def build(name, *, scaled=True, weak527=False, **other):
     """Return a detector of the manifests with its stand-in weights."""
-    facts = goldens.detector_manifest(name)["build"]
+    facts = goldens.manifest(name)["build"]
     if "+" in name:
         other |= {"sequence_model": facts["seq_model_type"], "dim": facts["seq_model_dim"]}
     weak = 527 if weak527 else None
@@ -55,7 +51,7 @@ def run(network, log_mel, taps=("logits",)):
 
 
 def mel():
-    return torch.from_numpy(sed_arrays("frontends.npz")["fmn_mel"][:, 0])
+    return torch.from_numpy(goldens.arrays("sed/frontends")["fmn_mel"][:, 0])
 
 
 def strong(values, golden):
@@ -64,7 +60,6 @@ def strong(values, golden):
     return found[:, :, :: found.shape[2] // golden.shape[2]]
 
 
-@needs_sed
 def test_the_front_end_equals_the_original():
     frontend = FRONTEND()
     audio = waveform(10.0, sample_rate=16000)
@@ -78,7 +73,6 @@ def test_the_front_end_equals_the_original():
     np.testing.assert_allclose(silence, (np.log(1e-7) + 4.5) / 5, rtol=1e-6)
 
 
-@needs_sed
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in COMBINATIONS],
@@ -87,34 +81,33 @@ def test_equals_the_original(name):
     network = build(name)
     values = run(network, mel(), AFTER)
     if "+" not in name:
-        golden = sed_arrays(f"{name}.npz")
-        np.testing.assert_allclose(strong(values, golden["strong"]), golden["strong"], **CLOSE)
-        np.testing.assert_allclose(values["weak"], golden["weak"], **CLOSE)
+        golden = goldens.arrays(f"sed/{name}")
+        goldens.assert_close(strong(values, golden["strong"]), golden["strong"], **CLOSE)
+        goldens.assert_close(values["weak"], golden["weak"], **CLOSE)
         other = run(build(name, weak527=True), mel(), ("weak",))
-        np.testing.assert_allclose(other["weak"], golden["weak527"], **CLOSE)
+        goldens.assert_close(other["weak"], golden["weak527"], **CLOSE)
         plain = run(build(name, scaled=False), FRONTEND()(waveform(10.0, sample_rate=16000)), AFTER)
         expected = golden["plain_strong"]
-        np.testing.assert_allclose(strong(plain, expected), expected, atol=1e-5, rtol=0)
-        np.testing.assert_allclose(plain["weak"], golden["plain_weak"], atol=1e-5, rtol=0)
-    elif f"{name}.strong" in sed_arrays("fmn_seq_full.npz"):
-        golden = sed_arrays("fmn_seq_full.npz")
+        goldens.assert_close(strong(plain, expected), expected, atol=1e-5)
+        goldens.assert_close(plain["weak"], golden["plain_weak"], atol=1e-5)
+    elif f"{name}.strong" in goldens.arrays("sed/fmn_seq_full"):
+        golden = goldens.arrays("sed/fmn_seq_full")
         expected = golden[f"{name}.strong"]
-        np.testing.assert_allclose(strong(values, expected), expected, **CLOSE)
-        np.testing.assert_allclose(values["weak"], golden[f"{name}.weak"], **CLOSE)
+        goldens.assert_close(strong(values, expected), expected, **CLOSE)
+        goldens.assert_close(values["weak"], golden[f"{name}.weak"], **CLOSE)
     if "+" in name:
-        golden = sed_arrays(f"seq_{name.partition('+')[2].partition('-')[0]}.npz")
+        golden = goldens.arrays(f"sed/seq_{name.partition('+')[2].partition('-')[0]}")
         with torch.inference_mode():
-            sequence = network.seq_model(goldens.frames_input(network.backbone.channels))
+            sequence = network.seq_model(goldens.frame_features(network.backbone.channels))
             found = network.strong_head(sequence).transpose(1, 2)[:, :, ::10]
             weak = network.weak_head(sequence.mean(1))
-        np.testing.assert_allclose(found, golden[f"{name}.strong"], **CLOSE)
-        np.testing.assert_allclose(weak, golden[f"{name}.weak"], **CLOSE)
+        goldens.assert_close(found, golden[f"{name}.strong"], **CLOSE)
+        goldens.assert_close(weak, golden[f"{name}.weak"], **CLOSE)
 
 
-@needs_sed
 @pytest.mark.parametrize("name", COMBINATIONS)
 def test_has_as_many_parameters_as_the_original(name):
-    facts = goldens.detector_manifest(name)
+    facts = goldens.manifest(name)
     kind, dim = facts["build"].get("seq_model_type"), facts["build"].get("seq_model_dim", 256)
     with torch.device("meta"):
         network = FrameDetector(name.partition("+")[0], kind if "+" in name else None, dim)
@@ -125,30 +118,28 @@ def test_has_as_many_parameters_as_the_original(name):
     assert set(network.state_dict()) == set(facts["tensors"]) | set(facts["tied"])
 
 
-@needs_sed
 @pytest.mark.parametrize("seconds", [5, 20])
 def test_other_lengths_brought_to_250_frames_equal_the_original(seconds):
-    golden = sed_arrays("fmn10.npz")
+    golden = goldens.arrays("sed/fmn10")
     log_mel = FRONTEND()(waveform(float(seconds), sample_rate=16000))
     values = run(build("fmn10", resized_to=250), log_mel, AFTER)
     expected = golden[f"strong_{seconds}s"]
     assert values["logits"].shape == (1, 447, 1, 250)
-    np.testing.assert_allclose(strong(values, expected), expected, atol=3e-3)
-    np.testing.assert_allclose(values["weak"], golden[f"weak_{seconds}s"], atol=3e-3)
+    goldens.assert_close(strong(values, expected), expected, atol=3e-3)
+    goldens.assert_close(values["weak"], golden[f"weak_{seconds}s"], atol=3e-3)
     frames = values["frames"][:, :, 0, ::5].transpose(1, 2)
-    np.testing.assert_allclose(frames, golden[f"embedding_{seconds}s"], atol=3e-3)
+    goldens.assert_close(frames, golden[f"embedding_{seconds}s"], atol=3e-3)
     as_it_is = run(build("fmn10"), log_mel)["logits"]
     assert as_it_is.shape == (1, 447, 1, 25 * seconds)
 
 
-@needs_sed
 @pytest.mark.parametrize("name", ["fmn10+tf-256", "fmn10+gru-256", "fmn10+hybrid-256"])
 def test_equals_the_original_with_batch_norms_folded_and_channels_last(name):
     network = build(name)
     fold_batch_norms(network)
     network.to(memory_format=torch.channels_last)
-    expected = sed_arrays("fmn_seq_full.npz")[f"{name}.strong"]
-    np.testing.assert_allclose(strong(run(network, mel()), expected), expected, **CLOSE)
+    expected = goldens.arrays("sed/fmn_seq_full")[f"{name}.strong"]
+    goldens.assert_close(strong(run(network, mel()), expected), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 
 import pytest
@@ -17,7 +15,6 @@ from hear_sed import ZOO
 from hear_sed.labels import strong_labels, strong_mids
 from hear_sed.zoo import build_detector
 from tests import goldens
-from tests.goldens import SED, needs_sed
 
 FAST = ("fmn04", "fmn10", "fmn04+tf:104", "fmn10+tf:256", "fmn10+hybrid:256", "fmn04+gru:104")
 
@@ -37,9 +34,8 @@ def pretrained_sed_layout(state):
     return {key.replace("model.fmn.", "model.frame_mn.", 1): t for key, t in state.items()}
 
 
-@needs_sed
 def test_every_released_detector_is_in_the_zoo():
-    released = json.loads((SED / "checkpoints.json").read_text())["efficientsed"].values()
+    released = goldens.facts("sed/checkpoints")["efficientsed"].values()
     assert len(released) == len(ZOO)
     rows = {row.checkpoint.file: row for row in ZOO.values()}
     for theirs in released:
@@ -52,12 +48,11 @@ def test_every_released_detector_is_in_the_zoo():
         assert (ours.optional == ("strong_head",)) == (theirs["trained_on"] == "AudioSet Weak")
 
 
-@needs_sed
 @pytest.mark.parametrize("name", ZOO)
 def test_a_row_has_the_tensors_of_its_manifest(name):
     row = ZOO[name]
     network, frontend = row.skeleton(), row.frontend()
-    facts = goldens.detector_manifest(manifest_of(name))
+    facts = goldens.manifest(manifest_of(name))
     tensors = facts["tensors"] | (facts["weak527"] if name.endswith("_weak") else {})
     found = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
     assert found == {key: shape for key, (_, shape, *_) in tensors.items()}
@@ -68,7 +63,6 @@ def test_a_row_has_the_tensors_of_its_manifest(name):
     assert network.tap_shapes["weak"].channels == (527 if name.endswith("_weak") else 447)
 
 
-@needs_sed
 @pytest.mark.parametrize("layout", [dict, released_layout, pretrained_sed_layout])
 @pytest.mark.parametrize("name", ["fmn04", "fmn04+tf:104", "fmn04+hybrid:104", "fmn04+gru:104"])
 def test_a_file_in_any_layout_loads(name, layout, tmp_path):
@@ -78,7 +72,6 @@ def test_a_file_in_any_layout_loads(name, layout, tmp_path):
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
 
 
-@needs_sed
 def test_the_head_that_was_not_trained_may_be_missing_or_of_another_size(tmp_path, caplog):
     state = goldens.detector("fmn04", weak527=True)
     torch.save(released_layout(state), tmp_path / "w.pt")
@@ -99,7 +92,6 @@ def test_the_head_that_was_not_trained_may_be_missing_or_of_another_size(tmp_pat
         ZOO.load("fmn04", tmp_path / "w.pt")
 
 
-@needs_sed
 def test_another_number_of_classes_drops_both_heads(tmp_path, caplog):
     torch.save(released_layout(goldens.detector("fmn04")), tmp_path / "w.pt")
     network = ZOO.load("fmn04", tmp_path / "w.pt", num_classes=11)
@@ -108,7 +100,6 @@ def test_another_number_of_classes_drops_both_heads(tmp_path, caplog):
     assert network.tap_shapes["logits"].channels == network.tap_shapes["weak"].channels == 11
 
 
-@needs_sed
 def test_weights_of_another_sequence_model_are_refused(tmp_path):
     torch.save(goldens.detector("fmn04+tf-104"), tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match=r"the network has no seq_model.* fits fmn04\+tf:104"):
@@ -133,10 +124,8 @@ def test_an_unknown_name_is_explained():
         ZOO["fmn10+tf-256"]
 
 
-@needs_sed
 def test_the_labels_are_those_of_the_release():
-    with (SED / "labels_audioset_strong_447.csv").open(encoding="utf-8") as file:
-        theirs = list(csv.DictReader(file))
+    theirs = goldens.facts("sed/labels_audioset_strong_447")
     assert strong_labels() == tuple(row["display_name"] for row in theirs)
     assert strong_mids() == {row["display_name"]: row["mid"] for row in theirs}
     assert list(strong_labels()) == sorted(strong_labels())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
 from torch import nn
@@ -17,7 +15,6 @@ from hear_mn import ZOO
 from hear_mn.dynamic_mobilenet import DynamicMobileNet
 from hear_mn.mobilenet import MobileNet
 from tests import goldens
-from tests.goldens import needs_goldens
 
 # At width 0.1 the original raises an error. There, layer 0 and block 1 need most: the log-mel,
 # 8 channels of 64 x 500 as output, and an eighth of each of the two maps between, as large.
@@ -43,21 +40,19 @@ def check(found, golden):
 RELEASED = {name: row for name, row in ZOO.items() if row.checkpoint.url}
 
 
-@needs_goldens
 @pytest.mark.parametrize("name", [n for n, row in RELEASED.items() if row.network is MobileNet])
 def test_released_networks_cost_what_the_original_counts(name):
     found = complexity(ZOO[name])
-    golden = goldens.load_json("complexity.json")["models"][name]
+    golden = goldens.facts("mn/complexity")["models"][name]
     assert [found.n_mels, found.frames] == golden["spectrogram"][2:]
     check(found[3:8], golden)
 
 
-@needs_goldens
 @pytest.mark.parametrize("name", [n for n, row in ZOO.items() if row.network is DynamicMobileNet])
 def test_dynamic_networks_cost_what_the_original_counts_where_it_can(name):
     """It counts no dynamic convolution; so operations are held to the published tables instead."""
     found = complexity(ZOO[name])
-    golden = goldens.load_json("complexity.json")["models"][name]
+    golden = goldens.facts("mn/complexity")["models"][name]
     assert found.parameters == golden["params"]
     assert list(found.receptive_field) == golden["receptive_field_freq_time"]
     assert found.macs > golden["count_macs"]
@@ -72,9 +67,8 @@ def test_dynamic_blocks_in_parts_keep_their_input_and_their_output():
     assert costs.peak_memory_channelwise < costs.peak_memory / 2
 
 
-@needs_goldens
 def test_other_widths_cost_what_the_original_counts():
-    widths = goldens.load_json("complexity.json")["mn_by_width"]
+    widths = goldens.facts("mn/complexity")["mn_by_width"]
     assert len(widths) > 10
     for width, golden in widths.items():
         network, size = skeleton(width=float(width)), golden["spectrogram"][2:]
@@ -83,12 +77,10 @@ def test_other_widths_cost_what_the_original_counts():
         check((*counts, *memory, receptive_field(network, *size)), golden)
 
 
-@needs_goldens
-@pytest.mark.parametrize(("seed", "rows"), [("0-eatagger-fork.md", 17), ("1-efficientat.md", 14)])
-def test_the_published_tables_to_the_digit(seed, rows):
-    text = (goldens.SHARED / "seeds" / seed).read_text(encoding="utf-8")
-    found = re.findall(r"^\| (\w+) +\|[^|]*\| ([\d.]+) +\| ([\d.]+) +\| [\d.]+ +\|$", text, re.M)
-    published = {name: figures for name, *figures in found if name in ZOO}
+@pytest.mark.parametrize(("project", "rows"), [("EATagger", 17), ("EfficientAT", 14)])
+def test_the_published_tables_to_the_digit(project, rows):
+    found = goldens.facts("published/costs")[project]
+    published = {name: figures for name, figures in found.items() if name in ZOO}
     assert len(published) == rows
     for name, figures in published.items():
         costs = complexity(ZOO[name])

@@ -13,7 +13,7 @@ from hear_core.errors import ConfigError
 from hear_core.export.onnx_file import compare, describe, export
 from hear_core.zoo.labels import audioset_labels
 from hear_mn import ZOO, mn01_all_b_mel_avgs, mn04_e1_l, mn10_all_b_mel_avgs_hop15
-from tests.goldens import METRO, MN04, SHARED, needs_mn04
+from tests.shared import METRO, MN04, SHARED, needs_mn04
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

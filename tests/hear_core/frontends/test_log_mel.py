@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hear_core.errors import ConfigError
 from hear_core.frontends.log_mel import DecibelMel, LogMel
 from hear_core.frontends.mel_banks import kaldi_mel_bank, slaney_mel_bank
-from tests.goldens import arrays, needs_goldens, needs_sed, sed_arrays, waveform
+from tests import goldens
+from tests.goldens import waveform
 
 RESOLUTIONS = {
     "default": {},
@@ -27,13 +28,12 @@ PANNS = {
 }
 
 
-@needs_goldens
 @pytest.mark.parametrize("exportable", [False, True])
 @pytest.mark.parametrize("name", RESOLUTIONS)
 def test_equals_the_original(name, exportable):
     frontend = LogMel(**RESOLUTIONS[name])
     ours = (frontend.exportable() if exportable else frontend)(waveform(2.0, batch=2))
-    np.testing.assert_allclose(ours, arrays("spectrograms.npz")[name], atol=2e-4)
+    goldens.assert_close(ours, goldens.arrays("mn/spectrograms")[name], atol=2e-4)
 
 
 @given(samples=st.integers(514, 4000), hop=st.sampled_from([160, 320, 500]))
@@ -69,16 +69,15 @@ def test_takes_its_shortest_clip():
         frontend(torch.rand(1, frontend.min_samples - 1))
 
 
-@needs_sed
 @pytest.mark.parametrize("exportable", [False, True])
 @pytest.mark.parametrize("name", PANNS)
 def test_decibels_equal_the_original(name, exportable):
     frontend = DecibelMel(**PANNS[name])
     audio = waveform(2.0, batch=2, sample_rate=frontend.sample_rate)
     ours = (frontend.exportable() if exportable else frontend)(audio)
-    theirs = sed_arrays("panns.npz")[f"{name}.logmel"].squeeze(1).swapaxes(1, 2)
+    theirs = goldens.arrays("sed/panns")[f"{name}.logmel"].squeeze(1).swapaxes(1, 2)
     # Bands at -80 dB see little but rounding.
-    np.testing.assert_allclose(ours, theirs, atol=0.02)
+    goldens.assert_close(ours, theirs, atol=0.02)
     assert np.abs(ours.numpy() - theirs).mean() < 1e-4
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hear_core.frontends.mel_banks import MelFilters, kaldi_mel_bank, slaney_mel_bank
-from tests.goldens import arrays, needs_goldens, needs_sed, sed_arrays
+from tests import goldens
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,11 @@ def test_equals_torchaudio_to_the_bit(n_mels, n_fft, rate, fmin, fmax):
     assert not ours[:, -1].any()
 
 
-@needs_goldens
 @pytest.mark.parametrize("n_mels", [40, 64, 128, 256])
 def test_equals_the_original(n_mels):
     ours = kaldi_mel_bank(n_mels, 1024, 32000, 0.0, 15000.0)[:, :-1]
     # Which logarithm a processor has moves a triangle of the 256 narrow ones by up to 4e-5.
-    np.testing.assert_allclose(ours, arrays("melbanks.npz")[f"bank{n_mels}"], atol=5e-5)
+    goldens.assert_close(ours, goldens.arrays("mn/melbanks")[f"bank{n_mels}"], atol=5e-5)
 
 
 @given(
@@ -68,15 +67,14 @@ def test_slaney_equals_torchaudio(n_mels, n_fft, rate, fmin, fmax):
     torch.testing.assert_close(ours, theirs.T, atol=2e-7, rtol=1e-4)
 
 
-@needs_sed
 @pytest.mark.parametrize(
     ("name", "n_fft", "rate", "fmax"),
     [("Cnn14", 1024, 32000, 14000.0), ("Cnn14_16k", 512, 16000, 8000.0)],
 )
 def test_slaney_equals_the_original(name, n_fft, rate, fmax):
     ours = slaney_mel_bank(64, n_fft, rate, 50.0, fmax)
-    theirs = sed_arrays("panns.npz")[f"{name}.melW"].T
-    np.testing.assert_allclose(ours, theirs, atol=1e-8, rtol=1e-6)
+    theirs = goldens.arrays("sed/panns")[f"{name}.melW"].T
+    goldens.assert_close(ours, theirs, atol=1e-8, rtol=1e-6)
 
 
 @pytest.mark.parametrize("n_mels", [1, 2, 40, 128, 256])

@@ -15,7 +15,7 @@ from hear_core.errors import ConfigError
 from hear_core.runtime import engines as module
 from hear_core.runtime.engines import OnnxEngine
 from hear_mn import mn01_all_b_mel_avgs as plugin
-from tests.goldens import MN04, needs_mn04
+from tests.shared import MN04, needs_mn04
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")

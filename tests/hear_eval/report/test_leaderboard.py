@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,9 +17,8 @@ from hear_eval.report.leaderboard import (
     task_of,
 )
 from hear_eval.tasks.published import hear_tasks
-from tests.goldens import SHARED
+from tests.goldens import facts
 
-FACTS = SHARED / "facts" / "reference_results.md"
 # The columns of the published table.
 SHORT = (
     *("Beehive", "Beijing Opera", "CREMA-D", "DCASE 2016", "ESC-50", "FSD50K", "GTZAN Genre"),
@@ -70,13 +67,11 @@ def test_means_by_category_are_those_that_are_published(name, general, music, sp
     assert {key: 100 * found[key] for key in wanted} == pytest.approx(wanted, abs=0.06)
 
 
-@pytest.mark.skipif(not FACTS.is_file(), reason=f"there is no {FACTS}")
 def test_every_number_of_the_published_table():
-    lines = [line.strip(" |").split(" | ") for line in FACTS.read_text().splitlines()]
-    published = {line[0]: line for line in lines if len(line) == 5 + len(SHORT)}
+    published = facts("published/leaderboard")
     checked = 0
     for found in leaderboard():
-        _, submitted, count, mean, _, *scores = published[found.name]
+        submitted, count, mean, _, *scores = published["rows"][found.name]
         assert (found.submitted, len(normalised(found))) == (submitted, int(count))
         assert f"{100 * means(normalised(found))['all']:.2f}" == mean
         wanted = {t: float(s) for t, s in zip(SHORT, scores, strict=True) if s != "\u2013"}
@@ -84,11 +79,8 @@ def test_every_number_of_the_published_table():
         assert values == pytest.approx(wanted, abs=5.1e-5)
         checked += 1
     assert checked == 34
-    (line,) = [
-        line for line in FACTS.read_text().splitlines() if "(divisor)" in line and "|" in line
-    ]
-    divisors = [float(number) for number in re.findall(r"\b\d\.\d{4}\b", line)]
-    assert [best()[task] for task in SHORT] == pytest.approx(divisors, abs=5.1e-5)
+    divisors = pytest.approx(published["divisors"], abs=5.1e-5)
+    assert [best()[task] for task in SHORT] == divisors
 
 
 def test_a_later_submission_is_no_divisor():

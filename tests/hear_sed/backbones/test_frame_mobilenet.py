@@ -9,7 +9,6 @@ import torch
 from hear_core.errors import ConfigError
 from hear_sed.backbones.frame_mobilenet import FrameMobileNet, frame_block_table
 from tests import goldens
-from tests.goldens import needs_sed, sed_arrays
 
 WIDTHS = {"fmn04": 0.4, "fmn06": 0.6, "fmn10": 1.0, "fmn20": 2.0, "fmn30": 3.0}
 SLOW = ("fmn06", "fmn20", "fmn30")
@@ -28,31 +27,27 @@ def build(name, *, scaled=True):
     return network
 
 
-@needs_sed
 @pytest.mark.parametrize(
     "name", ["fmn04", "fmn10", *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)]
 )
 def test_equals_the_original(name):
-    log_mel = sed_arrays("frontends.npz")["fmn_mel"][:, 0]
+    log_mel = goldens.arrays("sed/frontends")["fmn_mel"][:, 0]
     for prefix, scaled in [("plain_", False), ("", True)]:
         frames = run(build(name, scaled=scaled), log_mel)["frames"]
-        golden = sed_arrays(f"{name}.npz")[f"{prefix}embedding"]
+        golden = goldens.arrays(f"sed/{name}")[f"{prefix}embedding"]
         assert frames.shape == (1, golden.shape[2], 1, 250)
-        np.testing.assert_allclose(
-            frames[:, :, 0, ::5].transpose(1, 2), golden, atol=1e-4, rtol=1e-4
-        )
+        goldens.assert_close(frames[:, :, 0, ::5].transpose(1, 2), golden, atol=1e-4, rtol=1e-4)
 
 
-@needs_sed
 def test_every_map_equals_the_original():
-    log_mel = sed_arrays("frontends.npz")["fmn_mel"][:, 0]
+    log_mel = goldens.arrays("sed/frontends")["fmn_mel"][:, 0]
     network = build("fmn10")
     values = run(network, log_mel, [f"b{index}" for index in range(17)])
     for index in range(17):
-        golden = sed_arrays("fmn10.npz")[f"feature{index:02d}"]
+        golden = goldens.arrays("sed/fmn10")[f"feature{index:02d}"]
         found = values[f"b{index}"]
         assert network.tap_shapes[f"b{index}"] == found.shape[1:3]
-        np.testing.assert_allclose(found[:, :8, :, ::25], golden, atol=1e-4, rtol=1e-4)
+        goldens.assert_close(found[:, :8, :, ::25], golden, atol=1e-4, rtol=1e-4)
 
 
 def test_time_is_divided_by_four_and_one_band_is_left():

@@ -17,15 +17,10 @@ from hear_sed.sequence.mamba import Mamba2
 from hear_sed.sequence.registry import SEQUENCE_MODELS, build_sequence_model
 from hear_sed.sequence.scan import linear_recurrence
 from tests import goldens
-from tests.goldens import SED, needs_sed, sed_arrays
 
 PREFIX = "seq_model."
 FAST = ("-104", "-160", "-256")
-COMBINATIONS = (
-    sorted(p.name.removesuffix(".json.gz") for p in SED.glob("manifests/fmn*+*.json.gz"))
-    if SED.is_dir()
-    else ["fmn10+tf-256"]
-)
+COMBINATIONS = goldens.manifests("fmn*+*")
 kinds = pytest.mark.parametrize("kind", SEQUENCE_MODELS)
 
 
@@ -34,26 +29,25 @@ def random_init(kind, channels=48, dim=64):
     return build_sequence_model(kind, channels, dim).eval()
 
 
-@needs_sed
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=() if n.endswith(FAST) else pytest.mark.slow) for n in COMBINATIONS],
 )
 def test_equals_the_original(name):
-    facts = goldens.detector_manifest(name)["build"]
+    facts = goldens.manifest(name)["build"]
     kind, channels = facts["seq_model_type"], facts["embed_dim"]
     model = build_sequence_model(kind, channels, facts["seq_model_dim"]).eval()
     state = goldens.detector(name, PREFIX)
     model.load_state_dict({k.removeprefix(PREFIX): v for k, v in state.items()}, strict=True)
-    expected = sed_arrays(f"seq_{kind}.npz")
+    expected = goldens.arrays(f"sed/seq_{kind}")
     close = {"atol": 1e-4, "rtol": 1e-4}
     with torch.inference_mode():
-        found = model(goldens.frames_input(channels))
+        found = model(goldens.frame_features(channels))
         assert found.shape == (1, 250, model.out_channels)
-        np.testing.assert_allclose(found[:, ::10], expected[f"{name}.out"], **close)
+        goldens.assert_close(found[:, ::10], expected[f"{name}.out"], **close)
         if f"{name}.out_t37" in expected:
-            found = model(goldens.frames_input(channels, 37))
-            np.testing.assert_allclose(found, expected[f"{name}.out_t37"], **close)
+            found = model(goldens.frame_features(channels, 37))
+            goldens.assert_close(found, expected[f"{name}.out_t37"], **close)
 
 
 @kinds
