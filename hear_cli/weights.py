@@ -45,8 +45,8 @@ def weights(
                 typer.echo(f"fetching {checkpoint.url}", err=True)
                 state = str(checkpoints.fetch_checkpoint(checkpoint))
             elif verify and path is not None:
-                checkpoints.verify_checkpoint(path, checkpoint)
-                state += " (verified)"
+                known = checkpoints.verify_checkpoint(path, checkpoint)
+                state += " (verified)" if known else " (no checksum is known)"
         except CheckpointError as error:
             failed = True
             typer.echo(f"hear: {error}", err=True)

@@ -7,26 +7,20 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hear_core._version import __version__
 from hear_core.errors import CheckpointError, ConfigError
 from hear_core.io.files import atomic_write
+from hear_core.zoo.reading import is_safetensors
 
 _KEY = "hear"  # the entry of the metadata of a safetensors file that is ours, as JSON
 _FORMAT = 1
 _HALF_MAX = torch.finfo(torch.float16).max
-
-
-def _version() -> str:
-    try:
-        return distributions.version("efficient-hear")
-    except distributions.PackageNotFoundError:  # a checkout that is not installed
-        return "unknown"
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ class CheckpointMetadata:
     metrics: Mapping[str, float] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
     licence: str = ""
-    version: str = field(default_factory=_version)
+    version: str = __version__
 
     def __post_init__(self) -> None:
         for name in ("labels", "taps"):
@@ -183,14 +177,14 @@ def read_metadata(path: str | Path) -> CheckpointMetadata | None:
     if not path.is_file():
         msg = f"there is no file {path}"
         raise CheckpointError(msg)
-    if path.suffix != ".safetensors":
+    if not is_safetensors(path):
         return None
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, "pt") as file:
             entries = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # it raises errors of its own, and some of Rust
         size = path.stat().st_size
         msg = f"{path} ({size} bytes) cannot be read as weights: it is truncated or damaged"
         raise CheckpointError(msg) from error

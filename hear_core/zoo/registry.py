@@ -21,6 +21,7 @@ from hear_core.networks.backbone import Backbone
 from hear_core.zoo import checkpoints
 from hear_core.zoo.checkpoints import Checkpoint
 from hear_core.zoo.metadata import CheckpointMetadata, read_metadata
+from hear_core.zoo.reading import read_checkpoint, type_mismatches
 
 log = logging.getLogger(__name__)
 
@@ -136,11 +137,11 @@ class Zoo(dict[str, NetworkRecord]):
             return record
         if not is_checkpoint_path(name):
             raise ConfigError(unknown("backbone", name, self))
-        path = Path(name).expanduser()
+        path = checkpoints.expand_user(name)
         if record := self._described(path) or self._released(path):
             return record
         msg = f"{path} does not say which network it holds: give the name of its backbone as well"
-        if fitting := self._fitting(checkpoints.read_checkpoint(path)):
+        if fitting := self._fitting(read_checkpoint(path)):
             msg += f". It fits {fitting}"
         raise CheckpointError(msg)
 
@@ -155,7 +156,7 @@ class Zoo(dict[str, NetworkRecord]):
         Raises:
             CheckpointError: The file is missing or damaged, or its metadata are invalid.
         """
-        path = Path(path).expanduser()
+        path = checkpoints.expand_user(path)
         if metadata := read_metadata(path):
             return metadata.network in _constructors(record.network for record in self.values())
         return self._released(path) is not None
@@ -196,7 +197,7 @@ class Zoo(dict[str, NetworkRecord]):
         """
         record, file = self._find(name, model_file_path)
         record = record.with_classes(num_classes)
-        found = checkpoints.read_checkpoint(file)
+        found = read_checkpoint(file)
         state = _renamed(record, found, file)
         network = record.skeleton()
         replaceable = record.optional + (() if num_classes is None else network.class_layers)
@@ -219,8 +220,13 @@ class Zoo(dict[str, NetworkRecord]):
             ):
                 msg += ". If its classes are others, give their number as num_classes"
             raise CheckpointError(msg)
-        loaded = {key: state[key] for key in weights}
+        loaded = {
+            key: state[key] if tensor.is_floating_point() else state[key].to(tensor.dtype)
+            for key, tensor in weights.items()
+        }
         network.load_state_dict(loaded, strict=True, assign=True)
+        if not model_file_path and not is_checkpoint_path(name):
+            checkpoints.keep_checksum(file, record.checkpoint)
         return LoadedNetwork(network, record, file)
 
     def random_init(self, name: str, *, num_classes: int | None = None, seed: int = 0) -> Backbone:
@@ -245,7 +251,7 @@ class Zoo(dict[str, NetworkRecord]):
         if not model_file_path:
             record = self[name]
             return record, checkpoints.fetch_checkpoint(record.checkpoint)
-        path = Path(model_file_path).expanduser()
+        path = checkpoints.expand_user(model_file_path)
         if not name:
             return self[str(path)], path
         record = self[name]
@@ -423,6 +429,8 @@ def _mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
         if key in found and found[key].shape != wanted[key].shape
     ]:
         complaints.append(_some(misshapen))
+    if mistyped := type_mismatches(wanted, found):
+        complaints.append(_some(mistyped))
     return "; ".join(complaints)
 
 

@@ -1,4 +1,6 @@
 import pickle
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ from hear_core.zoo.checkpoints import (
     Checkpoint,
     fetch_checkpoint,
     find_checkpoint,
-    read_checkpoint,
+    keep_checksum,
     verify_checkpoint,
 )
-from hear_core.zoo.download import sha256_of
+from hear_core.zoo.download import DownloadError, sha256_of
+from hear_core.zoo.reading import read_checkpoint
 
 UNREACHABLE = "http://127.0.0.1:9/released/w.pt"
 RELEASED = Checkpoint("w.pt", UNREACHABLE)
@@ -89,15 +92,65 @@ def test_a_known_checksum_is_checked(folders):
         fetch_checkpoint(Checkpoint("w.pt", UNREACHABLE, "0" * 64))
 
 
-def test_an_unknown_checksum_is_kept_at_first_use(folders):
-    path = folders / "cache" / "w.pt"
+def test_an_unknown_checksum_is_kept_once_a_file_has_loaded(folders):
+    path, kept = folders / "cache" / "w.pt", folders / "cache" / "w.pt.sha256"
     path.write_bytes(b"weights")
-    verify_checkpoint(path, RELEASED)
-    assert (folders / "cache" / "w.pt.sha256").read_text() == f"{sha256_of(path)}  w.pt\n"
-    verify_checkpoint(path, RELEASED)
+    assert not verify_checkpoint(path, RELEASED)
+    assert not kept.exists()
+    keep_checksum(path, RELEASED)
+    assert kept.read_text() == f"{sha256_of(path)}  w.pt\n"
+    assert verify_checkpoint(path, RELEASED)
     path.write_bytes(b"Weights")
-    with pytest.raises(CheckpointError, match=r"not the file that was first used here"):
+    with pytest.raises(CheckpointError, match=r"first used here .* delete .*w.pt.sha256 as well"):
         verify_checkpoint(path, RELEASED)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe", b"no checksum", b"123  w.pt"])
+def test_a_damaged_kept_checksum_is_ignored_and_replaced(folders, content, caplog):
+    path, kept = folders / "cache" / "w.pt", folders / "cache" / "w.pt.sha256"
+    path.write_bytes(b"weights")
+    kept.write_bytes(content)
+    assert not verify_checkpoint(path, RELEASED)
+    assert "w.pt.sha256 does not hold a checksum" in caplog.text
+    keep_checksum(path, RELEASED)
+    assert verify_checkpoint(path, RELEASED)
+
+
+def test_a_cache_that_cannot_be_written_to_is_not_an_error(folders, monkeypatch, caplog):
+    (folders / "file").touch()
+    monkeypatch.setenv("HEAR_CACHE", str(folders / "file" / "cache"))
+    monkeypatch.setenv("HEAR_CHECKPOINTS", str(folders / "mine"))
+    (folders / "mine" / "w.pt").write_bytes(b"weights")
+    path = fetch_checkpoint(RELEASED)
+    keep_checksum(path, RELEASED)
+    assert "could not be kept" in caplog.text
+
+
+def test_without_a_home_folder_the_cache_is_a_temporary_one(monkeypatch):
+    def no_home(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(checkpoints.Path, "expanduser", no_home)
+    monkeypatch.delenv("HEAR_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert checkpoints.cache_folder().parent == Path(tempfile.gettempdir())
+    with pytest.raises(CheckpointError, match=r"no home folder .* in ~/w.pt"):
+        checkpoints.expand_user("~/w.pt")
+
+
+def test_what_is_not_weights_is_not_kept(folders, monkeypatch):
+    def arrives(url, target, *, check, **_):
+        target.write_bytes(b"<html>Sign in</html>")
+        try:
+            check(target)
+        except CheckpointError as error:
+            target.unlink()
+            raise DownloadError(str(error)) from error
+
+    monkeypatch.setattr(checkpoints, "download", arrives)
+    with pytest.raises(CheckpointError, match=r"could not be downloaded: .*cannot be read as weig"):
+        fetch_checkpoint(RELEASED)
+    assert list((folders / "cache").iterdir()) == []
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"state_dict": s}])
@@ -186,3 +239,28 @@ def test_no_state_dict(folders, content):
     torch.save(content, folders / "w.pt")
     with pytest.raises(CheckpointError, match=r"does not hold a state dict"):
         read_checkpoint(folders / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("key", "tensor", "message"),
+    [
+        ("weight", torch.tensor([1.0, torch.nan]), "weight holds NaN or infinite values"),
+        ("weight", torch.tensor([torch.inf]), "weight holds NaN or infinite values"),
+        ("weight", torch.tensor([1e300], dtype=torch.float64), "weight holds NaN or infinite"),
+        ("bn.running_var", torch.tensor([1.0, -2.0]), "bn.running_var holds a negative variance"),
+        ("weight", torch.zeros(2, dtype=torch.complex64), "weight has the type torch.complex64"),
+        ("weight", torch.eye(3).to_sparse(), "weight is stored as sparse_coo"),
+        (7, torch.zeros(2), "7 is a Tensor"),
+        ("weight", "text", "'weight' is a str"),
+    ],
+)
+def test_weights_that_no_network_can_compute_with(folders, key, tensor, message):
+    torch.save({**STATE, key: tensor}, folders / "w.pt")
+    with pytest.raises(CheckpointError, match=message) as error:
+        read_checkpoint(folders / "w.pt")
+    assert str(folders / "w.pt") in str(error.value)
+
+
+def test_a_safetensors_file_is_known_by_its_content(folders):
+    save_file(STATE, folders / "w.pt")
+    assert same(read_checkpoint(folders / "w.pt"))

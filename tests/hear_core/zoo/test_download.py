@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from hear_core.errors import HearError
 from hear_core.zoo import download as module
 from hear_core.zoo.download import DownloadError, download
 
@@ -23,6 +24,8 @@ class Server(ThreadingHTTPServer):
         self.cut = len(CONTENT)
         self.failures, self.status = 0, 503
         self.version, self.ranges = '"v1"', True
+        self.type, self.content = "application/octet-stream", CONTENT
+        self.range, self.length = "bytes {start}-{last}/{size}", True
         self.requests = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}/weights.pt"
 
@@ -35,21 +38,25 @@ class Handler(BaseHTTPRequestHandler):
             server.failures -= 1
             self.send_error(server.status)
             return
-        wanted = self.headers.get("Range")
+        wanted, content = self.headers.get("Range"), server.content
         if wanted and server.ranges and self.headers.get("If-Range") == server.version:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
-            if start >= len(CONTENT):
+            if start >= len(content):
                 self.send_error(416)
                 return
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+            size = len(content)
+            sent = server.range.format(start=start, last=size - 1, size=size)
+            self.send_header("Content-Range", sent)
         else:
             self.send_response(200)
         if server.version:
             self.send_header("ETag", server.version)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.send_header("Content-Type", server.type)
+        if server.length:
+            self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        self.wfile.write(CONTENT[start : start + server.cut])
+        self.wfile.write(content[start : start + server.cut])
 
     def log_message(self, *_):
         pass
@@ -98,7 +105,7 @@ def test_goes_on_after_the_connection_breaks(server, tmp_path):
 
 def test_goes_on_in_the_next_process(server, tmp_path):
     server.cut = 1000
-    with pytest.raises(DownloadError, match=r"closed after 4000 of 10240000 bytes, after 4"):
+    with pytest.raises(DownloadError, match=r"closed after 4000 of 10240000 bytes, .*delete"):
         download(server.url, tmp_path / "weights.pt", sha256=SHA256)
     assert not (tmp_path / "weights.pt").exists()
     server.cut, server.requests = len(CONTENT), []
@@ -173,3 +180,59 @@ def test_two_processes_download_once(server, tmp_path):
         thread.join()
     assert (tmp_path / "weights.pt").read_bytes() == CONTENT
     assert len(server.requests) == 1
+
+
+def test_a_web_page_is_not_kept(server, tmp_path):
+    server.type, server.content = "text/html; charset=utf-8", b"<html>Sign in</html>"
+    with pytest.raises(DownloadError, match=r"weights.pt: the server sent a web page"):
+        download(server.url, tmp_path / "weights.pt")
+    assert left(tmp_path) == []
+
+
+def test_a_file_that_a_check_refuses_is_not_kept(server, tmp_path):
+    def check(path):
+        raise HearError(f"{path.stat().st_size} bytes of nothing")
+
+    with pytest.raises(DownloadError, match=r"not usable: 10240000 bytes of nothing; it was del"):
+        download(server.url, tmp_path / "weights.pt", check=check)
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_an_empty_file_is_not_kept(server, tmp_path, length):
+    server.content, server.length = b"", length
+    with pytest.raises(DownloadError, match=r"the file is empty"):
+        download(server.url, tmp_path / "weights.pt")
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_a_file_that_is_too_large_is_refused(server, tmp_path, length):
+    server.length = length
+    with pytest.raises(DownloadError, match=r"above the limit of 5000000"):
+        download(server.url, tmp_path / "weights.pt", max_bytes=5_000_000)
+    assert left(tmp_path) == []
+
+
+def test_a_download_that_takes_too_long_is_given_up_and_resumed_later(server, tmp_path):
+    with pytest.raises(DownloadError, match=r"took too long.*weights.pt.part to start over"):
+        download(server.url, tmp_path / "weights.pt", max_seconds=0)
+    download(server.url, tmp_path / "weights.pt", sha256=SHA256)
+    assert server.requests[-1][1].startswith("bytes=")
+
+
+@pytest.mark.parametrize("sent", ["bytes 0-9/10240000", "", "bytes */10240000", "lines 4-5/6"])
+def test_a_part_that_was_not_asked_for_is_not_appended(server, tmp_path, sent):
+    (tmp_path / "weights.pt.part").write_bytes(CONTENT[:1000])
+    (tmp_path / "weights.pt.part.version").write_text('"v1"')
+    server.range = sent
+    download(server.url, tmp_path / "weights.pt", sha256=SHA256)
+    assert [wanted for _, wanted in server.requests] == ["bytes=1000-", None]
+
+
+def test_the_size_that_a_part_belongs_to_is_checked(server, tmp_path):
+    (tmp_path / "weights.pt.part").write_bytes(CONTENT[:1000])
+    (tmp_path / "weights.pt.part.version").write_text('"v1"')
+    server.range = "bytes {start}-{last}/99999999"
+    download(server.url, tmp_path / "weights.pt", sha256=SHA256)
+    assert [wanted for _, wanted in server.requests] == ["bytes=1000-", "bytes=10240000-", None]

@@ -43,7 +43,7 @@ def file(tmp_path):
 
 def test_loads_what_the_file_holds(file):
     network = ZOO.load("tiny3", file)
-    for key, value in torch.load(file).items():
+    for key, value in torch.load(file, weights_only=True).items():
         assert torch.equal(network.state_dict()[key], value)
     assert all(p.requires_grad for p in network.parameters())
 
@@ -74,7 +74,7 @@ def test_missing_and_unexpected_keys_are_named(tmp_path):
 @pytest.mark.parametrize("held", [{}, {"window": (8,)}])
 def test_constants_of_the_front_end_may_stand_in_a_file(file, tmp_path, held):
     zoo = Zoo({"tiny3": replace(row(3), constants={"window": (8,), "bank": (4, 2)})})
-    state = torch.load(file)
+    state = torch.load(file, weights_only=True)
     torch.save(state | {k: torch.ones(s) for k, s in held.items()}, tmp_path / "held.pt")
     network = zoo.load("tiny3", tmp_path / "held.pt")
     assert torch.equal(network.first.weight, state["first.weight"])
@@ -82,7 +82,9 @@ def test_constants_of_the_front_end_may_stand_in_a_file(file, tmp_path, held):
 
 def test_constants_of_another_front_end_are_named(file, tmp_path):
     zoo = Zoo({f"w{n}": replace(row(3), constants={"window": (n,)}) for n in (8, 16)})
-    torch.save(torch.load(file) | {"window": torch.ones(16)}, tmp_path / "other.pt")
+    torch.save(
+        torch.load(file, weights_only=True) | {"window": torch.ones(16)}, tmp_path / "other.pt"
+    )
     message = r"window is \(16,\) in the file and \(8,\) here. It fits w16"
     with pytest.raises(CheckpointError, match=message):
         zoo.load("w8", tmp_path / "other.pt")
@@ -97,12 +99,12 @@ def test_another_number_of_classes_drops_the_last_layer_and_says_so(file, caplog
     assert "last starts untrained" in caplog.text
     assert network.last.weight.shape == (7, 3)
     assert network.last.weight.isfinite().all()
-    assert torch.equal(network.first.weight, torch.load(file)["first.weight"])
+    assert torch.equal(network.first.weight, torch.load(file, weights_only=True)["first.weight"])
 
 
 def test_the_same_number_of_classes_keeps_the_last_layer(file, caplog):
     network = ZOO.load("tiny3", file, num_classes=5)
-    assert torch.equal(network.last.weight, torch.load(file)["last.weight"])
+    assert torch.equal(network.last.weight, torch.load(file, weights_only=True)["last.weight"])
     assert not caplog.text
 
 
@@ -114,7 +116,7 @@ def test_another_number_of_classes_excuses_nothing_else(file):
 def test_keys_are_renamed_and_optional_layers_excused(file, tmp_path, caplog):
     renaming = replace(row(3), rename=lambda key: key.removeprefix("net."), optional=("last",))
     zoo = Zoo({"tiny3": renaming})
-    state = torch.load(file)
+    state = torch.load(file, weights_only=True)
     torch.save({f"net.{key}": value for key, value in state.items()}, tmp_path / "net.pt")
     assert torch.equal(zoo.load("tiny3", tmp_path / "net.pt").last.weight, state["last.weight"])
     assert not caplog.text
@@ -142,3 +144,33 @@ def test_untrained_networks_are_the_same_and_touch_no_random_state():
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first.first.weight, second.first.weight)
     assert not torch.equal(first.first.weight, ZOO.random_init("tiny3", seed=1).first.weight)
+
+
+def test_integers_in_place_of_weights_are_named(file, tmp_path):
+    state = torch.load(file, weights_only=True)
+    state["first.weight"] = torch.ones(3, 128, dtype=torch.int32)
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"first.weight holds int32 and not floating-point"):
+        ZOO.load("tiny3", tmp_path / "w.pt")
+
+
+def test_keys_that_become_one_must_hold_the_same_values(file, tmp_path):
+    zoo = Zoo({"tiny3": replace(row(3), rename=lambda key: key.removeprefix("copy."))})
+    state = torch.load(file, weights_only=True)
+    copies = {f"copy.{key}": tensor.clone() for key, tensor in state.items()}
+    torch.save(state | copies, tmp_path / "w.pt")
+    zoo.load("tiny3", tmp_path / "w.pt")
+    torch.save(state | copies | {"copy.last.bias": torch.ones(5)}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"two different tensors for last.bias"):
+        zoo.load("tiny3", tmp_path / "w.pt")
+
+
+def test_the_checksum_of_a_file_that_does_not_fit_is_not_kept(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("HEAR_CACHE", str(tmp_path))
+    file.rename(tmp_path / "tiny4.pt")
+    with pytest.raises(CheckpointError, match=r"does not fit tiny4"):
+        ZOO.load("tiny4")
+    assert not (tmp_path / "tiny4.pt.sha256").exists()
+    torch.save(ZOO["tiny4"].build().state_dict(), tmp_path / "tiny4.pt")
+    ZOO.load("tiny4")
+    assert (tmp_path / "tiny4.pt.sha256").exists()
