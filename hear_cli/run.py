@@ -12,8 +12,9 @@ from hear_cli.options import FolderName, ModelOptions, PluginWeights, check_sing
 from hear_cli.progress import progress_bar
 from hear_core.errors import HearError
 from hear_core.plugins.names import module_name
-from hear_eval.embeddings.of_tasks import BATCH_SAMPLES, find_tasks, folder_name, run_task
+from hear_eval.embeddings.of_tasks import BATCH_SAMPLES, folder_name, run_task
 from hear_eval.embeddings.plugin import Plugin
+from hear_eval.tasks.description import find_tasks
 
 EMBEDDINGS = Path("embeddings")
 

@@ -22,9 +22,10 @@ from hear_core.plugins.loading import extractor_skeleton
 from hear_core.plugins.names import find_plugin
 from hear_eval.downstream.embedded_task import read_embedded_task
 from hear_eval.downstream.evaluation import Options
-from hear_eval.embeddings.of_tasks import find_tasks, folder_name
+from hear_eval.embeddings.of_tasks import folder_name
 from hear_eval.embeddings.plugin import Plugin
 from hear_eval.search import Candidate, front, search
+from hear_eval.tasks.description import find_tasks
 
 # What is tried unless a user says otherwise, as far as the backbone has it.
 PARTS = (MEL_AVERAGES, "all_b", "all_se", "e1", "clf", "logits", "frames")

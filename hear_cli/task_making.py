@@ -11,9 +11,10 @@ import typer
 from hear_cli.options import Audio, TaskFolder, TaskName
 from hear_cli.progress import counting
 from hear_core.errors import ConfigError
+from hear_core.metrics.registry import METRICS
 from hear_eval.tasks.description import FIXED_SPLITS
-from hear_eval.tasks.making import KINDS, METRICS, make_task
-from hear_eval.tasks.recordings import read_folders, read_table, with_splits
+from hear_eval.tasks.making import KINDS, make_task
+from hear_eval.tasks.recordings import read_class_folders, read_recording_table, with_splits
 
 
 def make(
@@ -57,9 +58,9 @@ def make(
         if audio is not None or separator or kind == "events":
             msg = "--audio, --separator and events are for tables"
             raise ConfigError(msg)
-        recordings = read_folders(source, group=group)
+        recordings = read_class_folders(source, group=group)
     else:
-        recordings = read_table(source, audio, separator=separator, group=group)
+        recordings = read_recording_table(source, audio, separator=separator, group=group)
     if not kind:
         several = bool(separator) or any(len(set(r.labels)) != 1 for r in recordings)
         timed = any(recording.events for recording in recordings)

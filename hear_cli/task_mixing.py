@@ -11,9 +11,8 @@ from hear_cli.options import Audio, TaskFolder, TaskName
 from hear_cli.progress import counting
 from hear_core.errors import ConfigError
 from hear_eval.tasks.description import FIXED_SPLITS
-from hear_eval.tasks.mixing import Mixture, mix_event_task
-from hear_eval.tasks.recordings import read_table, split_name
-from hear_eval.tasks.writing import Clip
+from hear_eval.tasks.mixing import LabelledClip, Mixture, mix_event_task
+from hear_eval.tasks.recordings import read_recording_table, split_name
 
 Table = Annotated[
     Path, typer.Argument(help="CSV with the columns filename, category, fold.", exists=True)
@@ -56,7 +55,7 @@ def mix(
         listed = ", ".join(sorted(validated[fold] for fold in both))
         msg = f"fold {listed} cannot be both to validate and to test on"
         raise ConfigError(msg)
-    recordings = read_table(table, audio)
+    recordings = read_recording_table(table, audio)
     named = validated | tested
     if unknown := named.keys() - {recording.split for recording in recordings}:
         listed = ", ".join(sorted(named[fold] for fold in unknown))
@@ -64,7 +63,7 @@ def mix(
         raise ConfigError(msg)
     split_of = dict.fromkeys(validated, "valid") | dict.fromkeys(tested, "test")
     clips = [
-        Clip(recording.path, label, split_of.get(recording.split, "train"))
+        LabelledClip(recording.path, label, split_of.get(recording.split, "train"))
         for recording in recordings
         for label in recording.labels or [""]
     ]

@@ -12,7 +12,7 @@ from hear_cli.tables import print_table
 from hear_cli.task_making import make
 from hear_cli.task_mixing import mix
 from hear_eval.tasks.checking import check_task
-from hear_eval.tasks.description import METADATA, TaskError
+from hear_eval.tasks.description import METADATA, TaskError, task_folders_below
 from hear_eval.tasks.published import hear_tasks
 from hear_eval.tasks.resampling import resample_task
 
@@ -58,7 +58,7 @@ def check(folders: Folders) -> None:
             found = check_task(task, count)
         for problem in found.problems:
             typer.echo(f"{task / problem.file} {problem.reason}")
-        rates = ", ".join(map(str, found.rates)) or "no"
+        rates = ", ".join(map(str, found.sample_rates)) or "no"
         size = f"{found.clips} clips in {len(found.splits)} splits, at {rates} Hz"
         typer.echo(f"{task}: {size}: {len(found.problems) or 'nothing'} wrong")
         wrong = wrong or bool(found.problems)
@@ -94,10 +94,7 @@ def _tasks(folders: list[Path], *, or_given: bool = False) -> list[Path]:
     """Return the tasks in folders; a folder without any is one itself if it was given as such."""
     found: list[Path] = []
     for folder in folders:
-        paths = [path.relative_to(folder) for path in sorted(folder.glob(f"**/{METADATA}"))]
-        # What is hidden is a task that somebody is making, or was.
-        hidden = [any(part.startswith(".") for part in path.parts) for path in paths]
-        below = [folder / path.parent for path, no in zip(paths, hidden, strict=True) if not no]
+        below = task_folders_below(folder)
         if not below and not or_given:
             msg = f"no HEAR task in {folder}: nothing in it has a {METADATA}"
             raise TaskError(msg)

@@ -20,9 +20,8 @@ from tempfile import TemporaryDirectory
 
 from hear_eval.tasks.description import METADATA, TaskError
 from hear_eval.tasks.making import make_task
-from hear_eval.tasks.mixing import mix_event_task
-from hear_eval.tasks.recordings import Recording, read_table
-from hear_eval.tasks.writing import Clip
+from hear_eval.tasks.mixing import LabelledClip, mix_event_task
+from hear_eval.tasks.recordings import Recording, read_recording_table
 
 CLASSES = {
     "chainsaw",
@@ -86,7 +85,7 @@ def make_mini(
 def _of_sounds(
     folder: Path, sounds: Path, audio: Path | None, progress: Progress | None
 ) -> list[Path]:
-    recordings = _ten_classes(read_table(sounds, audio), sounds)
+    recordings = _ten_classes(read_recording_table(sounds, audio), sounds)
     made = [folder / "esc10", folder / "esc10_events"]
     if not made[0].is_dir():
         make_task(
@@ -115,11 +114,11 @@ def _ten_classes(recordings: list[Recording], sounds: Path) -> list[Recording]:
     return recordings
 
 
-def _in_splits(recordings: list[Recording]) -> list[Clip]:
+def _in_splits(recordings: list[Recording]) -> list[LabelledClip]:
     """Test on the last fold, validate on the one before, and train on the others."""
     *_, valid, test = sorted({recording.split for recording in recordings})
     splits = {valid: "valid", test: "test"}
-    return [Clip(r.path, r.labels[0], splits.get(r.split, "train")) for r in recordings]
+    return [LabelledClip(r.path, r.labels[0], splits.get(r.split, "train")) for r in recordings]
 
 
 def _take(digits: Path, folder: Path) -> Path:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hear_core.io.json_files import read_json
 from hear_core.io.names import shortened
 
 SETTINGS = "embedding.json"
+_PART = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}\.part", re.DOTALL)
 
 
 @contextmanager
@@ -57,6 +59,24 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
                 shutil.rmtree(part)
             else:
                 part.unlink(missing_ok=True)
+
+
+def remove_stale_parts(folder: Path, names: Container[str] | None = None) -> None:
+    """Remove the temporary files that killed processes left where they wrote atomically.
+
+    The caller must hold the lock of what is written there: a part of a live process would be
+    removed as well.
+
+    Args:
+        folder: Folder to search, with all folders in it.
+        names: Paths relative to `folder` of the files whose parts are removed; None for all files.
+    """
+    for parent, _, files in os.walk(folder):
+        for file in files:
+            if match := _PART.fullmatch(file):
+                path = Path(parent, match["name"]).relative_to(folder)
+                if names is None or path.as_posix() in names:
+                    Path(parent, file).unlink(missing_ok=True)
 
 
 @contextmanager

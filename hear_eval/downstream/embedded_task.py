@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hear_eval.tasks.description import (
     VOCABULARY,
-    Description,
+    TaskDescription,
     TaskError,
     read_description,
     read_labels,
@@ -50,7 +50,7 @@ class EmbeddedTask:
         moments: Of each split; empty for a task of scenes.
     """
 
-    description: Description
+    description: TaskDescription
     embeddings: Tensor
     targets: Tensor
     rows: Mapping[str, slice]
@@ -67,7 +67,7 @@ class EmbeddedTask:
 
 
 def task_of_arrays(
-    description: Description,
+    description: TaskDescription,
     embeddings: Mapping[str, np.ndarray | Tensor],
     labels: Mapping[str, Sequence[Sequence[Any]]],
     moments: Mapping[str, Moments] | None = None,
@@ -214,7 +214,7 @@ def _read_pickle(path: Path) -> Any:
         raise TaskError(msg) from error
 
 
-def _targets(labels: Any, number: int, description: Description, name: str) -> np.ndarray:
+def _targets(labels: Any, number: int, description: TaskDescription, name: str) -> np.ndarray:
     """Return labels of rows as 0 and 1 (rows, classes)."""
     if not isinstance(labels, Sequence) or len(labels) != number:
         length = len(labels) if isinstance(labels, Sequence) else "no"
@@ -238,7 +238,7 @@ def _targets(labels: Any, number: int, description: Description, name: str) -> n
     return targets
 
 
-def _read_moments(folder: Path, split: str, number: int, description: Description) -> Moments:
+def _read_moments(folder: Path, split: str, number: int, description: TaskDescription) -> Moments:
     path = folder / f"{split}.filename-timestamps.json"
     found: Any = _json(path) if path.is_file() else ()
     try:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hear_core.errors import ConfigError, unknown
-from hear_eval.tasks.description import Description, TaskError
+from hear_eval.tasks.description import TaskDescription, TaskError
 
 DEFAULT: dict[str, tuple[Any, ...]] = {
     "hidden_layers": (1, 2),
@@ -78,7 +78,7 @@ class Point(NamedTuple):
 
 
 def choose_points(
-    description: Description, grid: str = "default", number: int = 8, seed: int = 42
+    description: TaskDescription, grid: str = "default", number: int = 8, seed: int = 42
 ) -> list[Point]:
     """Return the points that heareval chooses for a task, in its order.
 

@@ -20,21 +20,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hear_core.errors import ConfigError, unknown
 from hear_core.io.files import SETTINGS, atomic_write, check_or_write_settings, exclusive_lock
 from hear_core.io.prefetch import prefetch
 from hear_eval.embeddings.batches import among, batches, embed
 from hear_eval.embeddings.plugin import Plugin
 from hear_eval.embeddings.rows import Append, SplitFiles
-from hear_eval.tasks.audio import rates, read_clip
+from hear_eval.tasks.audio import read_clip, sample_rates_of
 from hear_eval.tasks.description import (
     METADATA,
     VOCABULARY,
-    Description,
+    TaskDescription,
     TaskError,
     read_description,
-    read_json,
     read_labels,
+    read_task_json,
 )
 
 # What heareval puts into a batch at most, so that any plug-in that ran there has the memory.
@@ -66,29 +65,6 @@ def folder_name(module: str, options: Mapping[str, Any]) -> str:
     return "-".join([module, *parts])
 
 
-def find_tasks(folder: Path, names: Sequence[str] = ("all",)) -> list[Path]:
-    """Return the tasks in a folder.
-
-    Args:
-        folder: Of tasks.
-        names: Of the tasks that are wanted; ``all`` are all there are.
-
-    Raises:
-        ConfigError: There is no such task.
-    """
-    tasks = [path.parent for path in sorted(folder.glob(f"[!.]*/{METADATA}"))]
-    if not tasks:
-        msg = f"no HEAR task in {folder}: no folder in it has a {METADATA}"
-        raise ConfigError(msg)
-    if "all" in names:
-        return tasks
-    known = {task.name: task for task in tasks}
-    for name in names:
-        if name not in known:
-            raise ConfigError(unknown("task", name, known))
-    return [known[name] for name in dict.fromkeys(names)]
-
-
 def run_task(
     plugin: Plugin, task: Path, out: Path, *, batch_samples: int = BATCH_SAMPLES
 ) -> Iterator[Step]:
@@ -113,7 +89,7 @@ def run_task(
     for split in description.splits:
         read_labels(task, split, description)  # for what may be wrong with them
     # As they stand there: numbers are numbers in what heareval writes.
-    labels = {split: read_json(task / f"{split}.json") for split in description.splits}
+    labels = {split: read_task_json(task / f"{split}.json") for split in description.splits}
     timestamps = description.embedding_type == "event"
     settings = plugin.settings | {
         "embeddings": "timestamps" if timestamps else "scene",
@@ -155,7 +131,7 @@ class _Run:
     """Embeds the splits of a task, one after the other."""
 
     def __init__(
-        self, plugin: Plugin, audio: Path, description: Description, batch_samples: int
+        self, plugin: Plugin, audio: Path, description: TaskDescription, batch_samples: int
     ) -> None:
         self._plugin, self._audio, self._batch_samples = plugin, audio, batch_samples
         self._timestamps = description.embedding_type == "event"
@@ -202,7 +178,7 @@ class _Run:
 def _check_audio(task: Path, labels: Mapping[str, Mapping[str, Any]], sample_rate: int) -> None:
     folder = task / str(sample_rate)
     if not folder.is_dir():
-        found = ", ".join(map(str, rates(task))) or "none"
+        found = ", ".join(map(str, sample_rates_of(task))) or "none"
         msg = (
             f"{task} has no audio at {sample_rate} Hz, only at {found}: "
             f"hear tasks resample {task} --rate {sample_rate}"
@@ -218,7 +194,7 @@ def _check_audio(task: Path, labels: Mapping[str, Mapping[str, Any]], sample_rat
             raise TaskError(msg)
 
 
-def _fingerprint(task: Path, description: Description) -> str:
+def _fingerprint(task: Path, description: TaskDescription) -> str:
     key = hashlib.sha256()
     for name in (METADATA, VOCABULARY, *(f"{split}.json" for split in description.splits)):
         key.update((task / name).read_bytes())

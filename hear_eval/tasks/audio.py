@@ -1,4 +1,4 @@
-"""The audio of HEAR tasks: mono files, all of the rate that their folder is named after."""
+"""Audio of HEAR tasks: mono files in a folder that is named after their sample rate."""
 
 from __future__ import annotations
 
@@ -7,33 +7,50 @@ from pathlib import Path
 import numpy as np
 
 from hear_core.audio.reading import resample
-from hear_core.errors import AudioError
+from hear_core.errors import AudioError, ConfigError
 
+SAMPLE_RATES = range(100, 768_001)  # Hz
 _UNKNOWN = 0xFFFFFFFF  # size of the data in a wav file that was written to a pipe
 
 
-def rates(task: Path) -> list[int]:
-    """Return the sample rates that a task has folders of, the lowest first."""
-    return sorted(int(path.name) for path in task.iterdir() if path.name.isdecimal())
+def check_sample_rate(sample_rate: int) -> int:
+    """Return a sample rate that audio can be written at.
+
+    Raises:
+        ConfigError: The rate is out of range.
+    """
+    if sample_rate not in SAMPLE_RATES:
+        msg = (
+            f"a sample rate must be from {SAMPLE_RATES.start} to {SAMPLE_RATES.stop - 1} Hz, "
+            f"but is {sample_rate}"
+        )
+        raise ConfigError(msg)
+    return int(sample_rate)
+
+
+def sample_rates_of(task: Path) -> list[int]:
+    """Return the sample rates in Hz that a task has folders of audio for, the lowest first."""
+    names = [path.name for path in task.iterdir() if path.is_dir()]
+    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
 
 def read_clip(path: Path, sample_rate: int) -> np.ndarray:
-    """Read the audio of a clip as it is.
+    """Read the audio of a clip without changing it.
 
     Args:
-        path: Of the file.
-        sample_rate: That it must have, in Hz.
+        path: Path of the file.
+        sample_rate: Sample rate in Hz that the file must have.
 
     Returns:
-        Waveform (samples,), float32, of finite numbers.
+        Waveform (samples,), float32, all finite.
 
     Raises:
-        AudioError: The file is missing, is no audio, is damaged or cut off, has another rate or
-            several channels, or holds no samples or what is no number.
+        AudioError: The file is missing, is not audio, is damaged or truncated, has another sample
+            rate or several channels, or has no samples or samples that are not finite.
     """
-    samples, rate = _read(path)
+    samples, found = _read(path)
     channels = samples.shape[1]
-    problem = _other_rate(rate, sample_rate)
+    problem = _other_rate(found, sample_rate)
     if channels != 1:
         problem = problem or f"has {channels} channels; the audio of a task is mono"
     if problem:
@@ -43,38 +60,43 @@ def read_clip(path: Path, sample_rate: int) -> np.ndarray:
 
 
 def read_recording(path: Path, sample_rate: int) -> np.ndarray:
-    """Read any audio file that a task may be made of, as `hear_core.audio.reading.read_audio` does.
+    """Read an audio file to be written into a task, as `hear_core.audio.reading.read_audio` does.
 
-    Once it is written anew, nobody can tell any more that it was damaged: then it is refused.
+    A damaged file is refused, since the damage could no longer be noticed in what is written.
 
     Args:
-        path: Of the file.
-        sample_rate: Wanted, in Hz.
+        path: Path of the file.
+        sample_rate: Sample rate in Hz to which the audio is resampled.
 
     Returns:
-        Waveform (samples,), float32, of finite numbers.
+        Waveform (samples,), float32, all finite.
 
     Raises:
-        AudioError: The file is missing, is no audio, is damaged or cut off, or holds no samples or
-            what is no number.
+        AudioError: The file is missing, is not audio, is damaged or truncated, or has no samples or
+            samples that are not finite.
     """
-    samples, rate = _read(path)
-    return resample(samples.mean(axis=1), rate, sample_rate)
+    samples, found = _read(path)
+    return resample(samples.mean(axis=1), found, sample_rate)
 
 
-def flaw(path: Path, sample_rate: int) -> str | None:
-    """Say, by the header of a file, why it is no whole audio of a rate; None if it is."""
+def header_flaw(path: Path, sample_rate: int) -> str | None:
+    """Return what is wrong with a clip as far as its header and size tell, or None.
+
+    Args:
+        path: Path of the file.
+        sample_rate: Sample rate in Hz that the file must have.
+    """
     import soundfile
 
     try:
-        rate = soundfile.info(path).samplerate
+        found = soundfile.info(path).samplerate
     except (soundfile.SoundFileError, RuntimeError) as error:
         return f"cannot be read as audio: {error}"
-    return _other_rate(rate, sample_rate) or _cut_off(path)
+    return _other_rate(found, sample_rate) or _truncation(path)
 
 
 def _read(path: Path) -> tuple[np.ndarray, int]:
-    """Return the samples (samples, channels) of a file that is whole, and their rate."""
+    """Return the samples (samples, channels) of an undamaged file, and its sample rate in Hz."""
     import soundfile
 
     if not path.is_file():
@@ -82,37 +104,40 @@ def _read(path: Path) -> tuple[np.ndarray, int]:
         raise AudioError(msg)
     try:
         with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            # How long an MP3 is can be a guess.
+            sample_rate = file.samplerate
+            # The length in an MP3 header may be an estimate.
             promised = 0 if file.format == "MP3" else file.frames
             samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError) as error:
         msg = f"{path} cannot be read as audio: {error}"
         raise AudioError(msg) from error
-    if problem := _problem(samples, promised) or _cut_off(path):
+    if problem := _problem(samples, promised) or _truncation(path):
         msg = f"{path} {problem}"
         raise AudioError(msg)
-    return samples, rate
+    return samples, sample_rate
 
 
-def _other_rate(rate: int, sample_rate: int) -> str | None:
-    if rate == sample_rate:
+def _other_rate(found: int, sample_rate: int) -> str | None:
+    if found == sample_rate:
         return None
-    return f"has a sample rate of {rate} Hz, and its folder says {sample_rate}"
+    return f"has a sample rate of {found} Hz, but its folder is for {sample_rate} Hz"
 
 
 def _problem(samples: np.ndarray, promised: int) -> str | None:
     if len(samples) < promised:
-        return f"is cut off: it says {promised} samples and holds {len(samples)}"
+        return f"is truncated: its header promises {promised} samples, but it has {len(samples)}"
     if not len(samples):
-        return "holds no samples"
+        return "has no samples"
     if not np.isfinite(samples).all():
-        return "holds NaN or infinite values"
+        return "contains NaN or infinite samples"
     return None
 
 
-def _cut_off(path: Path) -> str | None:
-    """Say what a wav file lacks of the data that its header promises; libsndfile reads the rest."""
+def _truncation(path: Path) -> str | None:
+    """Return what a wav file lacks of the data that its header promises, or None.
+
+    libsndfile reads the rest of such a file without an error.
+    """
     with path.open("rb") as file:
         if file.read(4) != b"RIFF":
             return None
@@ -123,7 +148,7 @@ def _cut_off(path: Path) -> str | None:
             if head[:4] == b"data":
                 missing = end - path.stat().st_size
                 if missing > 0 and size != _UNKNOWN:
-                    return f"is cut off: it says {size} bytes of audio and lacks {missing} of them"
+                    return f"is truncated: {missing} of {size} bytes of audio are missing"
                 return None
             file.seek(end + size % 2)
-    return "is cut off: it holds no audio data"
+    return "is truncated: it has no audio data"

@@ -1,4 +1,4 @@
-"""What is wrong with a HEAR task: all of it in one go, file by file."""
+"""Checking of HEAR tasks: everything that is wrong with one, in one pass."""
 
 from __future__ import annotations
 
@@ -10,119 +10,124 @@ from typing import Any, NamedTuple
 
 from hear_core.errors import AudioError
 from hear_core.io.prefetch import prefetch
-from hear_eval.tasks.audio import rates, read_clip
+from hear_eval.tasks.audio import read_clip, sample_rates_of
 from hear_eval.tasks.description import (
     METADATA,
     VOCABULARY,
-    Description,
+    TaskDescription,
     TaskError,
-    are_names,
+    events_past_end,
     label_problems,
-    problems,
+    metadata_problems,
     read_description,
-    read_json,
+    read_task_json,
     read_vocabulary,
+    safe_names,
 )
 
 _SHOWN = 5  # classes in one line
 
 
-class Problem(NamedTuple):
-    """What is wrong with a file of a task, or with a part of it.
+class TaskProblem(NamedTuple):
+    """A fault of a task.
 
     Args:
-        file: Its path in the folder of the task.
-        reason: The end of a sentence that begins with the file.
+        file: Path in the folder of the task.
+        reason: End of a sentence that begins with the file.
     """
 
     file: str
     reason: str
 
 
-class Report(NamedTuple):
-    """What was found in a task.
+class TaskReport(NamedTuple):
+    """The result of checking a task.
 
     Args:
-        problems: What is wrong.
-        clips: How many it has.
-        splits: Their names.
-        rates: The sample rates that it has audio of.
+        problems: Everything that is wrong.
+        clips: Number of clips.
+        splits: Names of the splits.
+        sample_rates: Sample rates in Hz that there is audio at.
     """
 
-    problems: list[Problem]
+    problems: list[TaskProblem]
     clips: int
     splits: list[str]
-    rates: list[int]
+    sample_rates: list[int]
 
 
-def check_task(task: Path, progress: Callable[[int, int], object] | None = None) -> Report:
-    """Look for everything that is wrong with a task.
+def check_task(task: Path, progress: Callable[[int, int], object] | None = None) -> TaskReport:
+    """Find everything that is wrong with a task.
 
     Args:
-        task: Its folder.
-        progress: Called after every file of audio, with how many are read and how many there are.
+        task: Folder of the task.
+        progress: Called after every audio file with the number of files read and of all files.
     """
-    found: list[Problem] = []
+    found: list[TaskProblem] = []
     metadata: dict[str, Any] = {}
     try:
-        metadata = read_json(task / METADATA)
+        metadata = read_task_json(task / METADATA)
     except TaskError as error:
         found.append(_problem(METADATA, task / METADATA, error))
     else:
-        found += [Problem(METADATA, reason) for reason in problems(metadata)]
+        found += [TaskProblem(METADATA, reason) for reason in metadata_problems(metadata)]
     try:
         read_vocabulary(task)
     except TaskError as error:
         found.append(_problem(VOCABULARY, task / VOCABULARY, error))
     description = None if found else read_description(task)
-    splits = metadata.get("splits", [])
     labels: dict[str, dict[str, Any]] = {}
-    for split in splits if are_names(splits) else []:
+    for split in safe_names(metadata.get("splits", [])):
         path = task / f"{split}.json"
         try:
-            labels[split] = read_json(path)
+            labels[split] = read_task_json(path)
         except TaskError as error:
             found.append(_problem(path.name, path, error))
             continue
         if description:
             for file, reason in label_problems(labels[split], description):
-                found.append(Problem(path.name, f"{file and file + ' '}{reason}"))
-    found += _twice(labels)
+                found.append(TaskProblem(path.name, f"{file and file + ' '}{reason}"))
+    found += _in_two_splits(labels)
     if description and not found:
-        found += _unseen(labels, description)
-    found += _check_audio(task, labels, metadata.get("sample_duration"), progress)
+        found += _untrained_classes(labels, description)
+    is_event = metadata.get("embedding_type") == "event"
+    found += _check_audio(
+        task, labels, metadata.get("sample_duration"), progress, is_event=is_event
+    )
     clips = sum(map(len, labels.values()))
-    return Report(found, clips, list(labels), rates(task) if task.is_dir() else [])
+    return TaskReport(found, clips, list(labels), sample_rates_of(task) if task.is_dir() else [])
 
 
-def _problem(name: str, path: Path, error: Exception) -> Problem:
-    return Problem(name, str(error).removeprefix(f"{path} "))
+def _problem(name: str, path: Path, error: Exception) -> TaskProblem:
+    return TaskProblem(name, str(error).removeprefix(f"{path} "))
 
 
-def _twice(labels: Mapping[str, Iterable[str]]) -> Iterator[Problem]:
-    """Find clips in two splits: predictors would be tested on what they have learnt."""
+def _in_two_splits(labels: Mapping[str, Iterable[str]]) -> Iterator[TaskProblem]:
+    """Find clips in two splits: predictors would be tested on their training data."""
     known: dict[str, str] = {}
     for split, files in labels.items():
         for file in files:
             if (other := known.setdefault(file, split)) != split:
-                yield Problem(f"{split}.json", f"{file} is in {other}.json as well")
+                yield TaskProblem(f"{split}.json", f"{file} is in {other}.json as well")
 
 
-def _unseen(labels: Mapping[str, Mapping[str, Any]], description: Description) -> Iterator[Problem]:
-    """Find classes that nothing is trained on."""
+def _untrained_classes(
+    labels: Mapping[str, Mapping[str, Any]], description: TaskDescription
+) -> Iterator[TaskProblem]:
+    """Find classes without training data."""
     names = {split: _names(by_file, description) for split, by_file in labels.items()}
     every = set().union(*names.values())
     if unused := [name for name in description.vocabulary if name not in every]:
-        yield Problem(VOCABULARY, f"has classes that no clip has: {_some(unused)}")
+        yield TaskProblem(VOCABULARY, f"has classes that no clip has: {_some(unused)}")
     for fold in description.folds:
         trained = set().union(*(names[split] for split in fold.train))
         for split in (*fold.valid, *fold.test):
             if unseen := sorted(names[split] - trained):
-                reason = f"has classes that {', '.join(fold.train)} lack, to train on: "
-                yield Problem(f"{split}.json", reason + _some(unseen))
+                reason = f"has classes without training data in {', '.join(fold.train)}: "
+                yield TaskProblem(f"{split}.json", reason + _some(unseen))
 
 
-def _names(by_file: Mapping[str, Any], description: Description) -> set[str]:
+def _names(by_file: Mapping[str, Any], description: TaskDescription) -> set[str]:
     is_event = description.embedding_type == "event"
     return {
         str(label["label"] if is_event else label)
@@ -141,29 +146,42 @@ def _check_audio(
     labels: Mapping[str, Mapping[str, Any]],
     seconds: Any,
     progress: Callable[[int, int], object] | None,
-) -> Iterator[Problem]:
-    found = rates(task) if task.is_dir() else []
+    *,
+    is_event: bool,
+) -> Iterator[TaskProblem]:
+    found = sample_rates_of(task) if task.is_dir() else []
     if not found:
-        yield Problem(".", "has no audio: no folder is named after a sample rate, such as 48000")
-    clips: list[tuple[int, str]] = []
+        yield TaskProblem(
+            ".", "has no audio: no folder is named after a sample rate, such as 48000"
+        )
+    clips: list[tuple[int, str, str]] = []
     for rate in found:
         folder = task / str(rate)
         for split in sorted({path.name for path in folder.glob("[!.]*")} - labels.keys()):
-            yield Problem(f"{rate}/{split}", "is no split of the task")
+            yield TaskProblem(f"{rate}/{split}", "is not a split of the task")
         for split, by_file in labels.items():
             there = {path.name for path in (folder / split).glob("[!.]*")}
             for file in sorted(by_file.keys() - there):
-                yield Problem(f"{rate}/{split}/{file}", f"is missing; {split}.json names it")
+                yield TaskProblem(f"{rate}/{split}/{file}", f"is missing; {split}.json names it")
             for file in sorted(there - by_file.keys()):
-                yield Problem(f"{rate}/{split}/{file}", f"is not in {split}.json")
-            clips += [(rate, f"{rate}/{split}/{file}") for file in sorted(there & by_file.keys())]
+                yield TaskProblem(f"{rate}/{split}/{file}", f"is not in {split}.json")
+            clips += [(rate, split, file) for file in sorted(there & by_file.keys())]
     lengths: dict[int, dict[str, int]] = {rate: {} for rate in found}
-    with closing(prefetch(lambda clip: len(read_clip(task / clip[1], clip[0])), clips)) as results:
-        for i, ((rate, file), result) in enumerate(zip(clips, results, strict=True)):
+
+    def length(clip: tuple[int, str, str]) -> int:
+        return len(read_clip(task.joinpath(str(clip[0]), *clip[1:]), clip[0]))
+
+    with closing(prefetch(length, clips)) as results:
+        for i, ((rate, split, name), result) in enumerate(zip(clips, results, strict=True)):
+            file = f"{rate}/{split}/{name}"
             try:
                 lengths[rate][file] = result.result()
             except AudioError as error:
                 yield _problem(file, task / file, error)
+            else:
+                if is_event:
+                    seconds_here = lengths[rate][file] / rate
+                    yield from _past_end(file, labels[split][name], seconds_here, split)
             if progress:
                 progress(i + 1, len(clips))
     if isinstance(seconds, int | float):
@@ -171,14 +189,29 @@ def _check_audio(
             yield from _of_other_lengths(by_file, rate, seconds)
 
 
-def _of_other_lengths(by_file: Mapping[str, int], rate: int, seconds: float) -> Iterator[Problem]:
-    """Find clips that are not as long as the task says; heareval makes batches of all of them.
+def _past_end(file: str, events: Any, seconds: float, split: str) -> Iterator[TaskProblem]:
+    """Find events past the end of a clip, among those whose times are valid."""
+    try:
+        times = [(float(event["start"]) / 1000, float(event["end"]) / 1000) for event in events]
+    except (TypeError, ValueError, KeyError, OverflowError):
+        return  # found as a problem of the labels
+    for onset, offset in events_past_end(times, seconds):
+        reason = (
+            f"is {seconds:g} s long, but {split}.json has an event from {onset:g} to {offset:g} s"
+        )
+        yield TaskProblem(file, reason)
 
-    Half a sample may have been rounded either way, but for all clips alike.
+
+def _of_other_lengths(
+    by_file: Mapping[str, int], rate: int, seconds: float
+) -> Iterator[TaskProblem]:
+    """Find clips that do not have the length of the task; heareval makes batches of all of them.
+
+    Lengths may be rounded up or down to a sample, but for all clips alike.
     """
     near = [length for length in by_file.values() if abs(length - seconds * rate) < 1]
     usual = Counter(near).most_common(1)[0][0] if near else round(seconds * rate)
     for file, length in by_file.items():
         if length != usual:
-            reason = f"has {length} samples; {seconds:g} s, as the task says, are {usual}"
-            yield Problem(file, reason)
+            reason = f"has {length} samples; the {seconds:g} s of the task are {usual}"
+            yield TaskProblem(file, reason)

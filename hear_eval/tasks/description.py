@@ -1,36 +1,41 @@
-"""What a HEAR task says of itself: its kind, its classes, its splits, and the labels of its files.
+"""Descriptions of HEAR tasks: their type, classes, splits, folds, and the labels of their files.
 
-A folder of embeddings holds the same files as the task it was made of, so that both are read here
+A folder of embeddings has the same files as the task that was embedded, so both are read here
 (https://hearbenchmark.com/hear-tasks.html).
 """
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Mapping
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hear_core.errors import HearError
+from hear_core.errors import ConfigError, HearError, unknown
+from hear_core.io.json_files import read_json
+from hear_core.io.names import check_name
+from hear_core.io.tables import read_table
 
 METADATA, VOCABULARY = "task_metadata.json", "labelvocabulary.csv"
-# Event post-processing that is searched by default: that of DCASE 2016 task 2 in HEAR.
+# The event post-processing that HEAR searches for DCASE 2016 task 2; the default of every task.
 EVENT_POSTPROCESSING = {"median_filter_ms": (250,), "min_duration": (125, 250)}
-FIXED_SPLITS = ("train", "valid", "test")  # of a task that is not cut into folds
+FIXED_SPLITS = ("train", "valid", "test")  # of a task without cross-validation
 
-# What the field may hold. HEAR's events are all multi-label.
-_KINDS = {
+# Allowed values by field. All event tasks of HEAR are multi-label.
+_VALUES = {
     "embedding_type": ("scene", "event"),
     "prediction_type": ("multiclass", "multilabel"),
     "split_mode": ("trainvaltest", "new_split_kfold", "presplit_kfold"),
 }
-_REQUIRED = ("task_name", *_KINDS, "splits", "evaluation")
+_REQUIRED = ("task_name", *_VALUES, "splits", "evaluation")
+_TOLERANCE = 0.1  # seconds that an event may end after its clip: label files round
+_SUFFIXES = 32  # bytes that the names of files of embeddings append to the name of a split
 
 
 class TaskError(HearError, ValueError):
-    """A task that is incomplete or contradicts itself."""
+    """A task is incomplete, damaged or contradicts itself."""
 
 
 class Fold(NamedTuple):
@@ -42,20 +47,20 @@ class Fold(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Description:
-    """What a task is.
+class TaskDescription:
+    """What a task consists of.
 
     Args:
-        name: Of the task.
+        name: Name of the task.
         embedding_type: ``scene`` if clips are labelled, ``event`` if points in time are.
-        prediction_type: ``multiclass`` if there is always one label, else ``multilabel``.
-        splits: Names of its splits, in the order of the task.
-        vocabulary: Its classes, by their index.
-        evaluation: Names of its scores; the first chooses the predictor.
-        seconds: Length of all its clips; None if they differ.
-        folds: What is trained, validated and tested on: one fold if the task says so itself, else
-            one for every split, which tests on it and validates on the next.
-        metadata: All of its ``task_metadata.json``.
+        prediction_type: ``multiclass`` if every clip has exactly one label, else ``multilabel``.
+        splits: Names of the splits, in the order of the task.
+        vocabulary: Class names, by class index.
+        evaluation: Names of the metrics; the first one selects the predictor.
+        seconds: Length of every clip in seconds; None if lengths differ.
+        folds: The folds to train and test on: one if the task has the splits ``train``, ``valid``
+            and ``test``, else one per split, which is tested on while the next split validates.
+        metadata: The content of ``task_metadata.json``.
     """
 
     name: str
@@ -69,20 +74,62 @@ class Description:
     metadata: Mapping[str, Any]
 
 
-def read_description(folder: Path) -> Description:
-    """Read what a task, or a folder of its embeddings, says of itself.
+def task_folders_below(folder: Path) -> list[Path]:
+    """Return the folders of all tasks in a folder, at any depth, sorted by path.
+
+    Symbolic links are followed. Hidden folders are left out: they are tasks that are being made,
+    or whose making was interrupted.
+    """
+    found, seen = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        if (place := os.path.realpath(parent)) in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if METADATA in files:
+            found.append(Path(parent))
+    return sorted(found)
+
+
+def find_tasks(folder: Path, names: Sequence[str] = ("all",)) -> list[Path]:
+    """Return the folders of tasks directly in a folder.
+
+    Args:
+        folder: Folder of tasks.
+        names: Names of the tasks to return; ``all`` returns every task.
 
     Raises:
-        TaskError: A file is missing or damaged, a field is missing or holds what it cannot hold,
-            or there are too few splits.
+        ConfigError: There is no task, or no task of a given name.
+    """
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    tasks = [p for p in paths if not p.name.startswith(".") and (p / METADATA).is_file()]
+    if not tasks:
+        msg = f"there is no HEAR task in {folder}: no folder in it has a {METADATA}"
+        raise ConfigError(msg)
+    if "all" in names:
+        return tasks
+    known = {task.name: task for task in tasks}
+    for name in names:
+        if name not in known:
+            raise ConfigError(unknown("task", name, known))
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def read_description(folder: Path) -> TaskDescription:
+    """Read the description of a task from its folder, or from a folder of its embeddings.
+
+    Raises:
+        TaskError: A file is missing or damaged, a field is missing or has a wrong value, a split
+            has a name that leads out of the folder, or there are too few splits.
     """
     path = folder / METADATA
-    metadata = read_json(path)
-    for problem in problems(metadata):
+    metadata = read_task_json(path)
+    for problem in metadata_problems(metadata):
         msg = f"{path} {problem}"
         raise TaskError(msg)
     seconds = metadata.get("sample_duration")
-    return Description(
+    return TaskDescription(
         name=metadata["task_name"],
         embedding_type=metadata["embedding_type"],
         prediction_type=metadata["prediction_type"],
@@ -95,20 +142,25 @@ def read_description(folder: Path) -> Description:
     )
 
 
-def read_labels(folder: Path, split: str, description: Description) -> dict[str, list[Any]]:
-    """Read what is known of the files of a split.
+def read_labels(folder: Path, split: str, description: TaskDescription) -> dict[str, list[Any]]:
+    """Read the labels of the files of a split.
+
+    Args:
+        folder: Folder of the task or of its embeddings.
+        split: Name of the split.
+        description: Description of the task.
 
     Returns:
-        By file name: the classes of a scene as strings, or the events in it, which are
-        ``{"label": …, "start": …, "end": …}`` with times in milliseconds.
+        By file name: the classes of a scene as strings, or the events, each of the form
+        ``{"label": ..., "start": ..., "end": ...}`` with times in milliseconds.
 
     Raises:
-        TaskError: The file is missing, damaged or empty, a class is not in the vocabulary, a scene
-            of a multi-class task has not one class, or an event lacks a time or ends before it
-            starts.
+        TaskError: The file is missing, damaged or empty, a clip has a name that leads out of the
+            folder, a class is not in the vocabulary, a scene of a multi-class task does not have
+            exactly one class, or an event has no valid times.
     """
     path = folder / f"{split}.json"
-    by_file = read_json(path)
+    by_file = read_task_json(path)
     for file, problem in label_problems(by_file, description):
         msg = f"{path}: {file} {problem}" if file else f"{path} {problem}"
         raise TaskError(msg)
@@ -117,49 +169,61 @@ def read_labels(folder: Path, split: str, description: Description) -> dict[str,
     return {file: [str(label) for label in labels] for file, labels in by_file.items()}
 
 
-def problems(metadata: Mapping[str, Any]) -> list[str]:
-    """Return all that is wrong with a ``task_metadata.json``, as ends of sentences."""
+def read_task_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file of a task.
+
+    Raises:
+        TaskError: The file is missing, is not JSON, or does not hold an object.
+    """
+    if not path.is_file():
+        msg = f"{path.parent} is not a HEAR task, or is incomplete: it has no {path.name}"
+        raise TaskError(msg)
+    return read_json(path, error=TaskError)
+
+
+def metadata_problems(metadata: Mapping[str, Any]) -> list[str]:
+    """Return everything that is wrong with a ``task_metadata.json``, as ends of sentences."""
     found = []
     if missing := [field for field in _REQUIRED if field not in metadata]:
         found.append(f"lacks {', '.join(missing)}")
-    for field, known in _KINDS.items():
+    for field, known in _VALUES.items():
         if field in metadata and metadata[field] not in known:
-            found.append(f"says {field} {metadata[field]!r}; known: {', '.join(known)}")
+            found.append(f"has {field} {metadata[field]!r}; known: {', '.join(known)}")
     found += [
-        f"says {field} {metadata[field]!r}, which is no list of different names"
+        f"has {field} {metadata[field]!r}, which is not a list of different names"
         for field in ("splits", "evaluation")
         if field in metadata and not are_names(metadata[field])
     ]
+    if not isinstance(metadata.get("task_name", ""), str):
+        found.append(f"has task_name {metadata['task_name']!r}, which is not a string")
+    if not isinstance(params := metadata.get("evaluation_params", {}), dict):
+        found.append(f"has evaluation_params {params!r}, which is not an object")
+    if are_names(metadata.get("splits")):
+        found += filter(None, (_name_problem(name, "split") for name in metadata["splits"]))
     seconds = metadata.get("sample_duration")
-    if not (seconds is None or (isinstance(seconds, int | float) and seconds > 0)):
-        found.append(f"says sample_duration {seconds!r}, which is no number of seconds, nor null")
+    if seconds is not None and not (_is_number(seconds) and 0 < seconds < math.inf):
+        found.append(
+            f"has sample_duration {seconds!r}, which is neither a number of seconds nor null"
+        )
     return found or _split_problems(metadata["split_mode"], metadata["splits"])
 
 
-def _split_problems(split_mode: str, splits: list[str]) -> list[str]:
-    if split_mode == "trainvaltest":
-        missing = [split for split in FIXED_SPLITS if split not in splits]
-        said = f"says split_mode trainvaltest, but has no split {', '.join(missing)}"
-        return [said] if missing else []
-    listed = ", ".join(sorted(splits))
-    few = f"has the folds {listed}; training, validation and test take three"
-    return [few] if len(splits) < 3 else []
-
-
 def label_problems(
-    by_file: Mapping[str, Any], description: Description
+    by_file: Mapping[str, Any], description: TaskDescription
 ) -> Iterator[tuple[str, str]]:
-    """Yield all that is wrong with a ``<split>.json``: files, and ends of sentences.
+    """Yield everything that is wrong with a ``<split>.json``: file names and ends of sentences.
 
-    What is wrong with no file in particular has the file "".
+    The file name is "" for what is wrong with the whole.
     """
     if not by_file:
         yield "", "names no file: a split without audio cannot be trained or tested on"
     known = set(description.vocabulary)
     single = (description.embedding_type, description.prediction_type) == ("scene", "multiclass")
     for file, labels in by_file.items():
+        if problem := _name_problem(file, "clip"):
+            yield "", problem
         if not isinstance(labels, list):
-            yield file, f"has the labels {labels!r}, and no list"
+            yield file, f"has the labels {labels!r}, which are not a list"
             continue
         names = []
         for label in labels:
@@ -172,61 +236,28 @@ def label_problems(
         for name in sorted({name for name in names if name not in known}):
             yield file, f"has the class {name!r}, which is not in {VOCABULARY}"
         if single and len(labels) != 1:
-            yield file, f"has {len(labels)} classes; in a multi-class task it has one"
+            yield file, f"has {len(labels)} classes; in a multi-class task it must have one"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read an object from a file.
-
-    Raises:
-        TaskError: The file is missing, or no JSON, or holds something else.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        msg = f"{path.parent} is no HEAR task, or not a whole one: it has no {path.name}"
-        raise TaskError(msg) from error
-    except ValueError as error:
-        msg = f"{path} is not JSON: {error}"
-        raise TaskError(msg) from error
-    if not isinstance(found, dict):
-        msg = f"{path} holds a {type(found).__name__} where an object is wanted"
-        raise TaskError(msg)
-    return found
-
-
-def read_rows(path: Path, delimiter: str = ",") -> list[tuple[int, dict[str, str]]]:
-    """Read a table whose first row names its columns.
+def events_past_end(
+    events: Iterable[tuple[float, float]], seconds: float
+) -> list[tuple[float, float]]:
+    """Return the events that are not within a clip.
 
     Args:
-        path: Of the file.
-        delimiter: Between its cells.
-
-    Returns:
-        The line of the file that each row ends on, and its cells by their columns.
-
-    Raises:
-        TaskError: The file is not UTF-8, or no table, or a row is shorter than the first.
+        events: Onset and offset of each event in seconds.
+        seconds: Length of the clip in seconds. An event may end up to 0.1 s later, since many
+            label files are rounded to that.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, delimiter=delimiter)
-        try:
-            rows = [(reader.line_num, row) for row in reader]
-        except UnicodeDecodeError as error:
-            msg = f"{path} is not UTF-8; it must be saved as such: {error}"
-            raise TaskError(msg) from error
-        except csv.Error as error:
-            msg = f"{path} is no table after line {reader.line_num}: {error}"
-            raise TaskError(msg) from error
-    for number, row in rows:
-        if None in row.values():
-            msg = f"{path} has in line {number} fewer cells than columns"
-            raise TaskError(msg)
-    return rows
+    return [
+        (onset, offset)
+        for onset, offset in events
+        if offset > seconds + _TOLERANCE or (onset >= seconds and offset > onset)
+    ]
 
 
 def are_names(value: Any) -> bool:
-    """Say whether this is a list of different names."""
+    """Return whether a value is a non-empty list of different, non-empty strings."""
     return (
         isinstance(value, list)
         and bool(value)
@@ -235,26 +266,51 @@ def are_names(value: Any) -> bool:
     )
 
 
+def safe_names(names: Any) -> list[str]:
+    """Return the names of a list that are safe as names of files in a folder."""
+    return [name for name in names if not _name_problem(name, "")] if are_names(names) else []
+
+
 def read_vocabulary(folder: Path) -> tuple[str, ...]:
-    """Read the classes of a task by their index.
+    """Read the class names of a task, by class index.
 
     Raises:
-        TaskError: The file is missing or no table, or does not number classes.
+        TaskError: The file is missing, is not a table, or does not number its classes from 0.
     """
     path = folder / VOCABULARY
     if not path.is_file():
-        msg = f"{path.parent} is no HEAR task, or not a whole one: it has no {path.name}"
+        msg = f"{path.parent} is not a HEAR task, or is incomplete: it has no {path.name}"
         raise TaskError(msg)
-    rows = [row for _, row in read_rows(path)]
+    rows = [row for _, row in read_table(path, error=TaskError)]
     if not rows or not {"idx", "label"} <= rows[0].keys():
         msg = f"{path} must have rows, and the columns idx and label"
         raise TaskError(msg)
     labels = {row["idx"]: row["label"] for row in rows}
     wanted = [str(index) for index in range(len(rows))]
     if sorted(labels) != sorted(wanted) or len(set(labels.values())) != len(rows):
-        msg = f"{path} must number its {len(rows)} classes from 0 on, each once"
+        msg = f"{path} must number its {len(rows)} classes from 0, each once"
         raise TaskError(msg)
     return tuple(labels[index] for index in wanted)
+
+
+def _name_problem(name: Any, what: str) -> str | None:
+    try:
+        check_name(name, f"the {what}", room=_SUFFIXES if what == "split" else 0, error=TaskError)
+    except TaskError as error:
+        return f"has a name that is refused: {error}"
+    if name.startswith("."):
+        return f"has the {what} {name!r}; names must not begin with a dot"
+    return None
+
+
+def _split_problems(split_mode: str, splits: list[str]) -> list[str]:
+    if split_mode == "trainvaltest":
+        missing = [split for split in FIXED_SPLITS if split not in splits]
+        found = f"has split_mode trainvaltest, but no split {', '.join(missing)}"
+        return [found] if missing else []
+    listed = ", ".join(sorted(splits))
+    few = f"has the folds {listed}; training, validation and test need three"
+    return [few] if len(splits) < 3 else []
 
 
 def _folds(split_mode: str, splits: list[str]) -> tuple[Fold, ...]:
@@ -272,9 +328,9 @@ def _folds(split_mode: str, splits: list[str]) -> tuple[Fold, ...]:
 def _event_problem(event: Any) -> str | None:
     try:
         found = _event(event)
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         return f"has the event {event!r}, which lacks a label, a start or an end"
-    if not 0 <= found["start"] <= found["end"]:
+    if not 0 <= found["start"] <= found["end"] < math.inf:
         return f"has an event from {found['start']:g} to {found['end']:g} ms"
     return None
 
@@ -285,3 +341,7 @@ def _event(event: Any) -> dict[str, Any]:
         "start": float(event["start"]),
         "end": float(event["end"]),
     }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,9 +1,8 @@
-"""A HEAR task of sound event detection, mixed from labelled clips: who sounds when is known."""
+"""Mixing of sound event detection tasks from labelled clips, with exact onsets and offsets."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -13,36 +12,48 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from hear_core.errors import AudioError, ConfigError
-from hear_eval.tasks.audio import read_recording
+from hear_core.events.event import Event
+from hear_eval.tasks.audio import SAMPLE_RATES, read_recording
 from hear_eval.tasks.description import EVENT_POSTPROCESSING, FIXED_SPLITS
-from hear_eval.tasks.writing import Clip, new_task, write_audio, write_description
+from hear_eval.tasks.writing import LONGEST, new_task, write_audio, write_description
 
-_FRAME = 0.01  # seconds over which the energy of a clip is taken
-_FLOOR = -30.0  # dB below its loudest frame, from which on a clip is silent
-_PAUSE = 1.0  # seconds of silence after which the same source is another event
-_APART = 0.5  # seconds between two events of a class; closer ones are one to any detector
-_FADE = 0.005  # seconds at both ends of an event, whose cuts would click and give it away
+_FRAME = 0.01  # seconds over which the energy of a clip is measured
+_FLOOR = -30.0  # dB relative to the loudest frame, below which a frame is silent
+_PAUSE = 1.0  # seconds of silence that separate two events in a clip
+_GAP = 0.5  # least seconds between two events of a class; a detector would merge closer ones
+_FADE = 0.005  # seconds of fade at both ends of an event, so that cuts do not click
 _BACKGROUND = 0.01  # root mean square of the background: -40 dB of full scale
-_PEAK = 0.99  # of full scale, which no scene exceeds
+_PEAK = 0.99  # greatest amplitude of a scene, relative to full scale
+_MOST_EVENTS = 10_000  # in a scene
+_LOUDEST = 200.0  # dB, limit of the signal-to-noise ratio
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-# Events by split and file, as tasks keep them.
+# Events by split and file, as tasks store them.
 _Labels: TypeAlias = dict[str, dict[str, list[dict[str, object]]]]
+
+
+class LabelledClip(NamedTuple):
+    """An audio file, its class (empty for a background), and its split."""
+
+    path: Path
+    label: str
+    split: str
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """How scenes are mixed.
+    """Parameters of the mixing of scenes.
 
     Args:
-        seconds: Length of a scene.
-        sample_rate: Of the audio that is written, in Hz.
-        events: Fewest and most events of a scene. A scene that is full takes no more.
-        polyphony: Most events that sound at once; they are of different classes.
-        snr: Least and greatest level of an event above the background, in dB of power.
-        longest: Longer sounds end after so many seconds.
-        seed: The same clips and the same seed make the same task, byte by byte.
+        seconds: Length of a scene in seconds.
+        sample_rate: Sample rate in Hz of the scenes.
+        events: Smallest and largest number of events in a scene. Events that do not fit are left
+            out.
+        polyphony: Largest number of simultaneous events, which are of different classes.
+        snr: Smallest and largest ratio of an event to the background, in dB of power.
+        longest: Length in seconds to which longer sounds are truncated.
+        seed: Random seed. The same clips and the same seed give the same task, byte by byte.
 
     Raises:
         ConfigError: A value is out of range.
@@ -57,37 +68,31 @@ class Mixture:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least_rate = math.ceil(1 / _FRAME)
         fewest, most = self.events
         quietest, loudest = self.snr
         rules = {
-            f"sample_rate must be at least {least_rate} Hz": self.sample_rate >= least_rate,
-            f"seconds must be a number from {_FRAME}": _FRAME <= self.seconds < math.inf,
-            f"longest must be at least {_FRAME} seconds": self.longest >= _FRAME,
-            "events must be two numbers from 1, the fewest first": 1 <= fewest <= most,
-            "polyphony must be at least 1": self.polyphony >= 1,
-            "snr must be two numbers of dB, the least first": (
-                -math.inf < quietest <= loudest < math.inf
+            f"sample_rate must be from {SAMPLE_RATES.start} to {SAMPLE_RATES.stop - 1} Hz": (
+                self.sample_rate in SAMPLE_RATES
             ),
+            f"seconds must be from {_FRAME} to {LONGEST:g}": _FRAME <= self.seconds <= LONGEST,
+            f"longest must be at least {_FRAME} seconds": self.longest >= _FRAME,
+            f"events must be two numbers from 1 to {_MOST_EVENTS}, the smaller first": (
+                1 <= fewest <= most <= _MOST_EVENTS
+            ),
+            "polyphony must be at least 1": self.polyphony >= 1,
+            f"snr must be two numbers of dB from -{_LOUDEST:g} to {_LOUDEST:g}, "
+            "the smaller first": -_LOUDEST <= quietest <= loudest <= _LOUDEST,
             "seed must be at least 0": self.seed >= 0,
         }
         for rule, holds in rules.items():
             if not holds:
-                msg = f"{rule}, not {getattr(self, rule.partition(' ')[0])}"
+                msg = f"{rule}, but is {getattr(self, rule.partition(' ')[0])}"
                 raise ConfigError(msg)
 
     @property
     def samples(self) -> int:
-        """Length of a scene in samples."""
+        """Number of samples in a scene."""
         return round(self.seconds * self.sample_rate)
-
-
-class Sounding(NamedTuple):
-    """An event of a scene: its class, and when it begins and ends, in seconds."""
-
-    label: str
-    onset: float
-    offset: float
 
 
 class _Placed(NamedTuple):
@@ -99,36 +104,39 @@ class _Placed(NamedTuple):
 def mix_event_task(
     folder: Path,
     name: str,
-    clips: Sequence[Clip],
+    clips: Sequence[LabelledClip],
     scenes: Mapping[str, int],
     mixture: Mixture | None = None,
     progress: Callable[[int, int], object] | None = None,
     *,
     grid: Mapping[str, Sequence[object]] | None = None,
 ) -> Path:
-    """Write a multi-label event task with fixed splits, which heareval takes as it is.
+    """Mix a multi-label event task with the splits ``train``, ``valid`` and ``test``.
 
-    Classes take turns, and so do the clips of a class, so that a task is balanced where its clips
-    are not.
+    Classes take turns, and so do the clips of a class, so that the task is balanced even if the
+    clips are not.
 
     Args:
-        folder: The task becomes a folder in it, called `name`.
-        name: Of the task.
-        clips: Each of the split ``train``, ``valid`` or ``test``. Those with an empty label are
-            backgrounds; where there are none at all, the background is pink noise.
-        scenes: How many there are to be of each split.
-        mixture: How they are mixed.
-        progress: Called after every scene, with how many are made and how many there will be.
-        grid: What is tried to train predictors, in place of the same parts of heareval's grid.
+        folder: Folder in which the folder of the task is made.
+        name: Name of the task and of its folder.
+        clips: Clips of the three splits. Those with an empty label are backgrounds; without any,
+            the background is pink noise.
+        scenes: Number of scenes per split.
+        mixture: Parameters of the mixing.
+        progress: Called after every scene with the number of scenes made and of all scenes.
+        grid: Hyperparameters to search, which replace those of the same name in heareval's grid.
 
     Returns:
         The folder of the task.
 
     Raises:
-        ConfigError: There are other splits, no scenes, no clips of a class or no backgrounds in
-            some of the splits only, a file is in two of them, or another process makes the task.
+        ConfigError: A split is unknown or has no scenes, a class or the backgrounds are missing in
+            some of the splits, a file is in two splits, the name cannot be the name of a folder, or
+            another process makes the task.
         TaskError: There is a task of this name already.
-        AudioError: A file cannot be read, is cut off or silent, or holds what is no number.
+        AudioError: A clip cannot be read, is truncated or silent, or has samples that are not
+            finite.
+        FileError: A file cannot be written.
     """
     mixture = mixture or Mixture()
     vocabulary = _checked(clips, scenes)
@@ -155,18 +163,18 @@ def mix_scene(
     background: np.ndarray,
     mixture: Mixture,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, list[Sounding]]:
+) -> tuple[np.ndarray, list[Event]]:
     """Mix one scene.
 
     Args:
-        sounds: Label and waveform (samples,) of each, which fills its waveform from the first
-            sample on; see `trim`. Those that do not fit any more are left out.
-        background: (samples,), of the length of the scene.
-        mixture: How.
-        rng: Where events stand, and how loud they are.
+        sounds: Class and waveform (samples,) of each sound, without silence at its ends; see
+            `trim_silence`. Sounds that do not fit are left out.
+        background: Waveform (samples,) of the length of the scene.
+        mixture: Parameters of the mixing.
+        rng: Random generator of the positions and levels of events.
 
     Returns:
-        The scene (samples,), float32, and its events by onset.
+        The scene (samples,), float32, and its events sorted by onset.
     """
     rate = mixture.sample_rate
     scene = _level(background, _BACKGROUND)
@@ -181,20 +189,18 @@ def mix_scene(
         placed.append(event)
     scene *= _PEAK / max(_PEAK, np.abs(scene).max())
     placed.sort(key=lambda event: (event.start, event.label))
-    return scene, [Sounding(event.label, event.start / rate, event.stop / rate) for event in placed]
+    return scene, [Event(event.label, event.start / rate, event.stop / rate) for event in placed]
 
 
-def trim(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Return the stretch of a clip in which it sounds.
-
-    Silence at both ends goes, and of sounds that a pause parts, all but the one of most energy.
+def trim_silence(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Return the part of a clip that is not silent; of several, that with the most energy.
 
     Args:
-        waveform: (samples,), not silent.
-        sample_rate: In Hz.
+        waveform: Waveform (samples,) that is not silent throughout.
+        sample_rate: Sample rate of `waveform` in Hz.
 
     Returns:
-        (fewer samples,)
+        A part of the waveform (samples,).
     """
     size = round(_FRAME * sample_rate)
     padded = np.pad(waveform, (0, -len(waveform) % size)).astype(np.float64)
@@ -206,25 +212,25 @@ def trim(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def pink_noise(samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Return noise (samples,), float32, with the same power in every audible octave."""
+    """Return pink noise (samples,), float32: equal power in every octave above 20 Hz."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     spectrum /= np.sqrt(np.maximum(np.fft.rfftfreq(samples, 1 / sample_rate), 20))
     return np.fft.irfft(spectrum, samples).astype(np.float32)
 
 
-def _checked(clips: Iterable[Clip], scenes: Mapping[str, int]) -> list[str]:
-    """Return the classes, if a task can be made of these clips."""
+def _checked(clips: Iterable[LabelledClip], scenes: Mapping[str, int]) -> list[str]:
+    """Return the classes of clips, after checking that a task can be mixed from them."""
     if set(scenes) != set(FIXED_SPLITS) or min(scenes.values()) < 1:
-        msg = f"there must be scenes of each of {', '.join(FIXED_SPLITS)}, not {dict(scenes)}"
+        msg = f"{', '.join(FIXED_SPLITS)} need scenes each, but have {dict(scenes)}"
         raise ConfigError(msg)
     labels: dict[str, set[str]] = {split: set() for split in FIXED_SPLITS}
     split_of: dict[Path, str] = {}
     for clip in clips:
         if clip.split not in labels:
-            msg = f"{clip.path} is of the split {clip.split!r}, which is none of {FIXED_SPLITS}"
+            msg = f"{clip.path} has the split {clip.split!r}, which is not one of {FIXED_SPLITS}"
             raise ConfigError(msg)
         if (other := split_of.setdefault(clip.path.resolve(), clip.split)) != clip.split:
-            msg = f"{clip.path} is in {other} and in {clip.split}: a split needs clips of its own"
+            msg = f"{clip.path} is both in {other} and in {clip.split}; a clip must be in one split"
             raise ConfigError(msg)
         labels[clip.split].add(clip.label)
     every = set().union(*labels.values())
@@ -234,15 +240,15 @@ def _checked(clips: Iterable[Clip], scenes: Mapping[str, int]) -> list[str]:
     for split in FIXED_SPLITS:
         if missing := sorted(every - labels[split]):
             what = ", ".join(label or "background" for label in missing)
-            msg = f"{split} has no clips of {what}, which another split has"
+            msg = f"the split {split} has no clips of {what}, but another split has"
             raise ConfigError(msg)
     return sorted(every - {""})
 
 
 def _scenes(
-    clips: Iterable[Clip], mixture: Mixture, rng: np.random.Generator
-) -> Iterator[tuple[np.ndarray, list[Sounding]]]:
-    """Yield scenes of the clips of a split, without end."""
+    clips: Iterable[LabelledClip], mixture: Mixture, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, list[Event]]]:
+    """Yield scenes mixed from the clips of a split, endlessly."""
     paths: dict[str, list[Path]] = {}
     for clip in clips:
         paths.setdefault(clip.label, []).append(clip.path)
@@ -260,9 +266,9 @@ def _scenes(
 
 
 def _write(
-    scenes: Iterable[tuple[np.ndarray, list[Sounding]]], folder: Path, sample_rate: int
+    scenes: Iterable[tuple[np.ndarray, list[Event]]], folder: Path, sample_rate: int
 ) -> Iterator[tuple[str, list[dict[str, object]]]]:
-    """Write the scenes of a split; yield of each what its file is called, and its events."""
+    """Write the scenes of a split; yield the file name and the events of each."""
     for number, (waveform, events) in enumerate(scenes):
         # Named after the split: heareval joins the files of splits by their names alone.
         file = f"{folder.name}-{number:05}.wav"
@@ -295,7 +301,7 @@ def _describe(
 
 
 def _in_turn(things: Sequence[T], rng: np.random.Generator) -> Iterator[T]:
-    """Yield things without end, in another order every time round; nothing if there are none."""
+    """Yield things endlessly, shuffled anew in every round; nothing if there are none."""
     while things:
         yield from (things[index] for index in rng.permutation(len(things)))
 
@@ -303,13 +309,13 @@ def _in_turn(things: Sequence[T], rng: np.random.Generator) -> Iterator[T]:
 def _sound(path: Path, mixture: Mixture) -> np.ndarray:
     waveform = read_recording(path, mixture.sample_rate)
     if not waveform.any():
-        msg = f"{path} is silent: there is nothing to mix"
+        msg = f"{path} is silent and cannot be mixed; leave it out"
         raise AudioError(msg)
-    return trim(waveform, mixture.sample_rate)
+    return trim_silence(waveform, mixture.sample_rate)
 
 
 def _stretch(waveform: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a random stretch; what is too short goes back and forth, which makes no click."""
+    """Return a random part; a waveform that is too short is reflected, which avoids clicks."""
     if len(waveform) < samples:
         return np.pad(waveform, (0, samples - len(waveform)), mode="symmetric")
     start = int(rng.integers(len(waveform) - samples, endpoint=True))
@@ -317,7 +323,7 @@ def _stretch(waveform: np.ndarray, samples: int, rng: np.random.Generator) -> np
 
 
 def _level(waveform: np.ndarray, level: float) -> np.ndarray:
-    """Return a copy of this root mean square; silence stays silence."""
+    """Return a copy with this root mean square; silence stays silent."""
     found = np.sqrt(np.square(waveform, dtype=np.float64).mean())
     return waveform * np.float32(level / found if found else 0)
 
@@ -336,9 +342,9 @@ def _place(
     mixture: Mixture,
     rng: np.random.Generator,
 ) -> int | None:
-    """Return the first sample of an event, any of those that are possible, if there are some."""
+    """Return a random position in samples at which an event fits, or None."""
     layers = np.zeros(mixture.samples, np.int32)
-    apart = round(_APART * mixture.sample_rate)
+    apart = round(_GAP * mixture.sample_rate)
     for other in placed:
         layers[other.start : other.stop] += 1
         if other.label == label:
@@ -348,7 +354,7 @@ def _place(
     return int(free[rng.integers(len(free))]) if len(free) else None
 
 
-def _in_milliseconds(event: Sounding) -> dict[str, object]:
+def _in_milliseconds(event: Event) -> dict[str, object]:
     return {
         "label": event.label,
         "start": round(1000 * event.onset, 3),

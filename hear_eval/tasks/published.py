@@ -1,9 +1,9 @@
 """The nineteen tasks of HEAR, as data.
 
-Kinds, metrics, lengths and clips are those of https://hearbenchmark.com/hear-tasks.html, folders
-and sources those that hearpreprocess makes and takes, and licences what the authors of a corpus say
-of it. Categories are those of Schmid et al., "Low-Complexity Audio Embedding Extractors" (EUSIPCO
-2023). HEAR has the audio at https://zenodo.org/record/5887964.
+Types, metrics, lengths and numbers of clips are those of https://hearbenchmark.com/hear-tasks.html,
+folders and sources those of hearpreprocess, and licences those that the authors of a corpus state.
+Categories are those of Schmid et al., "Low-Complexity Audio Embedding Extractors" (EUSIPCO 2023).
+HEAR publishes the audio at https://zenodo.org/record/5887964.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ class HearTask(NamedTuple):
     """A task of HEAR.
 
     Args:
-        task: What the names of its folders begin with.
-        leaderboard: What the leaderboard calls it.
+        task: Prefix of the names of its folders.
+        leaderboard: Name on the leaderboard.
         category: ``speech``, ``music`` or ``general``.
-        mode: What the names of its folders end with.
-        folders: What HEAR calls them: two for bees, of which there is a task for each of two folds.
+        mode: Suffix of the names of its folders.
+        folders: Names of its folders: two for Beehive, which has a task for each of two folds.
         embedding: ``scene`` or ``event``.
         prediction: ``multiclass`` or ``multilabel``.
-        splits: How it is split.
-        seconds: Length of its clips; None if they differ.
-        clips: How many there are.
-        metric: Its first.
-        licence: Of the corpus; empty where it is not known for certain.
+        splits: Split mode.
+        seconds: Length of every clip in seconds; None if lengths differ.
+        clips: Number of clips.
+        metric: First metric.
+        licence: Licence of the corpus; empty if it is not known for certain.
         source: Where the corpus comes from.
     """
 
@@ -49,13 +49,13 @@ class HearTask(NamedTuple):
 
     @property
     def hours(self) -> float | None:
-        """Length of all clips; None where it is not known."""
+        """Total length of the clips in hours; None if it is not known."""
         return None if self.seconds is None else self.clips * self.seconds / 3600
 
 
 @cache
 def hear_tasks() -> tuple[HearTask, ...]:
-    """Return the tasks, those of a category together."""
+    """Return the tasks, grouped by category."""
     text = resources.files("hear_eval.tasks").joinpath("published.csv").read_text(encoding="utf-8")
     return tuple(map(_task, csv.DictReader(text.splitlines())))
 

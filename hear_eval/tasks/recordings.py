@@ -1,7 +1,8 @@
-"""Labelled recordings as people have them: a table, or a folder for every class."""
+"""Labelled recordings to make tasks from: a table of files, or a folder per class."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import NamedTuple
 
 from hear_core.audio.files import find_audio_files
 from hear_core.errors import ConfigError
-from hear_eval.tasks.description import FIXED_SPLITS, TaskError, read_rows
-from hear_eval.tasks.folds import assign
+from hear_core.events.event import Event
+from hear_core.io.tables import read_table
+from hear_eval.tasks.description import FIXED_SPLITS, TaskError
+from hear_eval.tasks.split_assignment import assign_splits
 
-# What the columns of a table may be called.
+# Names that the columns of a table may have.
 _COLUMNS = {
     "filename": ("filename", "file", "fname", "path"),
     "label": ("category", "label", "labels", "event_label"),
@@ -23,24 +26,16 @@ _COLUMNS = {
 _REQUIRED = ("filename", "label")
 
 
-class Event(NamedTuple):
-    """Something that is heard for a while: its class, and from when to when, in seconds."""
-
-    label: str
-    onset: float
-    offset: float
-
-
 class Recording(NamedTuple):
-    """An audio file with what is known of it.
+    """An audio file and its labels.
 
     Args:
-        path: Of the file.
-        name: Which it is to be known by: a relative path with ``/``.
-        labels: Its classes.
-        events: What is heard in it and when, for a task of events.
-        split: Which it belongs to; empty if that is to be chosen.
-        group: Recordings of one group stay in one split; empty is a group of its own.
+        path: Path of the file.
+        name: Name of the recording, a relative path with ``/``.
+        labels: Classes of the recording.
+        events: Events in the recording, for an event task.
+        split: Split of the recording; empty if it is still to be assigned.
+        group: Recordings of one group stay in one split; empty for a group of its own.
     """
 
     path: Path
@@ -51,33 +46,36 @@ class Recording(NamedTuple):
     group: str = ""
 
 
-def read_table(
+def read_recording_table(
     table: Path, audio: Path | None = None, *, separator: str = "", group: str = ""
 ) -> list[Recording]:
-    """Read recordings from a table: CSV, or separated by tabs if it is called ``.tsv``.
+    """Read recordings from a table, see `hear_core.io.tables.read_table`.
 
-    Its columns are called as in `_COLUMNS`. A recording may have several rows: one for each of its
+    The columns have the names in `_COLUMNS`. A recording may have several rows: one for each of its
     classes or events.
 
     Args:
-        table: The file.
-        audio: Folder that file names are relative to; None is that of the table.
-        separator: What parts several classes in one cell; spaces around them do not count.
-        group: A column, or a regular expression: what it finds in the file name, or its first
-            group of that, is what the recording belongs to.
+        table: Path of the table.
+        audio: Folder that file names are relative to; None is the folder of the table.
+        separator: Separator of several classes in one cell; spaces around it are ignored.
+        group: Name of a column, or a regular expression that is searched in the file name. The
+            group of a recording is the cell, the first group of the match, or else the match.
 
     Raises:
-        TaskError: The file is no table or not UTF-8, a column or a cell is missing, a time is no
-            time, or rows of a recording contradict one another.
-        ConfigError: The group is neither.
+        TaskError: The file is not a table, a column or a cell is missing, a time is not valid, or
+            the rows of a recording contradict each other.
+        ConfigError: `group` is neither a column nor a regular expression.
     """
-    rows = read_rows(table, "\t" if table.suffix == ".tsv" else ",")
+    rows = read_table(table, error=TaskError)
     there = rows[0][1].keys() if rows else set[str]()
     column = _columns(table, there)
-    grouped = _by_column(group) if group in there else by_pattern(group)
+    grouped = _by_column(group) if group in there else _by_pattern(group)
     folder, found = audio or table.parent, dict[str, Recording]()
     for number, row in rows:
         name, cell = row[column["filename"]], row[column["label"]]
+        if not name.strip() or "\0" in name:
+            msg = f"{table}, line {number}: {name!r} is not the name of a file"
+            raise TaskError(msg)
         parts = cell.split(separator) if separator else [cell]
         labels = tuple(part.strip() for part in parts if part.strip())
         events = _events(table, number, row, column, labels)
@@ -85,7 +83,7 @@ def read_table(
         made = Recording(folder / name, name, labels, events, split, grouped(name, row))
         known = found.setdefault(name, made)
         if (known.split, known.group) != (made.split, made.group):
-            msg = f"{table}, line {number}: {name} was in another split or group before"
+            msg = f"{table}, line {number}: {name} has another split or group in an earlier line"
             raise TaskError(msg)
         if known is not made:
             found[name] = known._replace(
@@ -95,22 +93,24 @@ def read_table(
 
 
 def split_name(fold: str) -> str:
-    """Return what the split is called that a table calls so: ``fold01``, where it says 1."""
+    """Return the name of the split for a cell of a table: ``fold01`` for 1, else the cell."""
     return f"fold{fold:0>2}" if fold.isdecimal() else fold
 
 
-def read_folders(source: Path, *, group: str = "") -> list[Recording]:
-    """Find recordings in a folder with a folder for every class, or such for every split.
+def read_class_folders(source: Path, *, group: str = "") -> list[Recording]:
+    """Find recordings in a folder that has one folder per class, or one per split with those in it.
 
     Args:
-        source: It has folders ``train``, ``valid`` and ``test`` with classes, or classes.
-        group: As in `read_table`; file names are paths below the folder of a class.
+        source: Folder with the folders ``train``, ``valid`` and ``test`` of class folders, or with
+            class folders.
+        group: Regular expression, as in `read_recording_table`, that is searched in the path below
+            the class folder.
 
     Raises:
-        TaskError: A file is in no folder of a class.
-        ConfigError: The group is no regular expression.
+        TaskError: A file is not in a class folder, or there is no audio.
+        ConfigError: `group` is not a regular expression.
     """
-    grouped, found = by_pattern(group), []
+    grouped, found = _by_pattern(group), []
     fixed = {path.name for path in source.iterdir() if path.is_dir()} == set(FIXED_SPLITS)
     for path, name in find_audio_files([source]).sources:
         split, rest = name.split("/", 1) if fixed and "/" in name else ("", name)
@@ -125,12 +125,37 @@ def read_folders(source: Path, *, group: str = "") -> list[Recording]:
     return found
 
 
-def by_pattern(pattern: str) -> Callable[[str, Mapping[str, str]], str]:
-    """Return what finds the group of a recording in its file name; without a pattern, none.
+def with_splits(
+    recordings: Sequence[Recording], shares: Mapping[str, float], seed: int = 0
+) -> list[Recording]:
+    """Return recordings with a split each; splits are assigned if no recording has one.
+
+    Args:
+        recordings: All recordings of a task.
+        shares: Relative size of each split to assign.
+        seed: Seed of the assignment.
 
     Raises:
-        ConfigError: The pattern is no regular expression.
+        ConfigError: A split would be empty, a share is not positive, or the seed is negative.
+        TaskError: Some recordings have a split and some do not.
     """
+    missing = [recording.name for recording in recordings if not recording.split]
+    if not missing:
+        return list(recordings)
+    if len(missing) < len(recordings):
+        msg = (
+            f"{len(missing)} of {len(recordings)} recordings have no split, such as {missing[0]}; "
+            "all of them must have one, or none"
+        )
+        raise TaskError(msg)
+    classes = [recording.labels or [e.label for e in recording.events] for recording in recordings]
+    groups = [recording.group or (recording.name,) for recording in recordings]
+    found = assign_splits(classes, groups, shares, seed)
+    return [r._replace(split=split) for r, split in zip(recordings, found, strict=True)]
+
+
+def _by_pattern(pattern: str) -> Callable[[str, Mapping[str, str]], str]:
+    """Return a function that finds the group of a recording in its file name, "" by no pattern."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -141,9 +166,9 @@ def by_pattern(pattern: str) -> Callable[[str, Mapping[str, str]], str]:
         if not pattern:
             return ""
         if (match := compiled.search(name)) is None:
-            msg = f"{pattern!r} is not a column of the table, and finds nothing in {name!r}"
+            msg = f"{pattern!r} is not a column of the table, and does not match {name!r}"
             raise ConfigError(msg)
-        return match[1] if compiled.groups else match[0]
+        return (match[1] or "") if compiled.groups else match[0]
 
     return group
 
@@ -152,42 +177,16 @@ def _by_column(column: str) -> Callable[[str, Mapping[str, str]], str]:
     return lambda name, row: row[column]
 
 
-def with_splits(
-    recordings: Sequence[Recording], shares: Mapping[str, float], seed: int = 0
-) -> list[Recording]:
-    """Return recordings with their splits, which are chosen where none has one.
-
-    Args:
-        recordings: All of a task.
-        shares: How large each split is to be, relative to the others.
-        seed: Another one gives other splits.
-
-    Raises:
-        ConfigError: A split would be empty.
-        TaskError: Some have a split and some have none.
-    """
-    missing = [recording.name for recording in recordings if not recording.split]
-    if not missing:
-        return list(recordings)
-    if len(missing) < len(recordings):
-        msg = f"{missing[0]} has no split, nor have {len(missing) - 1} others, but the rest has"
-        raise TaskError(msg)
-    classes = [recording.labels or [e.label for e in recording.events] for recording in recordings]
-    groups = [recording.group or (recording.name,) for recording in recordings]
-    found = assign(classes, groups, shares, seed)
-    return [r._replace(split=split) for r, split in zip(recordings, found, strict=True)]
-
-
 def _columns(table: Path, there: Set[str]) -> dict[str, str]:
-    """Return what the columns are called that are there."""
+    """Return the names of the columns of a table, by the keys of `_COLUMNS`."""
     found = {
-        what: next(name for name in names if name in there)
-        for what, names in _COLUMNS.items()
+        key: next(name for name in names if name in there)
+        for key, names in _COLUMNS.items()
         if not there.isdisjoint(names)
     }
     wanted = [*_REQUIRED, *({"onset", "offset"} if {"onset", "offset"} & found.keys() else ())]
-    if missing := [what for what in wanted if what not in found]:
-        listed = ", and ".join(" or ".join(_COLUMNS[what]) for what in missing)
+    if missing := [key for key in wanted if key not in found]:
+        listed = ", and ".join(" or ".join(_COLUMNS[key]) for key in missing)
         msg = f"{table} must have rows, and a column {listed}"
         raise TaskError(msg)
     return found
@@ -200,15 +199,15 @@ def _events(
     column: Mapping[str, str],
     labels: Iterable[str],
 ) -> tuple[Event, ...]:
-    """Return the event of a row, if the table is one of events and the row is not of silence."""
+    """Return the events of a row; a row without a label is a recording without events."""
     if "onset" not in column or not labels:
         return ()
     try:
-        onset, offset = (float(row[column[what]]) for what in ("onset", "offset"))
+        onset, offset = (float(row[column[key]]) for key in ("onset", "offset"))
     except (TypeError, ValueError) as error:
-        msg = f"{table}, line {number}: an onset or offset is no number of seconds"
+        msg = f"{table}, line {number}: the onset or the offset is not a number of seconds"
         raise TaskError(msg) from error
-    if not 0 <= onset <= offset:
+    if not 0 <= onset <= offset < math.inf:
         msg = f"{table}, line {number}: an event cannot last from {onset:g} to {offset:g} s"
         raise TaskError(msg)
     return tuple(Event(label, onset, offset) for label in labels)

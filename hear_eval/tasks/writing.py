@@ -1,14 +1,16 @@
-"""Writing HEAR tasks to disk.
+"""Writing of HEAR tasks.
 
-The layout is that of the tasks HEAR distributes (https://hearbenchmark.com/hear-tasks.html):
-``task_metadata.json``, ``labelvocabulary.csv``, a ``<split>.json`` of labels by file name, and the
-audio as ``<sample rate>/<split>/<file name>``.
+The layout is that of the tasks that HEAR distributes (https://hearbenchmark.com/hear-tasks.html):
+``task_metadata.json``, ``labelvocabulary.csv``, one ``<split>.json`` per split with the labels of
+its files, and the audio as ``<sample rate>/<split>/<file name>``.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,52 +21,59 @@ import numpy as np
 import soundfile
 
 from hear_core.errors import ConfigError
-from hear_core.io.files import atomic_write, exclusive_lock
+from hear_core.io.files import atomic_write, exclusive_lock, writing
+from hear_core.io.names import check_name
 from hear_eval.tasks.audio import read_recording
 from hear_eval.tasks.description import METADATA, VOCABULARY, TaskError
 
+LONGEST = 24 * 3600.0  # seconds of a clip
 
-class Clip(NamedTuple):
-    """A file, the one class it belongs to, and its split."""
 
-    path: Path
-    label: str
-    split: str
+class WrittenClip(NamedTuple):
+    """Length in seconds of a clip that was written, and of the recording it was made from."""
+
+    seconds: float
+    source_seconds: float
 
 
 @contextmanager
 def new_task(folder: Path, name: str) -> Iterator[Path]:
-    """Give a folder to write a task into; it takes its place when the block has ended well.
+    """Provide a folder to write a task into, which is moved into place when the block ends well.
 
-    Until then it stands beside, so that what was cut off is never taken for a task; the next
-    process that makes it clears that away.
+    Until then it is hidden, so that what an interrupted process leaves is never taken for a task;
+    the next process that makes the same task removes it.
 
     Args:
-        folder: The task becomes a folder in it.
-        name: Of the task.
+        folder: Folder in which the folder of the task is made.
+        name: Name of the task.
 
     Raises:
-        ConfigError: The name is none that a folder can have, or another process makes the task.
-        TaskError: There is something of this name already.
+        ConfigError: The name is not valid as the name of a folder, or another process makes the
+            task.
+        TaskError: There is a file or folder of this name already.
+        FileError: The folder cannot be written.
     """
-    task = folder / name
-    if task.parent != folder or name == "..":
-        msg = f"a task is named like a folder, not {name!r}"
+    check_name(name, "the task name", room=len("..part"))
+    if name.startswith("."):
+        msg = f"the task name {name!r} must not begin with a dot"
         raise ConfigError(msg)
+    task = folder / name
     beside = folder / f".{name}.part"
     made = beside / name
     with exclusive_lock(made, "wait for it, or give the new task another name"):
         try:
             if task.exists():
-                msg = f"there is a {task} already: remove it, or give the new task another name"
+                msg = f"{task} exists already: remove it, or give the new task another name"
                 raise TaskError(msg)
             rmtree(made, ignore_errors=True)  # of a process that was killed
-            made.mkdir()
+            with writing(task, made):
+                made.mkdir()
             yield made
-            made.rename(task)
+            with writing(task, made):
+                made.rename(task)
         finally:
             rmtree(made, ignore_errors=True)
-            # Last goes the lock: what another process may put there from then on is its own.
+            # The lock is removed last: what another process then writes is its own.
             rmtree(beside, ignore_errors=True)
 
 
@@ -74,18 +83,25 @@ def write_description(
     vocabulary: Iterable[str],
     **metadata: Any,
 ) -> None:
-    """Write all that a task is but its audio.
+    """Write all files of a task except its audio.
 
     Args:
-        task: Folder of the task, whose name is that of the task.
-        labels: By split and file name: of a scene its classes, of events what HEAR wants of them,
-            which is ``{"label": …, "start": …, "end": …}`` with times in milliseconds.
-        vocabulary: All classes.
-        metadata: The further fields of ``task_metadata.json``.
+        task: Folder of the task. The name of the folder is the name of the task.
+        labels: Labels by split and file name: the classes of a scene, or the events in the form of
+            HEAR, ``{"label": ..., "start": ..., "end": ...}`` with times in milliseconds.
+        vocabulary: Names of all classes, by class index.
+        metadata: Further fields of ``task_metadata.json``.
+
+    Raises:
+        FileError: A file cannot be written.
     """
     for split, by_file in labels.items():
-        (task / f"{split}.json").write_text(json.dumps(by_file, indent=1), encoding="utf-8")
-    with (task / VOCABULARY).open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(task / f"{split}.json") as part:
+            part.write_text(json.dumps(by_file, indent=1), encoding="utf-8")
+    with (
+        atomic_write(task / VOCABULARY) as part,
+        part.open("w", newline="", encoding="utf-8") as file,
+    ):
         csv.writer(file).writerows([("idx", "label"), *enumerate(vocabulary)])
     common = {
         "task_name": task.name,
@@ -94,33 +110,53 @@ def write_description(
         "mode": "full",
         "splits": list(labels),
     }
-    (task / METADATA).write_text(json.dumps(common | metadata, indent=1), encoding="utf-8")
+    with atomic_write(task / METADATA) as part:
+        part.write_text(json.dumps(common | metadata, indent=1), encoding="utf-8")
 
 
-def convert(source: Path, target: Path, sample_rate: int, seconds: float | None = None) -> int:
-    """Write any audio file as the audio of a task.
-
-    Args:
-        source: The file.
-        target: The file that is written.
-        sample_rate: Wanted, in Hz.
-        seconds: It is cut or padded with silence to this length; None keeps its own.
-
-    Returns:
-        How many samples it has.
+def check_clip_length(seconds: float | None) -> None:
+    """Check the length that clips are padded or truncated to.
 
     Raises:
-        AudioError: The file cannot be read, is cut off, or holds what is no number.
+        ConfigError: It is not a number of seconds above 0 and at most `LONGEST`.
+    """
+    if seconds is not None and not (math.isfinite(seconds) and 0 < seconds <= LONGEST):
+        msg = f"the length of clips must be above 0 and at most {LONGEST:g} s, but is {seconds:g}"
+        raise ConfigError(msg)
+
+
+def convert_clip(
+    source: Path, target: Path, sample_rate: int, seconds: float | None = None
+) -> WrittenClip:
+    """Write an audio file as a clip of a task.
+
+    Args:
+        source: Path of the file to read.
+        target: Path of the wav file to write.
+        sample_rate: Sample rate in Hz of the clip.
+        seconds: Length in seconds to which the clip is truncated or padded with silence; None keeps
+            the length of the file.
+
+    Raises:
+        AudioError: The file cannot be read, is truncated, or has samples that are not finite.
+        FileError: The clip cannot be written.
     """
     waveform = read_recording(source, sample_rate)
+    found = len(waveform)
     if seconds is not None:
-        samples = round(seconds * sample_rate)
+        samples = max(1, round(seconds * sample_rate))
         waveform = np.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
     write_audio(target, waveform, sample_rate)
-    return len(waveform)
+    return WrittenClip(len(waveform) / sample_rate, found / sample_rate)
 
 
 def write_audio(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
-    """Write a waveform (samples,) in [-1, 1] as a wav file of 16 bits, whole or not at all."""
+    """Write a waveform (samples,) in [-1, 1] as a 16-bit wav file, completely or not at all.
+
+    Raises:
+        FileError: The file cannot be written.
+    """
+    content = io.BytesIO()  # soundfile does not report a full disk
+    soundfile.write(content, waveform, sample_rate, subtype="PCM_16", format="WAV")
     with atomic_write(path) as part:
-        soundfile.write(part, waveform, sample_rate, subtype="PCM_16", format="WAV")
+        part.write_bytes(content.getbuffer())

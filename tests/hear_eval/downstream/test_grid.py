@@ -6,12 +6,12 @@ import pytest
 
 from hear_core.errors import ConfigError
 from hear_eval.downstream.grid import GRIDS, Point, choose_points, hparams
-from hear_eval.tasks.description import Description, TaskError
+from hear_eval.tasks.description import TaskDescription, TaskError
 
 
 def task(name="barks", **own):
     metadata = {"evaluation_params": {"task_specific_param_grid": own}} if own else {}
-    return Description(name, "scene", "multiclass", (), (), (), None, (), metadata)
+    return TaskDescription(name, "scene", "multiclass", (), (), (), None, (), metadata)
 
 
 def chosen_by_heareval(grid, seed, name="barks", own=None):

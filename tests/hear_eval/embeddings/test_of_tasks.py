@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from hear_core.errors import AudioError, ConfigError
 from hear_eval.embeddings import of_tasks as running
 from hear_eval.embeddings.batches import EmbeddingError
-from hear_eval.embeddings.of_tasks import find_tasks, folder_name, run_task
+from hear_eval.embeddings.of_tasks import folder_name, run_task
 from hear_eval.embeddings.plugin import Plugin
 from hear_eval.embeddings.rows import labels_at
-from hear_eval.tasks.description import TaskError
+from hear_eval.tasks.description import TaskError, find_tasks
 from hear_eval.tasks.writing import write_audio, write_description
 
 RATE, SPLITS = 800, ("train", "valid", "test")

@@ -74,19 +74,19 @@ def test_all_that_is_wrong_with_audio_is_found_in_one_go(task):
         ("800/fold0/fold0-0.wav", "is missing; fold0.json names it"),
         (
             "800/fold0/fold0-1.wav",
-            "is cut off: it says 800 bytes of audio and lacks 8 of them",
+            "is truncated: 8 of 800 bytes of audio are missing",
         ),
-        ("800/fold1/fold1-0.wav", "has a sample rate of 1600 Hz, and its folder says 800"),
-        ("800/fold1/fold1-1.wav", "has 401 samples; 0.5 s, as the task says, are 400"),
-        ("800/fold1/fold1-2.wav", "holds NaN or infinite values"),
+        ("800/fold1/fold1-0.wav", "has a sample rate of 1600 Hz, but its folder is for 800 Hz"),
+        ("800/fold1/fold1-1.wav", "has 401 samples; the 0.5 s of the task are 400"),
+        ("800/fold1/fold1-2.wav", "contains NaN or infinite samples"),
         ("800/fold1/fold1-3.wav", "has 2 channels; the audio of a task is mono"),
-        ("800/fold2/fold2-0.wav", "holds no samples"),
+        ("800/fold2/fold2-0.wav", "has no samples"),
         ("800/fold2/extra.wav", "is not in fold2.json"),
-        ("800/fold9", "is no split of the task"),
+        ("800/fold9", "is not a split of the task"),
     }
 
 
-def test_a_flac_that_is_cut_off_is_found(task):
+def test_a_truncated_flac_is_found(task):
     path = task / str(RATE) / "fold0" / "fold0-0.wav"
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 400)
     soundfile.write(path, noise, RATE, format="FLAC")
@@ -105,14 +105,14 @@ def test_all_that_is_wrong_with_labels_is_found_in_one_go(task):
     reasons = {(file, reason) for file, reason in found(task) if file.endswith("json")}
     assert reasons == {
         ("fold0.json", "fold0-0.wav has the class 'c', which is not in labelvocabulary.csv"),
-        ("fold0.json", "fold0-1.wav has 2 classes; in a multi-class task it has one"),
+        ("fold0.json", "fold0-1.wav has 2 classes; in a multi-class task it must have one"),
         ("fold1.json", "names no file: a split without audio cannot be trained or tested on"),
-        ("fold2.json", "fold0-0.wav has the labels 'a', and no list"),
+        ("fold2.json", "fold0-0.wav has the labels 'a', which are not a list"),
         ("fold2.json", "fold0-0.wav is in fold0.json as well"),
     }
 
 
-def test_events_that_are_none_are_found(task):
+def test_invalid_events_are_found(task):
     good = {"label": "a", "start": 0, "end": 100}
     labels = {split: {file: [good] for file in files} for split, files in labels_of(task).items()}
     kind = {"embedding_type": "event", "prediction_type": "multilabel"}
@@ -129,15 +129,46 @@ def test_events_that_are_none_are_found(task):
     }
 
 
-def test_classes_that_nothing_is_trained_on_are_found(task):
+def test_events_past_the_end_of_a_clip_are_found(task):
+    inside, ends_late, begins_late = ((0, 590), (0, 700), (500, 501))
+    labels = {
+        split: {file: [{"label": "a", "start": 0, "end": 9}] for file in files}
+        for split, files in labels_of(task).items()
+    }
+    labels["fold0"]["fold0-0.wav"] = [
+        {"label": "a", "start": start, "end": end}
+        for start, end in (inside, ends_late, begins_late)
+    ]
+    describe(task, labels, "a", embedding_type="event", prediction_type="multilabel")
+    assert found(task) == {
+        (f"{rate}/fold0/fold0-0.wav", f"is 0.5 s long, but fold0.json has an event from {times} s")
+        for rate in (RATE, 2 * RATE)
+        for times in ("0 to 0.7", "0.5 to 0.501")
+    }
+
+
+def test_names_that_lead_out_of_the_task_are_found_and_nothing_is_read_there(task, tmp_path):
+    (tmp_path / "fold9.json").write_text('{"x.wav": ["a"]}')
+    labels = labels_of(task)
+    labels["fold0"]["../../secret.wav"] = ["a"]
+    describe(task, labels)
+    assert {file for file, _ in found(task)} >= {"fold0.json"}
+    metadata = json.loads((task / "task_metadata.json").read_text())
+    metadata["splits"] += ["../fold9"]
+    (task / "task_metadata.json").write_text(json.dumps(metadata))
+    (reason,) = [reason for file, reason in found(task) if file == "task_metadata.json"]
+    assert "the split '../fold9' cannot be used as a file name" in reason
+
+
+def test_classes_without_training_data_are_found(task):
     labels = labels_of(task)
     labels["fold0"]["fold0-0.wav"] = ["c"]
     labels["fold1"]["fold1-0.wav"] = ["c"]
     describe(task, labels, "abcdefghij")
     assert found(task) == {
         ("labelvocabulary.csv", "has classes that no clip has: d, e, f, g, h and 2 more"),
-        ("fold0.json", "has classes that fold2 lack, to train on: c"),
-        ("fold1.json", "has classes that fold2 lack, to train on: c"),
+        ("fold0.json", "has classes without training data in fold2: c"),
+        ("fold1.json", "has classes without training data in fold2: c"),
     }
 
 
@@ -150,11 +181,11 @@ def test_all_that_is_wrong_with_the_description_is_found_in_one_go(task):
     (task / "fold1.json").write_text("[]")
     assert {(file, reason.partition(",")[0]) for file, reason in found(task)} >= {
         ("task_metadata.json", "lacks prediction_type"),
-        ("task_metadata.json", "says embedding_type 'scenes'; known: scene"),
-        ("task_metadata.json", "says evaluation 'top1_acc'"),
-        ("task_metadata.json", "says sample_duration -1"),
+        ("task_metadata.json", "has embedding_type 'scenes'; known: scene"),
+        ("task_metadata.json", "has evaluation 'top1_acc'"),
+        ("task_metadata.json", "has sample_duration -1"),
         ("labelvocabulary.csv", "must have rows"),
-        ("fold1.json", "holds a list where an object is wanted"),
+        ("fold1.json", "must hold a JSON object"),
     }
 
 
@@ -174,5 +205,5 @@ def test_lengths_may_be_rounded_either_way_but_alike(task):
     assert {reason for _, reason in found(task)} == set()
     write_audio(task / str(RATE) / "fold0" / "fold0-0.wav", np.zeros(401), RATE)
     assert found(task) == {
-        ("800/fold0/fold0-0.wav", "has 401 samples; 0.5006 s, as the task says, are 400")
+        ("800/fold0/fold0-0.wav", "has 401 samples; the 0.5006 s of the task are 400")
     }

@@ -8,9 +8,11 @@ import pytest
 import soundfile
 
 from hear_core.errors import AudioError, ConfigError
+from hear_core.events.event import Event
+from hear_core.metrics.registry import METRICS
 from hear_eval.tasks.description import TaskError, read_description, read_labels
-from hear_eval.tasks.making import METRICS, make_task
-from hear_eval.tasks.recordings import Event, Recording
+from hear_eval.tasks.making import make_task
+from hear_eval.tasks.recordings import Recording
 
 
 @pytest.fixture
@@ -84,18 +86,73 @@ def test_a_multi_label_task_with_splits_of_its_own(recordings, tmp_path):
     assert read_labels(task, "test", found) == {"low0.wav": [], "high0.wav": ["a"]}
 
 
-def test_events_are_cut_with_their_clips(recordings, tmp_path):
-    events = (Event("b", 0.3, 0.9), Event("a", 0.1, 0.1004), Event("a", 0.5, 0.6))
-    changed = [r._replace(events=events, labels=()) for r in recordings]
+def test_events_are_truncated_with_their_clips(recordings, tmp_path):
+    events = (Event("b", 0.3, 0.8), Event("a", 0.1, 0.1004), Event("a", 0.5, 0.6))
+    late = recordings[4:]
+    changed = [
+        r._replace(events=events if r in late else events[1:2], labels=()) for r in recordings
+    ]
     task = make_task(tmp_path, "events", changed, "events", seconds=0.5)
     metadata = json.loads((task / "task_metadata.json").read_text())
     assert metadata["embedding_type"] == "event"
     assert metadata["evaluation"] == ["event_onset_200ms_fms", "segment_1s_er"]
     assert metadata["evaluation_params"]["event_postprocessing_grid"]
-    assert read_labels(task, "fold00", read_description(task))["low0.wav"] == [
+    assert read_labels(task, "fold02", read_description(task))["low2.wav"] == [
         {"label": "a", "start": 100.0, "end": 100.4},
         {"label": "b", "start": 300.0, "end": 500.0},
     ]
+
+
+@pytest.mark.parametrize("times", [(0.2, 0.7), (7, 9), (0.5, 0.55)])
+def test_an_event_past_the_end_of_its_recording_is_refused(recordings, tmp_path, times):
+    changed = [r._replace(events=(Event("a", 0.1, 0.2),)) for r in recordings]
+    changed[0] = changed[0]._replace(events=(Event("a", *times),))
+    message = rf"low0\.flac is 0\.5 s long, but is labelled with an event from {times[0]:g} to"
+    for seconds in (None, 0.3, 20):
+        with pytest.raises(TaskError, match=message):
+            make_task(tmp_path / "tasks", "events", changed, "events", seconds=seconds)
+    assert not list((tmp_path / "tasks").iterdir())
+
+
+@pytest.mark.parametrize(
+    "split", ["../../../x", "/x", "a/b", "..", ".", ".hidden", "", "a\0b", "a\\b", 300 * "x"]
+)
+def test_a_split_whose_name_leads_out_of_the_task_is_refused(recordings, tmp_path, split):
+    changed = [r._replace(split=split) if r.split == "fold00" else r for r in recordings]
+    with pytest.raises(ConfigError, match="tones: the split"):
+        make_task(tmp_path / "tasks", "tones", changed, "multiclass")
+    assert {path.name for path in tmp_path.iterdir()} == {"audio"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../x.wav", "/x.wav", "./.x.wav", "y/" + 300 * "x" + ".wav"]
+)
+def test_a_recording_of_any_name_is_written_into_the_task(recordings, tmp_path, name):
+    changed = [recordings[0]._replace(name=name), *recordings[1:]]
+    task = make_task(tmp_path / "tasks", "tones", changed, "multiclass", sample_rates=[8000])
+    assert {path.name for path in tmp_path.iterdir()} == {"audio", "tasks"}
+    files = [path.name for path in (task / "8000").glob("*/*")]
+    assert len(files) == 6
+    assert not [file for file in files if file.startswith(".") or len(file) > 224]
+
+
+@pytest.mark.parametrize("name", ["", "/", "..", "a\nb.wav", "a\0b.wav", "a\\b.wav"])
+def test_a_recording_without_a_usable_name_is_refused(recordings, tmp_path, name):
+    changed = [recordings[0]._replace(name=name), *recordings[1:]]
+    with pytest.raises(TaskError, match="tones: "):
+        make_task(tmp_path / "tasks", "tones", changed, "multiclass")
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1, 0, 1e12])
+def test_lengths_that_clips_cannot_have_are_refused(recordings, tmp_path, seconds):
+    with pytest.raises(ConfigError, match="length of clips must be above 0"):
+        make_task(tmp_path, "tones", recordings, "multiclass", seconds=seconds)
+
+
+@pytest.mark.parametrize("sample_rate", [0, -1, 1, 10**12])
+def test_sample_rates_that_audio_cannot_have_are_refused(recordings, tmp_path, sample_rate):
+    with pytest.raises(ConfigError, match="sample rate must be from 100 to 768000 Hz"):
+        make_task(tmp_path, "tones", recordings, "multiclass", sample_rates=[sample_rate])
 
 
 def test_folders_become_part_of_a_name(recordings, tmp_path):
@@ -115,8 +172,8 @@ def test_the_metrics_are_those_of_heareval():
 @pytest.mark.parametrize(
     ("change", "options", "error", "message"),
     [
-        (lambda r: r[:4], {}, TaskError, "has the splits 'fold00', 'fold01'; a task has"),
-        (lambda r: [x._replace(split="train") for x in r[:1]] + r, {}, TaskError, "both be called"),
+        (lambda r: r[:4], {}, TaskError, "has the splits 'fold00', 'fold01'; a task must have"),
+        (lambda r: [x._replace(split="train") for x in r[:1]] + r, {}, TaskError, "both be named"),
         (
             lambda r: [r[0]._replace(split="train"), *r[1:]],
             {},
@@ -140,7 +197,7 @@ def test_the_metrics_are_those_of_heareval():
         ),
     ],
 )
-def test_what_is_no_task_is_refused(recordings, tmp_path, change, options, error, message):
+def test_an_invalid_task_is_refused(recordings, tmp_path, change, options, error, message):
     kind = options.pop("kind", "multiclass")
     with pytest.raises(error, match=message):
         make_task(tmp_path / "tasks", "tones", change(recordings), kind, **options)
@@ -154,12 +211,12 @@ def test_a_broken_recording_leaves_no_task(recordings, tmp_path):
     assert list((tmp_path / "tasks").iterdir()) == []
 
 
-def test_a_recording_that_is_cut_off_or_no_sound_leaves_no_task(recordings, tmp_path):
+def test_a_truncated_or_invalid_recording_leaves_nothing_behind(recordings, tmp_path):
     cut, nan = tmp_path / "cut.wav", tmp_path / "nan.wav"
     soundfile.write(cut, np.zeros((4000, 2)), 8000)
     cut.write_bytes(cut.read_bytes()[:8000])
     soundfile.write(nan, np.full(4000, np.nan), 8000, subtype="FLOAT")
-    for path, message in ((cut, "cut.wav is cut off"), (nan, "nan.wav holds NaN")):
+    for path, message in ((cut, "cut.wav is truncated"), (nan, "nan.wav contains NaN")):
         changed = [recordings[0]._replace(path=path), *recordings[1:]]
         with pytest.raises(AudioError, match=message):
             make_task(tmp_path / "tasks", "broken", changed, "multiclass", seconds=1)
@@ -181,7 +238,7 @@ def test_an_mp3_without_an_index_is_whole(recordings, tmp_path):
 
 def test_a_task_that_is_there_is_kept(recordings, tmp_path):
     task = make_task(tmp_path, "tones", recordings, "multiclass", sample_rates=[8000])
-    with pytest.raises(TaskError, match=r"there is a .*tones already: remove it"):
+    with pytest.raises(TaskError, match=r"tones exists already: remove it"):
         make_task(tmp_path, "tones", recordings, "multiclass", seconds=1, sample_rates=[8000])
     assert frames(task, 8000)[0] == 4000
 
@@ -199,7 +256,7 @@ def test_a_task_that_another_process_makes_is_left_to_it(recordings, tmp_path):
     assert [path.name for path in (tmp_path / "tasks").iterdir()] == ["tones"]
 
 
-def test_what_a_killed_process_left_is_cleared_away(recordings, tmp_path):
+def test_the_remains_of_a_killed_process_are_removed(recordings, tmp_path):
     left = tmp_path / "tasks" / ".tones.part" / "tones" / "8000"
     left.mkdir(parents=True)
     (left / ".low0.wav.part").touch()

@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
+from hear_core.metrics.registry import METRICS
 from hear_eval.report.leaderboard import task_of
-from hear_eval.tasks.making import KINDS, METRICS
+from hear_eval.tasks.making import KINDS
 from hear_eval.tasks.published import hear_tasks
 
 TASKS = {task.leaderboard: task for task in hear_tasks()}

@@ -54,7 +54,7 @@ def test_whole_files_are_kept_and_others_are_written_again(task):
     soundfile.write(other, np.zeros(100), 4000)
     (folder / "fold02" / "low2.wav").write_bytes(b"RIFF")
     (folder / "fold02" / "high2.wav").unlink()
-    (folder / "fold02" / ".high2.wav.part").write_bytes(b"from a run that was killed")
+    (folder / "fold02" / f".high2.wav.{12 * '0'}.part").write_bytes(b"from a run that was killed")
     assert resample_task(task, 8000) == (4, 2, {})
     assert soundfile.info(folder / "fold00" / "low0.wav").frames == 100
     assert {path: path.read_bytes() for path in whole} == whole
@@ -62,7 +62,7 @@ def test_whole_files_are_kept_and_others_are_written_again(task):
     assert resample_task(task, 8000) == (0, 6, {})
 
 
-def test_a_file_that_cannot_be_read_stops_no_other(task):
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(task):
     broken = task / "16000" / "fold01" / "low1.wav"
     broken.write_bytes(b"no sound")
     found = resample_task(task, 32000)
@@ -83,8 +83,8 @@ def spoil(path):
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (halve, "low1.wav is cut off: it says 19200 bytes of audio and lacks 9622 of them"),
-        (spoil, "low1.wav holds NaN or infinite values"),
+        (halve, "low1.wav is truncated: 9622 of 19200 bytes of audio are missing"),
+        (spoil, "low1.wav contains NaN or infinite samples"),
     ],
 )
 def test_what_is_damaged_makes_no_valid_audio(task, damage, reason):
@@ -137,14 +137,14 @@ def test_the_only_audio_is_not_written_over(task):
     assert found[:2] == (0, 5)
     assert calls == [(6, 6)]
     assert list(found.failures) == [broken]
-    assert found.failures[broken].startswith(f"{broken} is cut off: it says 19200 bytes")
+    assert found.failures[broken].startswith(f"{broken} is truncated: 9622 of 19200 bytes")
     assert found.failures[broken].endswith(
-        "it is not made again, since the task has no other rate: get it anew"
+        "it is not written again, since the task has no other rate: download it again"
     )
     assert contents(task) == before
 
 
-def test_a_lower_rate_takes_no_place_of_a_higher_one(task):
+def test_audio_is_not_replaced_from_a_lower_rate(task):
     resample_task(task, 8000)
     broken, gone = (task / "16000" / "fold01" / f"{name}1.wav" for name in ("low", "high"))
     halve(broken)
@@ -154,8 +154,8 @@ def test_a_lower_rate_takes_no_place_of_a_higher_one(task):
     assert (written, kept) == (1, 4)
     ((path, reason),) = failures.items()
     assert path == task / "8000" / "fold01" / "low1.wav"
-    assert reason.startswith(f"{broken} is cut off")
-    assert reason.endswith("since 8000 Hz is a lower rate: get it anew")
+    assert reason.startswith(f"{broken} is truncated")
+    assert reason.endswith("since 8000 Hz is a lower rate: download it again")
     assert broken.read_bytes() == before
     assert soundfile.info(gone).samplerate == 16000
 
@@ -170,9 +170,9 @@ def test_another_process_is_kept_out(task):
         assert resample_task(task, 32000) == (0, 6, {})
 
 
-def test_what_is_no_task_is_refused(tmp_path):
+def test_an_invalid_task_is_refused(tmp_path):
     with pytest.raises(TaskError, match=r"is not a HEAR task: it has no task_metadata.json"):
         resample_task(tmp_path, 32000)
     (tmp_path / "task_metadata.json").touch()
-    with pytest.raises(TaskError, match=r"holds no audio"):
+    with pytest.raises(TaskError, match=r"has no audio"):
         resample_task(tmp_path, 32000)

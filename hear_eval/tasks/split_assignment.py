@@ -1,7 +1,8 @@
-"""Splits for clips that have none: alike in their classes, and reproducible."""
+"""Split assignment: reproducible, class-balanced splits for clips that have none."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
@@ -10,31 +11,36 @@ import numpy as np
 from hear_core.errors import ConfigError
 
 
-def assign(
+def assign_splits(
     classes: Sequence[Sequence[str]],
     groups: Sequence[Hashable],
     shares: Mapping[str, float],
     seed: int = 0,
 ) -> list[str]:
-    """Give every clip a split.
+    """Assign every clip to a split so that the splits have similar class distributions.
 
-    Groups go, the largest first and else in random order, where clips of their classes are fewest
-    by then, for the size of the split.
+    Groups are assigned one after the other, the largest first and groups of equal size in random
+    order. Each goes to the split that has the fewest clips of its classes, relative to the size of
+    the split.
 
     Args:
-        classes: Of each clip.
-        groups: What each clip belongs to; clips of a group are in one split.
-        shares: How large each split is to be, relative to the others.
-        seed: Another one gives other splits.
+        classes: Classes of each clip.
+        groups: Group of each clip. All clips of a group are assigned to the same split.
+        shares: Relative size of each split.
+        seed: Seed of the random order.
 
     Returns:
         The split of each clip.
 
     Raises:
-        ConfigError: A split would be empty, or a share is not above 0.
+        ConfigError: A split would be empty, a share is not a positive number, or the seed is
+            negative.
     """
-    if min(shares.values()) <= 0:
-        msg = f"every split needs a share above 0, and not {dict(shares)}"
+    if not all(0 < share < math.inf for share in shares.values()):
+        msg = f"the share of every split must be a positive number, but they are {dict(shares)}"
+        raise ConfigError(msg)
+    if seed < 0:
+        msg = f"the seed must be at least 0, but is {seed}"
         raise ConfigError(msg)
     members: dict[Hashable, list[int]] = defaultdict(list)
     for clip, group in enumerate(groups):
@@ -62,6 +68,9 @@ def assign(
         for clip in clips:
             found[clip] = split
     if empty := [split for split in shares if not sizes[split]]:
-        msg = f"{len(listed)} groups of clips leave nothing for the splits {', '.join(empty)}"
+        msg = (
+            f"there are too few groups of clips ({len(listed)}): "
+            f"no clip would be in {', '.join(empty)}"
+        )
         raise ConfigError(msg)
     return found
