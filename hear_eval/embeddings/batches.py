@@ -120,5 +120,5 @@ def _check(
         if not np.isfinite(found[i]).all() or (
             times is not None and not np.isfinite(times[i]).all()
         ):
-            msg = f"the embedding of {name} holds NaN or infinite values"
+            msg = f"the embedding of {name} contains NaN or infinite values"
             raise EmbeddingError(msg)

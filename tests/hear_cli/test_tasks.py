@@ -96,7 +96,7 @@ def test_resample_and_check(table, tmp_path):
     assert said == f"{task}: 1 files written at 4000 Hz, 9 were there\n"
     (task / "4000" / "fold02" / "hiss2.wav").unlink()
     found = checked(task)
-    assert f"{broken} is cut off" in found
+    assert f"{broken} is truncated" in found
     assert "hiss2.wav is missing" in found
     assert "2 wrong" in found
     broken.write_bytes(b"no sound")
@@ -138,7 +138,7 @@ def test_mix(table, tmp_path):
     assert mixture["events"] == [1, 2]
     assert mixture["snr"] == [-3, 12]
     again = hear("tasks", "mix", table, tmp_path / "tasks", *options, code=1)
-    assert again.startswith(f"hear: there is a {task} already")
+    assert again.startswith(f"hear: {task} exists already")
 
 
 def test_folds_that_are_called_like_splits_need_no_options(table, tmp_path):

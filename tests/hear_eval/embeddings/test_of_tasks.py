@@ -284,7 +284,7 @@ def test_other_settings_are_not_mixed_in(stub, task, tmp_path):
     run(task, tmp_path / "out")
     labels = json.loads((task / "test.json").read_text())
     (task / "test.json").write_text(json.dumps(dict(reversed(labels.items()))))
-    with pytest.raises(ConfigError, match=r"made otherwise.* task is"):
+    with pytest.raises(ConfigError, match=r"made with other settings.* task is"):
         run(task, tmp_path / "out")
 
 
@@ -311,7 +311,7 @@ def spoilt(found):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (spoilt, r"embedding of train/train-\d\.wav holds NaN"),
+        (spoilt, r"embedding of train/train-\d\.wav contains NaN"),
         (lambda found: found[:, None], r"train-\d\.wav and 6 more have the shape \(7, 1, 4\)"),
         (lambda found: found[:-1], r"have the shape \(6, 4\); of 7 clips"),
         (lambda found: found[:, :3], r"of 3 values, and not of 4"),
@@ -338,12 +338,12 @@ def at_another_rate(path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (cut, r"train-2\.wav is cut off: it says 800 bytes of audio and lacks 100"),
-        (at_another_rate, r"train-2\.wav has a sample rate of 1600 Hz, and its folder says 800"),
+        (cut, r"train-2\.wav is truncated: 100 of 800 bytes of audio are missing"),
+        (at_another_rate, r"train-2\.wav has a sample rate of 1600 Hz, but its folder"),
         (lambda path: path.write_bytes(b"text"), r"train-2\.wav cannot be read as audio"),
         (
             lambda path: soundfile.write(path, np.full(9, np.nan), RATE, subtype="FLOAT"),
-            r"train-2\.wav holds NaN",
+            r"train-2\.wav contains NaN",
         ),
     ],
 )
