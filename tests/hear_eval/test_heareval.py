@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from tests import goldens
-from tests.shared import MN04, SHARED, needs_mn04
+from tests.shared import ESC10, MN04, SHARED, needs_esc10, needs_mn04
 
-ESC10 = SHARED / "data" / "esc10"
 DIGITS = SHARED / "data" / "hear_tasks" / "hear-2021.0.6-spoken_digit-1.0.9-small-44100.tar.gz"
+needs_digits = pytest.mark.needs_shared(DIGITS)
 ENVIRONMENT = {
     **os.environ,
     "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",
@@ -27,13 +27,10 @@ ENVIRONMENT = {
     "HEAR_CHECKPOINTS": str(MN04.parent),
 }
 
-pytestmark = [
-    needs_mn04,
-    pytest.mark.skipif(
-        not all(map(importlib.util.find_spec, ("heareval", "hearvalidator"))),
-        reason="the HEAR tools are not installed: python -m hear_eval.install",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("heareval", "hearvalidator"))),
+    reason="the HEAR tools are not installed: python -m hear_eval.install",
+)
 
 
 def run(*arguments, cwd=None):
@@ -51,9 +48,9 @@ def run(*arguments, cwd=None):
 @pytest.mark.parametrize(
     ("module", "options"),
     [
-        ("hear_mn.mn04_e1_l", ["--model", MN04]),
-        ("hear_mn.mn04_all_b_mel_avgs", []),
-        pytest.param("hear_mn.mn04_as_e1_l", [], marks=pytest.mark.slow),
+        ("hear_mn.starter", []),
+        pytest.param("hear_mn.mn04_e1_l", ["--model", MN04], marks=[needs_mn04, pytest.mark.slow]),
+        pytest.param("hear_mn.mn04_all_b_mel_avgs", [], marks=[needs_mn04, pytest.mark.slow]),
     ],
 )
 def test_hear_validator(module, options):
@@ -61,6 +58,9 @@ def test_hear_validator(module, options):
 
 
 @pytest.mark.slow
+@needs_mn04
+@needs_esc10
+@needs_digits
 def test_heareval_embeds_and_scores(tmp_path):
     """ESC-10 made into a task, and a task as HEAR distributes it, brought to 32 kHz."""
     tasks = tmp_path / "tasks"
@@ -182,6 +182,8 @@ def mixed_task(tmp_path_factory):
 
 
 @pytest.mark.slow
+@needs_mn04
+@needs_esc10
 def test_heareval_detects_mixed_events(mixed_task, tmp_path):
     """Pre-trained embeddings find events that random ones do not.
 
@@ -195,6 +197,7 @@ def test_heareval_detects_mixed_events(mixed_task, tmp_path):
 
 
 @pytest.mark.slow
+@needs_esc10
 def test_heareval_takes_the_frames_of_a_detector(mixed_task, tmp_path):
     """Its weights are random, so that little but the averages of mel bands tells events apart.
 

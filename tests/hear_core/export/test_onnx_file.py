@@ -12,8 +12,8 @@ from hear_core.audio.reading import read_audio
 from hear_core.errors import ConfigError
 from hear_core.export.onnx_file import compare, describe, export
 from hear_core.zoo.labels import audioset_labels
-from hear_mn import ZOO, mn01_all_b_mel_avgs, mn04_e1_l, mn10_all_b_mel_avgs_hop15
-from tests.shared import METRO, MN04, SHARED, needs_mn04
+from hear_mn import ZOO, mn01_all_b_mel_avgs, mn04_e1_l, mn10_all_b_mel_avgs_hop15, starter
+from tests.shared import ESC10, METRO, MN04, needs_esc10, needs_metro, needs_mn04
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -24,14 +24,18 @@ def sound(seconds, seed=0):
 
 
 @pytest.fixture(scope="module")
+def trained():
+    return starter.load_model(engine="torch", taps=["logits", "e1"])
+
+
+@pytest.fixture(scope="module")
 def real():
     return mn04_e1_l.load_model(str(MN04), engine="torch")
 
 
 @pytest.fixture(scope="module")
 def recordings():
-    folder = SHARED / "data" / "esc10" / "audio"
-    files = [METRO, *sorted(folder.glob("*.ogg"))[::40]]
+    files = [METRO, *sorted((ESC10 / "audio").glob("*.ogg"))[::40]]
     return [read_audio(file, 32000).numpy() for file in files]
 
 
@@ -69,6 +73,8 @@ def test_batch_and_length_are_free(tmp_path, samples, clips):
 
 
 @needs_mn04
+@needs_metro
+@needs_esc10
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_real_weights_on_real_audio(tmp_path, real, recordings, precision):
     export(real, tmp_path / "out.onnx", precision=precision)
@@ -77,23 +83,22 @@ def test_real_weights_on_real_audio(tmp_path, real, recordings, precision):
     assert all(comparison.passed for comparison in found)
 
 
-@needs_mn04
-def test_half_precision_halves_the_file(tmp_path, real):
-    export(real, tmp_path / "whole.onnx")
-    export(real, tmp_path / "half.onnx", precision="float16")
+def test_half_precision_halves_the_file(tmp_path):
+    model = mn04_e1_l.load_model(pretrained=False, engine="torch")
+    export(model, tmp_path / "whole.onnx")
+    export(model, tmp_path / "half.onnx", precision="float16")
     assert (tmp_path / "half.onnx").stat().st_size < 0.6 * (tmp_path / "whole.onnx").stat().st_size
 
 
-@needs_mn04
-def test_a_file_says_what_it_is(tmp_path, real):
-    export(real, tmp_path / "out.onnx")
+def test_a_file_says_what_it_is(tmp_path, trained):
+    export(trained, tmp_path / "out.onnx")
     metadata = onnxruntime.InferenceSession(tmp_path / "out.onnx").get_modelmeta()
     said = metadata.custom_metadata_map
-    assert said == describe(real, "float32")
+    assert said == describe(trained, "float32")
     assert said["sample_rate"] == "32000"
-    assert json.loads(said["taps"]) == {"logits": [0, 527], "e1": [527, 911]}
+    assert json.loads(said["taps"]) == {"logits": [0, 527], "e1": [527, 623]}
     assert json.loads(said["labels"])[:2] == ["Speech", "Male speech, man speaking"]
-    assert said["checkpoint_sha256"] == ZOO["mn04_as"].checkpoint.sha256
+    assert said["checkpoint_sha256"] == ZOO["mn01_starter"].checkpoint.sha256
     assert said["licence"] == "MIT"
 
 
@@ -124,6 +129,8 @@ def test_a_failed_export_leaves_nothing(tmp_path):
 
 
 @needs_mn04
+@needs_metro
+@needs_esc10
 def test_int8_is_small_and_close(tmp_path, real, recordings):
     export(real, tmp_path / "out.onnx", precision="int8", calibration=recordings)
     assert (tmp_path / "out.onnx").stat().st_size < 2.1e6

@@ -15,7 +15,6 @@ from hear_core.errors import ConfigError
 from hear_core.runtime import engines as module
 from hear_core.runtime.engines import OnnxEngine
 from hear_mn import mn01_all_b_mel_avgs as plugin
-from tests.shared import MN04, needs_mn04
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -52,12 +51,11 @@ def test_engines_agree(models, samples, clips):
     torch.testing.assert_close(*timestamps, rtol=1e-4, atol=1e-4)
 
 
-@needs_mn04
-def test_engines_agree_on_real_weights():
-    from hear_mn import mn04_e1_l
+def test_engines_agree_on_trained_weights():
+    from hear_mn import starter
 
     audio = sound(160000, 2)
-    ours = [mn04_e1_l.load_model(str(MN04), engine=e) for e in ("torch", "onnx")]
+    ours = [starter.load_model(engine=e) for e in ("torch", "onnx")]
     scenes = [model.get_scene_embeddings(audio) for model in ours]
     assert (scenes[0] - scenes[1]).abs().max() < 1e-4 * scenes[0].abs().max()
 
