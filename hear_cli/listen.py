@@ -14,9 +14,10 @@ from hear_cli import options
 from hear_core.audio.reading import resample_chunks
 from hear_core.events.decoding import EventDecoder, EventDecoding
 from hear_core.events.event import Event
+from hear_core.events.timed_scores import TimedScores
 from hear_core.zoo.labels import group_scores, read_thresholds, select_classes
 from hear_mn.streaming import TagStream
-from hear_mn.tagger import EATagger, WindowTags
+from hear_mn.tagger import EATagger
 
 
 def listen(
@@ -58,7 +59,7 @@ def listen(
     )
     finder = EventDecoder(names, rule)
 
-    def find(heard: WindowTags) -> list[Event]:
+    def find(heard: TimedScores) -> list[Event]:
         scores = group_scores(heard.scores, tagger.labels, {name: [name] for name in names})
         return finder.feed(scores, heard.onset, heard.offset)
 

@@ -76,7 +76,7 @@ def tag(
             end = np.array([len(waveform) / tagger.sample_rate])
             tags += _highest(str(file), list(classes), whole, np.zeros(1), end, top)
             continue
-        heard = tagger.tag_audio_window(waveform, window, hop or window)
+        heard = tagger.windows(waveform, window, hop or window)
         scores = group_scores(heard.scores, tagger.labels, classes)
         if events:
             found = decode_events(list(classes), rule, scores, heard.onset, heard.offset)

@@ -1,77 +1,64 @@
-"""Tagging: the scores of all classes for a clip, or for every window of it."""
+"""Tagging: scores of all classes for a clip, or for every window of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import logging
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hear_core.audio.framing import SlidingWindows
-from hear_core.audio.reading import as_waveform, read_audio, resample
+from hear_core.audio.reading import resample
 from hear_core.errors import ConfigError
+from hear_core.events.timed_scores import TimedScores
 from hear_core.plugins.configs import EmbeddingConfig
 from hear_core.plugins.loading import load_plugin
 from hear_core.plugins.plugin_model import PluginModel
+from hear_core.plugins.timed_model import TimedModel, join_scores
+from hear_mn.streaming import TagStream
 from hear_mn.zoo import ZOO
 
+log = logging.getLogger(__name__)
+
 DEFAULT_MODEL = "mn10_as"
-_AT_ONCE = 600.0  # seconds of audio
+MAX_WINDOW = 60.0
+"""Length in seconds up to which audio is processed in one piece."""
+_LONG_CLIP_WINDOW = 10.0  # seconds, the length of the clips that the networks were trained on
+_SHORT_CLIP = 0.1  # seconds
+_BATCH = 600.0  # seconds of audio in the windows that are processed at a time
 
 
-@dataclass(frozen=True)
-class WindowTags:
-    """What was heard in windows. It unpacks into scores and features.
+class EATagger(TimedModel):
+    """A tagger of clips, or an ensemble of taggers, with the API of the class of EfficientAT.
 
-    Attributes:
-        scores: Probability of every class, (windows, classes).
-        features: Embeddings, (windows, size); of an ensemble, those of its members in a row.
-        start: Begin of every window in seconds, (windows,).
-        end: Its end, or that of the audio.
-        onset: Begin of the stretch that a window stands for: where windows overlap, a hop in its
-            middle, and for the first of all, what comes before as well.
-        offset: End of that stretch.
-    """
-
-    scores: np.ndarray
-    features: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
-    onset: np.ndarray
-    offset: np.ndarray
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return iter((self.scores, self.features))
-
-    def __len__(self) -> int:
-        return 2
-
-
-class EATagger:
-    """A tagger of clips, or an ensemble of them.
-
-    The scores of an ensemble are the sigmoid of the mean of its members' logits. Each member hears
-    the audio through a front-end, and at a rate, of its own.
+    The scores of an ensemble are the sigmoid of the mean of its members' logits. Each member
+    processes the audio with its own front-end, and at its own sample rate.
 
     Args:
         model_name: A backbone of `hear_mn.ZOO`, or several for an ensemble; ``mn10_as`` by default.
             The path of a checkpoint that says which network it holds is a name as well.
-        device: Where to run, such as ``cpu`` or ``cuda``.
+        device: Device to run on, such as ``cpu`` or ``cuda``.
         model_file_path: Weights of a single backbone; the released ones if there is no path. No
             name is needed if the file says which network it holds.
-        options: For `hear_core.plugins.loading.load_plugin`, such as ``engine`` or ``pretrained``.
+        options: Options of `hear_core.plugins.loading.load_plugin`, such as ``engine`` or
+            ``pretrained``.
 
     Attributes:
-        sample_rate: Of the waveforms it takes, in Hz: the highest of its members.
-        labels: Of the classes.
+        sample_rate: Sample rate in Hz of the waveforms that the tagger takes: the highest of its
+            members.
+        labels: Names of the classes, in the order of the scores.
+        thresholds: Score from which a class counts as present, by label, where the checkpoint has
+            such thresholds.
 
     Raises:
-        ConfigError: A name is unknown, or the members do not know the same classes.
-        CheckpointError: The weights cannot be had.
+        ConfigError: A name is unknown, or the members do not have the same classes.
+        CheckpointError: The weights cannot be found, downloaded or read, or do not fit.
     """
 
     def __init__(
@@ -94,30 +81,44 @@ class EATagger:
             raise ConfigError(msg)
         options["model_file_path"] = str(model_file_path)
         self._members = [_member(name, options).to(device) for name in names]
-        self.labels = self._members[0].record.labels
+        first = self._members[0].record
         for name, member in zip(names, self._members, strict=True):
-            if member.record.labels != self.labels:
+            if member.record.labels != first.labels:
                 msg = f"an ensemble needs the same classes; those of {name} and {names[0]} differ"
                 raise ConfigError(msg)
+        self.labels, self.thresholds = first.labels, first.thresholds
         self.sample_rate = max(member.sample_rate for member in self._members)
 
     def tag(
         self, audio: str | Path | np.ndarray | Tensor, sample_rate: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Tag a clip as a whole; more than 10 s as the mean of windows of 10 s.
+        """Tag a clip as a whole.
+
+        A clip of up to `MAX_WINDOW` seconds is processed in one piece. The logits and features of
+        a longer one are the means over windows of ten seconds, of which the last ends with it.
 
         Args:
             audio: A file, or a waveform (samples,) in [-1, 1].
-            sample_rate: Of the waveform; the tagger's own if not given.
+            sample_rate: Sample rate of the waveform in Hz; the tagger's by default.
 
         Returns:
             Scores (classes,) and features (size,).
 
         Raises:
-            AudioError: The file cannot be read, or the waveform is none.
+            AudioError: The file cannot be read, or the waveform is not a finite float array.
         """
-        scores, features = self.run(self._waveform(audio, sample_rate)[None])
-        return scores[0], features[0]
+        blocks = self.blocks(audio, sample_rate)
+        head = [*islice(blocks, 2)]
+        if len(head) == 1:
+            if len(head[0]) < _SHORT_CLIP * self.sample_rate:
+                seconds = len(head[0]) / self.sample_rate
+                log.warning("a clip of %.3f s is too short for reliable scores", seconds)
+            found = [self._embed(head[0][None])]
+        else:
+            length = round(_LONG_CLIP_WINDOW * self.sample_rate)
+            found = [self._embed(windows) for windows in _cover(chain(head, blocks), length)]
+        logits, features = (np.concatenate(values).mean(0) for values in zip(*found, strict=True))
+        return _sigmoid(logits), features
 
     def tag_audio_window(
         self,
@@ -126,99 +127,170 @@ class EATagger:
         hop_length: float = 1.0,
         *,
         sample_rate: int | None = None,
-    ) -> WindowTags:
-        """Tag every window of a clip. Silence follows where the last one reaches beyond its end.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Tag every window of a clip, as the class of EfficientAT does; see `windows`.
+
+        Returns:
+            Scores (windows, classes) and features (windows, size).
+        """
+        found = self.windows(audio, window_size, hop_length, sample_rate=sample_rate)
+        return found.scores, cast("np.ndarray", found.features)
+
+    def windows(
+        self,
+        audio: str | Path | np.ndarray | Tensor,
+        window_size: float = 1.0,
+        hop_length: float = 1.0,
+        *,
+        sample_rate: int | None = None,
+    ) -> TimedScores:
+        """Return the scores and features of every window of a clip.
+
+        Every window is processed in one piece. Where the last one reaches beyond the end of the
+        clip, silence follows.
 
         Args:
             audio: A file, or a waveform (samples,) in [-1, 1].
-            window_size: In seconds.
-            hop_length: From one window to the next, in seconds.
-            sample_rate: Of the waveform; the tagger's own if not given.
+            window_size: Length of a window in seconds, at most `MAX_WINDOW`.
+            hop_length: Time from one window to the next in seconds.
+            sample_rate: Sample rate of the waveform in Hz; the tagger's by default.
 
         Raises:
-            AudioError: The file cannot be read, or the waveform is none.
-            ConfigError: The window or the hop is not above zero.
+            AudioError: The file cannot be read, or the waveform is not a finite float array.
+            ConfigError: The window or the hop is shorter than a sample, or the window is too long.
         """
-        waveform = self._waveform(audio, sample_rate)
-        steps = self.steps(window_size, hop_length)
-        windows = steps.cut(waveform, 0, steps.count(len(waveform)))
-        return self.label_times(*self.run(windows), steps, 0, len(waveform))
+        return join_scores(
+            [*self.iter_windows(audio, window_size, hop_length, sample_rate=sample_rate)]
+        )
 
-    def steps(self, window_size: float, hop_length: float) -> SlidingWindows:
-        """Return windows in samples, of a length and a hop in seconds."""
+    def iter_windows(
+        self,
+        audio: str | Path | np.ndarray | Tensor,
+        window_size: float = 1.0,
+        hop_length: float = 1.0,
+        *,
+        sample_rate: int | None = None,
+    ) -> Iterator[TimedScores]:
+        """Yield the rows of `windows` in parts, in memory that does not depend on the length."""
+        stream = TagStream(self, window_size, hop_length)
+        yield from stream.run(self.blocks(audio, sample_rate))
+
+    def sliding_windows(self, window_size: float, hop_length: float) -> SlidingWindows:
+        """Return windows in samples.
+
+        Args:
+            window_size: Length of a window in seconds.
+            hop_length: Time from one window to the next in seconds.
+
+        Raises:
+            ConfigError: One of them is shorter than a sample, or the window is too long.
+        """
         sizes = {"window_size": window_size, "hop_length": hop_length}
         for name, seconds in sizes.items():
-            if not round(seconds * self.sample_rate) > 0:
+            if not (math.isfinite(seconds) and round(seconds * self.sample_rate) > 0):
                 msg = f"{name} must be longer than a sample, not {seconds} s"
                 raise ConfigError(msg)
+        if window_size > MAX_WINDOW:
+            msg = f"window_size must be at most {MAX_WINDOW:g} s, not {window_size:g} s"
+            raise ConfigError(msg)
         return SlidingWindows(*(round(seconds * self.sample_rate) for seconds in sizes.values()))
 
     def run(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores and features of windows (windows, samples) at the tagger's rate."""
+        """Return scores (windows, classes) and features (windows, size).
+
+        Args:
+            windows: Windows of audio at the tagger's sample rate, (windows, samples).
+        """
+        logits, features = self._embed(windows)
+        return _sigmoid(logits), features
+
+    def timed_scores(
+        self,
+        scores: np.ndarray,
+        features: np.ndarray,
+        windows: SlidingWindows,
+        first: int,
+        samples: int,
+    ) -> TimedScores:
+        """Return scores with the times that they belong to.
+
+        Where windows overlap, a row stands for a hop in the middle of its window; the first one
+        also stands for what comes before.
+
+        Args:
+            scores: Scores (windows, classes).
+            features: Features (windows, size).
+            windows: Length and hop of the windows in samples.
+            first: Index of the first window.
+            samples: Length of the audio, as far as it is known.
+        """
+        start = (first + np.arange(len(scores))) * windows.hop
+        margin = max(0, windows.length - windows.hop) // 2
+        end = start + windows.length
+        times = np.stack([np.where(start == 0, 0, start + margin), end - margin, start, end])
+        onset, offset, start, end = np.minimum(times, samples) / self.sample_rate
+        return TimedScores(self.labels, scores, onset, offset, start, end, features)
+
+    def log_mel(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the log-mel spectrogram of the first member, (n_mels, frames).
+
+        Args:
+            waveform: (samples,), at the tagger's sample rate.
+        """
+        member = self._members[0]
+        resampled = torch.from_numpy(resample(waveform, self.sample_rate, member.sample_rate))
+        return member.log_mel(resampled[None])[0].numpy()
+
+    def _embed(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean logits of the members, and their features side by side."""
         logits, features = [], []
         for member in self._members:
             found = np.concatenate(
                 [np.zeros((0, member.scene_embedding_size), np.float32)]
-                + [self._hear(member, part) for part in _parts(windows, self.sample_rate)]
+                + [self._run_member(member, part) for part in _batches(windows, self.sample_rate)]
             )
             columns = member.extractor.slices
             logits.append(found[:, columns["logits"]])
             features.append(found[:, columns[member.record.features]])
-        mean = torch.from_numpy(np.mean(logits, axis=0))
-        return mean.sigmoid().numpy(), np.concatenate(features, axis=1)
+        return np.mean(logits, axis=0), np.concatenate(features, axis=1)
 
-    def log_mel(self, waveform: np.ndarray) -> np.ndarray:
-        """Return what the first member sees of a waveform (samples,), (n_mels, frames)."""
-        member = self._members[0]
-        heard = torch.from_numpy(resample(waveform, self.sample_rate, member.sample_rate))
-        return member.log_mel(heard[None])[0].numpy()
-
-    def label_times(
-        self,
-        scores: np.ndarray,
-        features: np.ndarray,
-        steps: SlidingWindows,
-        first: int,
-        samples: int,
-    ) -> WindowTags:
-        """Say which times windows belong to.
-
-        Args:
-            scores: (windows, classes).
-            features: (windows, size).
-            steps: Where the windows are.
-            first: Index of the first of them.
-            samples: Length of the audio, as far as it is known.
-        """
-        start = (first + np.arange(len(scores))) * steps.hop
-        margin = max(0, steps.length - steps.hop) // 2
-        end = start + steps.length
-        times = [start, end, np.where(start == 0, 0, start + margin), end - margin]
-        seconds = (np.minimum(time, samples) / self.sample_rate for time in times)
-        return WindowTags(scores, features, *seconds)
-
-    def _hear(self, member: PluginModel, windows: np.ndarray) -> np.ndarray:
+    def _run_member(self, member: PluginModel, windows: np.ndarray) -> np.ndarray:
         if member.sample_rate != self.sample_rate:
             rates = self.sample_rate, member.sample_rate
             windows = np.stack([resample(window, *rates) for window in windows])
         return member.get_scene_embeddings(torch.from_numpy(windows)).numpy()
 
-    def _waveform(
-        self, audio: str | Path | np.ndarray | Tensor, sample_rate: int | None
-    ) -> np.ndarray:
-        if isinstance(audio, str | Path):
-            return read_audio(audio, self.sample_rate).numpy()
-        return as_waveform(audio, sample_rate or self.sample_rate, self.sample_rate)
+
+def _cover(blocks: Iterable[np.ndarray], length: int) -> Iterator[np.ndarray]:
+    """Yield windows (windows, length) that cover a clip; the last one ends where the clip does.
+
+    Args:
+        blocks: Blocks of the clip, all but the last of which are multiples of `length`.
+        length: Length of the windows in samples.
+    """
+    before = np.zeros(0, np.float32)
+    for block in blocks:
+        if complete := len(block) // length:
+            yield block[: complete * length].reshape(complete, length)
+        if len(block) % length:
+            yield np.concatenate([before, block])[None, -length:]
+        before = block
 
 
 def _member(name: str, options: dict[str, Any]) -> PluginModel:
-    # A tagger has no use for timestamps; theirs is a window that every network takes.
-    config = EmbeddingConfig(name, ("logits", ZOO[name].features), timestamp_window=1.0)
+    # A tagger does not use timestamps; theirs is a window that every network takes.
+    config = EmbeddingConfig(
+        name, ("logits", ZOO[name].features), timestamp_window=1.0, scene_window=MAX_WINDOW
+    )
     return load_plugin(ZOO, config, **options)
 
 
-def _parts(windows: np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:
-    """Yield windows so many at a time that a few hundred megabytes hold them."""
-    at_once = max(1, int(_AT_ONCE * sample_rate / windows.shape[1]))
-    for first in range(0, len(windows), at_once):
-        yield windows[first : first + at_once]
+def _batches(windows: np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:
+    """Yield as many windows at a time as a few hundred megabytes hold."""
+    size = max(1, int(_BATCH * sample_rate / windows.shape[1]))
+    for first in range(0, len(windows), size):
+        yield windows[first : first + size]
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return torch.from_numpy(logits).sigmoid().numpy()

@@ -1,71 +1,69 @@
-"""Detection: which sounds are heard when, in recordings of any length."""
+"""Detection: which sounds are in a recording, and when."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hear_core.audio.framing import CrossfadedWindows
-from hear_core.audio.reading import as_waveform, read_audio
-from hear_core.events.decoding import EventDecoding, decode_events
+from hear_core.errors import ConfigError
+from hear_core.events.decoding import EventDecoder, EventDecoding
 from hear_core.events.event import Event
+from hear_core.events.timed_scores import TimedScores
 from hear_core.plugins.configs import EmbeddingConfig
 from hear_core.plugins.frame_model import FrameModel
 from hear_core.plugins.loading import load_plugin
+from hear_core.plugins.timed_model import TimedModel, join_scores
+from hear_sed.streaming import DetectionStream
 from hear_sed.zoo import ZOO
 
 DEFAULT_MODEL = "fmn10"
-DEFAULT_RULE = EventDecoding(threshold=0.5, release=1.0, median=9)
-"""What EfficientSED makes events of."""
-_PIECE = 10.0  # seconds, in which EfficientSED hears
+DEFAULT_DECODING = EventDecoding(threshold=0.5, release=1.0, median=9)
+"""The event decoding of EfficientSED."""
+_PIECE = 10.0  # seconds, the length of EfficientSED's pieces
 
 
-class FrameScores(NamedTuple):
-    """What was heard in frames.
+class Detector(TimedModel):
+    """A detector of sound events.
 
-    Attributes:
-        scores: Probability of every class, (frames, classes).
-        onset: Begin of every frame in seconds, (frames,).
-        offset: Its end, or that of the audio.
-    """
-
-    scores: np.ndarray
-    onset: np.ndarray
-    offset: np.ndarray
-
-
-class Detector:
-    """Detects sound events.
-
-    Recordings longer than a window are heard in overlapping windows that fade into each other, so
+    Recordings longer than a window are processed in overlapping windows that are crossfaded, so
     that an event that lasts across a border is one event.
 
     Args:
         model_name: A detector of `hear_sed.ZOO`, ``fmn10`` by default; or the path of a checkpoint
             that says which network it holds.
-        device: Where to run, such as ``cpu`` or ``cuda``.
+        device: Device to run on, such as ``cpu`` or ``cuda``.
         model_file_path: Weights; the released ones if there is no path. No name is needed if the
             file says which network it holds.
-        window: Seconds that are heard at a time; the networks were trained on ten.
-        hop: Seconds from one window to the next, at most the window.
-        pieces: Do as EfficientSED does instead: hear pieces of ten seconds that do not overlap,
-            silence following the last.
-        options: For `hear_core.plugins.loading.load_plugin`, such as ``engine`` or ``pretrained``.
+        window: Length of a window in seconds; the networks were trained on ten.
+        hop: Time from one window to the next in seconds, at most the window.
+        pieces: Process pieces of ten seconds that do not overlap, with silence after the last one,
+            as EfficientSED does.
+        options: Options of `hear_core.plugins.loading.load_plugin`, such as ``engine`` or
+            ``pretrained``.
 
     Attributes:
-        sample_rate: Of the waveforms it takes, in Hz.
-        labels: Of the classes.
-        frame_hop: Seconds from one frame to the next.
-        pieces: See above.
-        model: What gives the logits.
+        sample_rate: Sample rate in Hz of the waveforms that the detector takes.
+        labels: Names of the classes, in the order of the scores.
+        thresholds: Score from which a class counts as present, by label, where the checkpoint has
+            such thresholds.
+        frame_hop: Time from one frame to the next in seconds.
+        windows: Length and hop of the windows in frames.
+        pieces: Whether recordings are processed in pieces.
+        decoding: Event decoding that is used by default: `DEFAULT_DECODING`, with the thresholds of
+            the checkpoint.
+        model: The model that gives the logits.
 
     Raises:
-        ConfigError: The name is unknown, or the windows leave gaps.
-        CheckpointError: The weights cannot be had.
+        ConfigError: The name is unknown, the windows leave gaps, or the network was not trained to
+            detect events.
+        CheckpointError: The weights cannot be found, downloaded or read, or do not fit.
     """
 
     def __init__(
@@ -87,39 +85,37 @@ class Detector:
         model = load_plugin(ZOO, config, str(model_file_path), **options).to(device)
         self.model, self.pieces = cast("FrameModel", model), pieces
         self.sample_rate, self.frame_hop = self.model.sample_rate, self.model.frame_hop
-        self.labels = self.model.record.labels
-
-    @property
-    def chunks(self) -> CrossfadedWindows:
-        """The windows, in frames."""
-        return self.model.chunks
+        self.windows = CrossfadedWindows(*(round(t / self.frame_hop) for t in (window, hop)))
+        self.labels, self.thresholds = self.model.record.labels, self.model.record.thresholds
+        self.decoding = replace(DEFAULT_DECODING, thresholds=self.thresholds or None)
+        if not self.labels:
+            msg = f"{model_name} was trained to tag clips, not to detect events in them"
+            raise ConfigError(msg)
 
     def frames(
         self, audio: str | Path | np.ndarray | Tensor, sample_rate: int | None = None
-    ) -> FrameScores:
-        """Return the probability of every class at every frame.
+    ) -> TimedScores:
+        """Return the scores of every class in every frame.
 
         Args:
             audio: A file, or a waveform (samples,) in [-1, 1].
-            sample_rate: Of the waveform; the detector's own if not given.
+            sample_rate: Sample rate of the waveform in Hz; the detector's by default.
 
         Raises:
-            AudioError: The file cannot be read, or the waveform is none.
+            AudioError: The file cannot be read, or the waveform is not a finite float array.
         """
-        if isinstance(audio, str | Path):
-            waveform = read_audio(audio, self.sample_rate).numpy()
-        else:
-            waveform = as_waveform(audio, sample_rate or self.sample_rate, self.sample_rate)
-        samples = len(waveform)
-        if self.pieces:
-            waveform = np.pad(waveform, (0, -samples % round(_PIECE * self.sample_rate)))
-        logits = self.model.get_frames(torch.from_numpy(waveform)[None])[0].numpy()
-        return self.label_times(logits[: self.model.frame_count(samples)], 0, samples)
+        return join_scores([*self.iter_frames(audio, sample_rate)])
+
+    def iter_frames(
+        self, audio: str | Path | np.ndarray | Tensor, sample_rate: int | None = None
+    ) -> Iterator[TimedScores]:
+        """Yield the rows of `frames` in parts, in memory that does not depend on the length."""
+        yield from DetectionStream(self).run(self.blocks(audio, sample_rate))
 
     def detect(
         self,
         audio: str | Path | np.ndarray | Tensor,
-        rule: EventDecoding | None = None,
+        decoding: EventDecoding | None = None,
         *,
         sample_rate: int | None = None,
     ) -> list[Event]:
@@ -127,28 +123,34 @@ class Detector:
 
         Args:
             audio: A file, or a waveform (samples,) in [-1, 1].
-            rule: What makes an event; by default a probability of a half or more, in the median
-                of nine frames.
-            sample_rate: Of the waveform; the detector's own if not given.
+            decoding: Parameters of the decoding; those of the detector by default.
+            sample_rate: Sample rate of the waveform in Hz; the detector's by default.
 
         Raises:
-            AudioError: The file cannot be read, or the waveform is none.
+            AudioError: The file cannot be read, or the waveform is not a finite float array.
         """
-        return decode_events(self.labels, rule or DEFAULT_RULE, *self.frames(audio, sample_rate))
+        decoder, events = EventDecoder(self.labels, decoding or self.decoding), []
+        for part in self.iter_frames(audio, sample_rate):
+            events += decoder.feed(part.scores, part.onset, part.offset)
+        return sorted([*events, *decoder.finish()], key=lambda event: event.onset)
 
     def log_mel(self, waveform: np.ndarray) -> np.ndarray:
-        """Return what the network sees of a waveform (samples,), (n_mels, frames)."""
+        """Return the log-mel spectrogram that the network sees, (n_mels, frames).
+
+        Args:
+            waveform: (samples,), at the detector's sample rate.
+        """
         return self.model.log_mel(torch.from_numpy(waveform)[None])[0].numpy()
 
-    def label_times(self, logits: np.ndarray, first: int, samples: int) -> FrameScores:
-        """Say which times frames belong to.
+    def timed_scores(self, logits: np.ndarray, first: int, samples: int) -> TimedScores:
+        """Return the scores of frames, with the times that they belong to.
 
         Args:
             logits: (frames, classes).
-            first: Index of the first of them.
-            samples: Length of the audio, as far as it is known.
+            first: Index of the first frame.
+            samples: Length of the audio, as far as it is known; no frame lasts beyond it.
         """
         index = np.arange(first, first + len(logits))
         end = np.minimum((index + 1) * self.frame_hop, samples / self.sample_rate)
         scores = torch.from_numpy(logits).sigmoid().numpy()
-        return FrameScores(scores, index * self.frame_hop, end)
+        return TimedScores(self.labels, scores, index * self.frame_hop, end)

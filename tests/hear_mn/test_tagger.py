@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import soundfile
@@ -11,8 +13,10 @@ from hypothesis import strategies as st
 
 from hear_core.audio.reading import read_audio, resample
 from hear_core.errors import AudioError, CheckpointError, ConfigError
+from hear_core.plugins import timed_model
+from hear_core.plugins.timed_model import join_scores
 from hear_core.zoo.labels import audioset_labels
-from hear_mn import EATagger, TagStream
+from hear_mn import ZOO, EATagger, TagStream
 from tests import goldens
 from tests.shared import METRO, MN04, needs_metro, needs_mn04
 
@@ -96,14 +100,15 @@ def test_an_ensemble_is_the_mean_of_logits():
 )
 def test_windows(stand_in, samples, window, hop, starts):
     audio = noise(samples / 32000)
-    tags = stand_in.tag_audio_window(audio, window, hop)
+    tags = stand_in.windows(audio, window, hop)
     np.testing.assert_array_equal(tags.start, starts)
     np.testing.assert_array_equal(tags.end, np.minimum(np.add(starts, window), samples / 32000))
     assert tags.scores.shape == (len(starts), 527)
     assert (tags.onset[0], tags.start[0]) == (0, 0)
     if hop <= window:
         np.testing.assert_allclose(tags.onset[1:], tags.offset[:-1], atol=1e-4)
-    for start, scores, features in zip(tags.start, *tags, strict=True):
+    tuples = stand_in.tag_audio_window(audio, window, hop)
+    for start, scores, features in zip(tags.start, *tuples, strict=True):
         alone = audio[round(start * 32000) :][: round(window * 32000)]
         padded = np.pad(alone, (0, round(window * 32000) - len(alone)))
         expected = stand_in.tag(padded)
@@ -135,7 +140,7 @@ def test_a_stream_is_its_recording(starter, sizes, window, hop):
         parts.append(stream.feed(audio[done : done + size]))
         done += size
     parts.append(stream.finish())
-    whole = starter.tag_audio_window(audio, window, hop)
+    whole = starter.windows(audio, window, hop)
     for name in ("scores", "features", "start", "end", "onset", "offset"):
         found = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_allclose(found, getattr(whole, name), atol=1e-5, err_msg=name)
@@ -147,7 +152,7 @@ def test_a_stream_of_single_milliseconds_keeps_no_more_than_a_window(stand_in):
     parts = [stream.feed(audio[i : i + 32]) for i in range(0, len(audio), 32)]
     assert sum(len(chunk) for chunk in stream._chunks) <= 16000
     scores = np.concatenate([part.scores for part in [*parts, stream.finish()]])
-    whole = stand_in.tag_audio_window(audio, 0.5, 0.25)
+    whole = stand_in.windows(audio, 0.5, 0.25)
     np.testing.assert_allclose(scores, whole.scores, atol=1e-5)
 
 
@@ -163,7 +168,7 @@ def test_a_bad_chunk_leaves_the_stream_as_it_was(stand_in):
     for bad in (np.zeros(10, np.int16), np.zeros((1, 10), np.float32), np.full(9, np.nan)):
         with pytest.raises(AudioError, match="chunk"):
             stream.feed(bad)
-    expected = stand_in.tag_audio_window(audio).scores
+    expected = stand_in.windows(audio).scores
     np.testing.assert_allclose(stream.feed(audio[20000:]).scores, expected, atol=1e-5)
 
 
@@ -203,6 +208,47 @@ def test_audio_that_is_none(stand_in, audio, message):
 def test_a_window_of_nothing(stand_in):
     with pytest.raises(ConfigError, match="hop_length must be longer than a sample, not 0"):
         stand_in.tag_audio_window(noise(1.0), hop_length=0)
+
+
+@pytest.mark.parametrize("window", [math.nan, math.inf, -1.0, 60.1, 1e12])
+def test_windows_that_cannot_be(stand_in, window):
+    with pytest.raises(ConfigError, match="window_size must be"):
+        stand_in.windows(noise(1.0), window)
+
+
+def in_one_piece(audio):
+    """Return the logits of the stand-in network for a clip, without any of our windows."""
+    network, frontend = ZOO.random_init("mn01_as").eval(), ZOO["mn01_as"].frontend()
+    with torch.inference_mode():
+        return network(frontend(torch.from_numpy(audio)[None]))["logits"][0]
+
+
+def test_a_long_window_is_processed_in_one_piece(stand_in):
+    audio = noise(25.0) * np.linspace(0, 1, 800000, dtype=np.float32)
+    expected = in_one_piece(audio[320000:]).sigmoid()
+    np.testing.assert_allclose(stand_in.windows(audio, 15, 10).scores[1], expected, atol=1e-5)
+    np.testing.assert_allclose(stand_in.tag(audio)[0], in_one_piece(audio).sigmoid(), atol=1e-5)
+
+
+def test_a_clip_longer_than_the_limit_is_the_mean_of_windows_that_cover_it(stand_in):
+    audio = noise(64.0) * np.linspace(0, 1, 64 * 32000, dtype=np.float32)
+    starts = [0, 10, 20, 30, 40, 50, 54]
+    logits = [in_one_piece(audio[32000 * s :][:320000]) for s in starts]
+    expected = torch.stack(logits).mean(0).sigmoid()
+    np.testing.assert_allclose(stand_in.tag(audio)[0], expected, atol=1e-5)
+
+
+def test_a_clip_too_short_for_reliable_scores_is_reported(stand_in, caplog):
+    stand_in.tag(noise(0.03))
+    assert "a clip of 0.030 s is too short" in caplog.text
+
+
+def test_the_length_of_blocks_makes_no_difference(stand_in, monkeypatch):
+    audio, expected = noise(5.3), stand_in.windows(noise(5.3), 1.0, 0.4)
+    monkeypatch.setattr(timed_model, "_BLOCK", 0.7)
+    parts = [*stand_in.iter_windows(audio, 1.0, 0.4)]
+    assert len(parts) > 3
+    np.testing.assert_allclose(join_scores(parts).scores, expected.scores, atol=1e-5)
 
 
 def test_labels(stand_in):

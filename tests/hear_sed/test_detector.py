@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from hear_core.errors import AudioError, ConfigError
 from hear_core.events.decoding import EventDecoding
-from hear_sed import DetectionStream, Detector
-from hear_sed.detector import DEFAULT_RULE
+from hear_core.plugins import timed_model
+from hear_core.plugins.timed_model import join_scores
+from hear_sed import DetectionStream, Detector, streaming
+from hear_sed.detector import DEFAULT_DECODING
 from tests import goldens
 from tests.goldens import waveform
 
@@ -92,6 +94,11 @@ def test_any_length(small, samples):
     assert np.isfinite(heard.scores).all()
 
 
+def whole(detector, audio):
+    """Return the scores of audio that is processed at once, without a stream."""
+    return detector.model.get_frames(torch.from_numpy(audio)[None])[0].sigmoid().numpy()
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     samples=st.integers(0, 9 * RATE),
@@ -108,14 +115,15 @@ def test_a_live_source_is_heard_as_its_recording(small, samples, sizes):
         kept = sum(map(len, stream._kept))
         assert kept <= 2 * 2.0 * RATE + max(sizes) + 640
     parts.append(stream.finish())
-    found = [np.concatenate(values) for values in zip(*parts, strict=True)]
+    found = join_scores(parts)
     if not samples:
-        assert len(found[0]) == 0
+        assert len(found.scores) == 0
         return
-    expected = small.frames(audio)
-    np.testing.assert_allclose(found[0], expected.scores, atol=1e-5)
-    np.testing.assert_allclose(found[1], expected.onset, atol=1e-9)
-    assert found[2][-1] == pytest.approx(samples / RATE)
+    expected = whole(small, audio)
+    np.testing.assert_allclose(found.scores, expected, atol=1e-5)
+    np.testing.assert_allclose(small.frames(audio).scores, expected, atol=1e-5)
+    np.testing.assert_allclose(found.onset, 0.04 * np.arange(len(expected)), atol=1e-9)
+    assert found.offset[-1] == pytest.approx(samples / RATE)
 
 
 def test_a_live_source_is_heard_a_window_later(small):
@@ -132,9 +140,33 @@ def test_what_is_no_chunk_leaves_the_stream_as_it_was(small):
     assert len(stream.finish().scores) == 2
 
 
-def test_pieces_cannot_be_live():
-    with pytest.raises(ConfigError, match="without them"):
-        DetectionStream(Detector("fmn04", pretrained=False, pieces=True))
+def test_a_stream_in_pieces_is_its_recording():
+    detector = Detector("fmn04", pretrained=False, pieces=True)
+    audio = noise(23 * RATE + 100)
+    stream = DetectionStream(detector)
+    parts = [stream.feed(audio[i : i + 70000]) for i in range(0, len(audio), 70000)]
+    assert [len(part.scores) for part in parts] == [0, 0, 250, 0, 250, 0]
+    found = join_scores([*parts, stream.finish()]).scores
+    padded = np.pad(audio, (0, -len(audio) % (10 * RATE)))
+    expected = [whole(detector, piece) for piece in np.split(padded, 3)]
+    np.testing.assert_allclose(found, np.concatenate(expected)[: len(found)], atol=1e-5)
+    np.testing.assert_allclose(detector.frames(audio).scores, found, atol=1e-5)
+
+
+def test_the_length_of_blocks_and_batches_makes_no_difference(small, monkeypatch):
+    audio = noise(11 * RATE + 321)
+    monkeypatch.setattr(timed_model, "_BLOCK", 1.7)
+    monkeypatch.setattr(streaming, "_BATCH", 3)
+    parts = [*small.iter_frames(audio)]
+    assert len(parts) > 3
+    np.testing.assert_allclose(join_scores(parts).scores, whole(small, audio), atol=1e-5)
+    events = small.detect(audio, EventDecoding(threshold=0.5, median=9))
+    assert events == small.frames(audio).events(EventDecoding(threshold=0.5, median=9))
+
+
+def test_a_network_without_frame_wise_classes_is_refused():
+    with pytest.raises(ConfigError, match=r"fmn04_weak was trained to tag clips"):
+        Detector("fmn04_weak", pretrained=False)
 
 
 def test_where_windows_begin_hardly_matters(weights):
@@ -176,7 +208,8 @@ def test_an_event_across_a_border_is_one_event(weights):
 
 
 def test_the_rule_is_that_of_the_original():
-    assert (DEFAULT_RULE.threshold, DEFAULT_RULE.release, DEFAULT_RULE.median) == (0.5, 1.0, 9)
+    found = DEFAULT_DECODING
+    assert (found.threshold, found.release, found.median) == (0.5, 1.0, 9)
 
 
 def test_windows_with_gaps_are_refused():

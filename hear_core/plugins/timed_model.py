@@ -1,0 +1,108 @@
+"""Scores over time: what taggers and detectors, and their streams, have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from hear_core.audio.reading import as_waveform, read_audio
+from hear_core.events.timed_scores import TimedScores
+
+_BLOCK = 60.0  # seconds of a recording that are in memory at a time
+
+
+class ScoreStream:
+    """Base of the streams: chunks of a waveform in, scores out as soon as they are final."""
+
+    def feed(self, chunk: np.ndarray) -> TimedScores:
+        """Take the next samples, and return the rows that have become final; often none.
+
+        Args:
+            chunk: (samples,), floating-point, in [-1, 1], at the model's sample rate; may be empty.
+
+        Raises:
+            AudioError: The chunk has another shape or type, or holds NaN. The stream is unchanged.
+        """
+        raise NotImplementedError
+
+    def finish(self, chunk: np.ndarray | None = None) -> TimedScores:
+        """Return the remaining rows; the stream takes no more chunks.
+
+        Args:
+            chunk: The last samples, if there are any more.
+
+        Raises:
+            AudioError: The chunk has another shape or type, or holds NaN. The stream is unchanged.
+        """
+        raise NotImplementedError
+
+    def run(self, blocks: Iterable[np.ndarray]) -> Iterator[TimedScores]:
+        """Yield the rows of a recording that is read in blocks, in parts with at least one row.
+
+        Args:
+            blocks: Waveforms (samples,), one after another.
+        """
+        last: np.ndarray | None = None
+        for block in blocks:
+            if last is not None and len((found := self.feed(last)).scores):
+                yield found
+            last = block
+        # The end is processed together with the last block, in one batch.
+        if len((found := self.finish(last)).scores):
+            yield found
+
+
+class TimedModel:
+    """Base of the models that give scores of classes over time.
+
+    Attributes:
+        sample_rate: Sample rate in Hz of the waveforms that the model takes.
+        labels: Names of the classes.
+        thresholds: Score from which a class counts as present, by label, where the checkpoint has
+            such thresholds.
+    """
+
+    sample_rate: int
+    labels: tuple[str, ...]
+    thresholds: Mapping[str, float]
+
+    def blocks(
+        self, audio: str | Path | np.ndarray | Tensor, sample_rate: int | None = None
+    ) -> Iterator[np.ndarray]:
+        """Yield audio in blocks of a minute at the model's sample rate, (samples,), float32.
+
+        Args:
+            audio: A file, or a waveform (samples,) in [-1, 1].
+            sample_rate: Sample rate of the waveform in Hz; the model's by default.
+
+        Raises:
+            AudioError: The file cannot be read, or the waveform is not a finite float array.
+        """
+        if isinstance(audio, str | Path):
+            waveform = read_audio(audio, self.sample_rate).numpy()
+        else:
+            waveform = as_waveform(audio, sample_rate or self.sample_rate, self.sample_rate)
+        size = round(_BLOCK * self.sample_rate)
+        for start in range(0, len(waveform), size):
+            yield waveform[start : start + size]
+
+
+def join_scores(parts: Sequence[TimedScores]) -> TimedScores:
+    """Return the rows of several parts of a recording as one.
+
+    Args:
+        parts: At least one, in the order of time.
+    """
+    if len(parts) == 1:
+        return parts[0]
+
+    def joined(name: str) -> Any:
+        columns = [getattr(part, name) for part in parts]
+        return None if columns[0] is None else np.concatenate(columns)
+
+    names = ("scores", "onset", "offset", "start", "end", "features")
+    return TimedScores(parts[0].labels, **{name: joined(name) for name in names})
