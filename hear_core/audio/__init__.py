@@ -1,1 +1,1 @@
-"""Audio in: finding and reading files, resampling, framing."""
+"""Audio: finding, decoding and reading files, resampling, framing."""

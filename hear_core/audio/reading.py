@@ -1,7 +1,8 @@
-"""Reading audio files into what a model takes: mono, float32, at the model's rate."""
+"""Reading of audio files: mono, float32, at the sample rate of a model."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -9,65 +10,247 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hear_core.audio.decoding import CONTAINERS, Block, check_sample_rate, decode
 from hear_core.errors import AudioError
 
-# Endings of libsndfile's formats, besides the names that it gives them.
-_MORE_SUFFIXES = {".aif", ".aifc", ".iff", ".oga", ".opus", ".snd", ".sph"}
+log = logging.getLogger(__name__)
+
+BLOCK_SAMPLES = 1 << 18
+"""Samples in a block of `read_blocks`, unless told otherwise."""
+
+# Suffixes of libsndfile's formats, besides the names that it gives them.
+_MORE_SUFFIXES = {".aif", ".aifc", ".iff", ".mp2", ".oga", ".opus", ".snd", ".sph"}
 _HEADERLESS = {".raw"}
+_CANCELLED = 0.01  # of the energy of the loudest channel, which is 20 dB below
 
 
 def audio_suffixes() -> set[str]:
-    """Return how the names of files end that libsndfile may be able to read, such as ``.wav``."""
-    import soundfile
+    """Return the suffixes of audio files that can be read, in lower case, such as ``.wav``.
 
-    known = {f".{name.lower()}" for name in soundfile.available_formats()}
-    return (known | _MORE_SUFFIXES) - _HEADERLESS
-
-
-def read_audio(path: str | Path, sample_rate: int) -> Tensor:
-    """Read a file that libsndfile knows (wav, flac, ogg, opus, mp3, aiff, …).
-
-    Channels are averaged. The rate is changed by soxr in high quality.
-
-    Args:
-        path: Of the file.
-        sample_rate: Wanted, in Hz.
-
-    Returns:
-        Waveform (samples,), float32, in about [-1, 1].
-
-    Raises:
-        AudioError: The file is missing, is no audio, is damaged, or holds no samples.
+    Those of containers are included, which need PyAV or ffmpeg; see `read_audio`.
     """
     import soundfile
 
+    known = {f".{name.lower()}" for name in soundfile.available_formats()}
+    return (known | _MORE_SUFFIXES | CONTAINERS) - _HEADERLESS
+
+
+def read_audio(path: str | Path, sample_rate: int, *, strict: bool = False) -> Tensor:
+    """Read an audio file.
+
+    The file is decoded to its true end, whatever length its header promises, also if it consists
+    of several streams. Formats that libsndfile does not know (m4a, aac, mp4, webm, wma, WavPack)
+    are read by PyAV, the extra ``av``, or by an installed ``ffmpeg``.
+
+    Channels are averaged. Where they cancel each other out, because one is the inverse of the
+    other, the loudest channel is taken instead, and a warning is logged. The sample rate is
+    changed by soxr in high quality.
+
+    Args:
+        path: File to read.
+        sample_rate: Sample rate of the result in Hz.
+        strict: Whether a truncated file, or one whose header and content disagree, is an error. If
+            not, what can be decoded is returned, and a warning is logged.
+
+    Returns:
+        Waveform (samples,), float32, in about [-1, 1], with at least one sample.
+
+    Raises:
+        AudioError: The file is missing, cannot be decoded, has no samples, holds NaN or infinite
+            values, or has an absurd sample rate.
+    """
     path = Path(path)
-    if not path.is_file():
-        msg = f"there is no file {path}"
-        raise AudioError(msg)
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        msg = f"{path} cannot be read as audio: {error}"
-        raise AudioError(msg) from error
-    if len(samples) == 0:
+    check_sample_rate(sample_rate)
+    mix, problems = _Mix(), list[str]()
+    waveform = _joined(_resampled(mix.mono(decode(path, problems)), sample_rate))
+    if mix.cancelled:
+        mix.choose(path)
+        del waveform  # it may be large
+        waveform = _joined(_resampled(mix.mono(decode(path, [])), sample_rate))
+    _report(path, problems, strict=strict)
+    if not len(waveform):
         msg = f"{path} holds no samples"
         raise AudioError(msg)
-    return torch.from_numpy(resample(samples.mean(axis=1), rate, sample_rate))
+    return torch.from_numpy(waveform)
+
+
+def read_blocks(
+    path: str | Path, sample_rate: int, size: int = BLOCK_SAMPLES, *, strict: bool = False
+) -> Iterator[np.ndarray]:
+    """Read an audio file in blocks, in memory that does not depend on its length.
+
+    The blocks, joined, are what `read_audio` returns, bit by bit, for any block size. A file of
+    several channels is decoded twice: first to find out whether they cancel each other out.
+
+    Args:
+        path: File to read.
+        sample_rate: Sample rate of the blocks in Hz.
+        size: Number of samples in each block; the last one may have fewer.
+        strict: As in `read_audio`. The error comes after the last block.
+
+    Yields:
+        Blocks of a waveform, (samples,), float32, each in memory of its own and not empty.
+
+    Raises:
+        AudioError: As `read_audio` does, when the first block is taken or later.
+    """
+    path = Path(path)
+    check_sample_rate(sample_rate)
+    if size < 1:
+        msg = f"size must be at least one sample, but is {size}"
+        raise AudioError(msg)
+    mix, problems = _Mix(), list[str]()
+    mix.survey(decode(path, []))
+    if mix.cancelled:
+        mix.choose(path)
+    count = 0
+    for block in _sized(_resampled(mix.mono(decode(path, problems)), sample_rate), size):
+        count += 1
+        yield block
+    _report(path, problems, strict=strict)
+    if not count:
+        msg = f"{path} holds no samples"
+        raise AudioError(msg)
+
+
+class _Mix:
+    """Mixing of channels, stream by stream of a file.
+
+    Whether channels cancel each other out is decided by the energies of a whole stream, so that
+    neither the length of a recording nor the size of blocks makes a difference.
+    """
+
+    def __init__(self) -> None:
+        self._products: dict[int, np.ndarray] = {}  # of every two channels, summed over time
+        self._choices: dict[int, int] = {}
+
+    def mono(self, blocks: Iterable[Block]) -> Iterator[tuple[np.ndarray, int]]:
+        """Yield mono blocks (samples,) and their sample rates."""
+        for samples, rate, stream in blocks:
+            self._add(samples, stream)
+            if (channel := self._choices.get(stream)) is not None:
+                yield np.ascontiguousarray(samples[:, channel]), rate
+            else:
+                yield samples.mean(axis=1), rate
+
+    def survey(self, blocks: Iterable[Block]) -> None:
+        """Go through the blocks of a file; only the first if it is mono."""
+        for number, (samples, _, stream) in enumerate(blocks):
+            if number == 0 and samples.shape[1] == 1:
+                return
+            self._add(samples, stream)
+
+    @property
+    def cancelled(self) -> dict[int, int]:
+        """The loudest channel of each stream whose mean is silent beside it."""
+        found = {}
+        for stream, products in self._products.items():
+            energies = products.diagonal()
+            mixed = products.sum() / len(products) ** 2
+            if mixed < _CANCELLED * energies.max():
+                found[stream] = int(energies.argmax())
+        return found
+
+    def choose(self, path: Path) -> None:
+        """Take the loudest channel from now on where channels cancel each other out."""
+        self._choices = self.cancelled
+        for stream, channel in self._choices.items():
+            log.warning(
+                "%s: the channels cancel each other out when they are averaged; channel %d of %d, "
+                "the loudest, is used instead",
+                path,
+                channel + 1,
+                len(self._products[stream]),
+            )
+
+    def _add(self, samples: np.ndarray, stream: int) -> None:
+        channels = samples.shape[1]
+        if channels > 1:
+            products = self._products.setdefault(stream, np.zeros((channels, channels)))
+            products += samples.T @ samples
+
+
+def _report(path: Path, problems: list[str], *, strict: bool) -> None:
+    for problem in problems:
+        msg = f"{path} {problem}"
+        if strict:
+            raise AudioError(msg)
+        log.warning("%s; what there is of it is used", msg)
+
+
+def _resampled(blocks: Iterable[tuple[np.ndarray, int]], wanted: int) -> Iterator[np.ndarray]:
+    """Change the sample rate of blocks, whose own may change on the way."""
+    rate, resampler = wanted, None
+    for samples, own in blocks:
+        if own != rate and resampler is not None:
+            yield resampler.finish()
+            resampler = None
+        rate = own
+        if own == wanted:
+            yield samples
+            continue
+        if resampler is None:
+            resampler = _Resampler(own, wanted)
+        yield resampler.feed(samples)
+    if resampler is not None:
+        yield resampler.finish()
+
+
+class _Resampler:
+    """soxr in high quality, for blocks; the same to the bit as of the whole waveform."""
+
+    def __init__(self, rate: int, wanted: int) -> None:
+        import soxr
+
+        self._stream = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
+
+    def feed(self, samples: np.ndarray) -> np.ndarray:
+        return self._stream.resample_chunk(samples)
+
+    def finish(self) -> np.ndarray:
+        return self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """Join parts to an array that grows in place, so that nothing is there twice."""
+    found, length = np.empty(1 << 20, np.float32), 0
+    for part in parts:
+        if length + len(part) > len(found):
+            found.resize(max(length + len(part), len(found) * 3 // 2), refcheck=False)
+        found[length : length + len(part)] = part
+        length += len(part)
+    found.resize(length, refcheck=False)
+    return found
+
+
+def _sized(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Cut parts to blocks of one size; the last may be shorter."""
+    block, filled = np.empty(size, np.float32), 0
+    for part in parts:
+        done = 0
+        while done < len(part):
+            count = min(size - filled, len(part) - done)
+            block[filled : filled + count] = part[done : done + count]
+            filled, done = filled + count, done + count
+            if filled == size:
+                yield block
+                block, filled = np.empty(size, np.float32), 0
+    if filled:
+        yield block[:filled]
 
 
 def as_chunk(chunk: np.ndarray) -> np.ndarray:
-    """Return the next samples of a live source, checked, as float32, in memory of their own.
+    """Check the next samples of a live source, and return them as float32 in memory of their own.
 
     Args:
         chunk: (samples,), floating-point; may be empty.
 
     Raises:
-        AudioError: It has another shape or type, or holds NaN.
+        AudioError: The chunk has another shape or type, or holds NaN or infinite values.
     """
     chunk = np.asarray(chunk)
     if chunk.ndim != 1 or not np.issubdtype(chunk.dtype, np.floating):
-        msg = f"a chunk must be floats (samples,), not {chunk.dtype} {chunk.shape}"
+        msg = f"a chunk must be floats (samples,), but is {chunk.dtype} {chunk.shape}"
         raise AudioError(msg)
     if not np.isfinite(chunk).all():
         msg = "the chunk holds NaN or infinite values"
@@ -76,28 +259,43 @@ def as_chunk(chunk: np.ndarray) -> np.ndarray:
 
 
 def as_waveform(samples: np.ndarray | Tensor, rate: int, wanted: int) -> np.ndarray:
-    """Return samples that a user gave as a waveform at the rate wanted.
+    """Check samples that a user gave, and return them at another sample rate.
 
     Args:
         samples: (samples,), floating-point, in [-1, 1].
-        rate: Of the samples, in Hz.
-        wanted: In Hz.
+        rate: Sample rate of `samples` in Hz.
+        wanted: Sample rate of the result in Hz.
+
+    Returns:
+        (samples,), float32.
 
     Raises:
-        AudioError: They have another shape or type, or there are none.
+        AudioError: The samples have another shape or type, are empty, or hold NaN or infinite
+            values, or a sample rate is absurd.
     """
-    found = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
-    if found.ndim != 1 or found.size == 0:
-        msg = f"a waveform must have the shape (samples,) and at least one, not {found.shape}"
+    given = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
+    if given.ndim != 1 or given.size == 0:
+        msg = f"a waveform must have the shape (samples,) and not be empty, but is {given.shape}"
         raise AudioError(msg)
-    if not np.issubdtype(found.dtype, np.floating):
-        msg = f"a waveform must be floats in [-1, 1], such as int16 / 32768, not {found.dtype}"
+    if not np.issubdtype(given.dtype, np.floating):
+        msg = f"a waveform must be floats in [-1, 1], such as int16 / 32768, but is {given.dtype}"
         raise AudioError(msg)
-    return resample(found.astype(np.float32, copy=False), rate, wanted)
+    waveform = given.astype(np.float32, copy=False)
+    if not np.isfinite(waveform).all():
+        msg = "the waveform holds NaN or infinite values"
+        raise AudioError(msg)
+    check_sample_rate(rate)
+    return resample(waveform, rate, wanted)
 
 
 def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """Change the rate of float32 samples (samples,), by soxr in high quality."""
+    """Change the sample rate of a waveform by soxr in high quality.
+
+    Args:
+        samples: (samples,), float32.
+        rate: Sample rate of `samples` in Hz.
+        wanted: Sample rate of the result in Hz.
+    """
     if rate == wanted:
         return samples
     import soxr
@@ -106,16 +304,13 @@ def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
 
 
 def resample_chunks(chunks: Iterable[np.ndarray], rate: int, wanted: int) -> Iterator[np.ndarray]:
-    """Change the rate of a waveform that comes in chunks of float32 samples (samples,).
+    """Change the sample rate of a waveform that arrives in chunks.
 
-    What comes out, in a row, does not depend on how it was cut.
+    The chunks that are yielded, joined, are what `resample` returns for the joined chunks.
+
+    Args:
+        chunks: Each (samples,), float32.
+        rate: Sample rate of `chunks` in Hz.
+        wanted: Sample rate of the result in Hz.
     """
-    if rate == wanted:
-        yield from chunks
-        return
-    import soxr
-
-    stream = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
-    for chunk in chunks:
-        yield stream.resample_chunk(chunk)
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    return _resampled(((chunk, rate) for chunk in chunks), wanted)

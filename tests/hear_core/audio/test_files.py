@@ -73,3 +73,31 @@ def test_shards_are_of_about_the_same_size():
     sources = [AudioFile(Path(str(i)), str(i)) for i in range(8000)]
     sizes = [len(shard(sources, number, 8)) for number in range(1, 9)]
     assert min(sizes) > 900
+
+
+def test_linked_folders_are_followed_but_not_in_circles(tmp_path):
+    touch(tmp_path, "real/dog/a.wav", "data/cat/b.wav")
+    (tmp_path / "data" / "dog").symlink_to(tmp_path / "real" / "dog")
+    (tmp_path / "data" / "wolf").symlink_to(tmp_path / "real" / "dog")
+    (tmp_path / "data" / "cat" / "again").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "cat" / "self").symlink_to(tmp_path / "data" / "cat")
+    (tmp_path / "real" / "dog" / "up").symlink_to(tmp_path)
+    found = find_audio_files([tmp_path / "data"]).sources
+    assert [s.name for s in found] == ["cat/b.wav", "dog/a.wav", "wolf/a.wav"]
+
+
+def test_a_folder_given_twice_counts_once(tmp_path):
+    touch(tmp_path, "a/b.wav")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    given = [tmp_path / "a", tmp_path / "a" / ".." / "a", tmp_path / "link"]
+    assert [s.name for s in find_audio_files(given).sources] == ["b.wav"]
+
+
+def test_names_that_differ_in_case_only_are_both_found(tmp_path, caplog):
+    touch(tmp_path, "a.wav", "b.WAV")
+    assert len(find_audio_files([tmp_path]).sources) == 2
+    assert not caplog.text
+    touch(tmp_path, "A.wav")
+    if len(list(tmp_path.iterdir())) == 3:
+        assert [s.name for s in find_audio_files([tmp_path]).sources] == ["A.wav", "a.wav", "b.WAV"]
+        assert "differ in case only" in caplog.text
