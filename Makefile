@@ -2,12 +2,15 @@
 
 PYTHON ?= python3
 VENV := .venv
+# Processes that tests are shared among; the tests of a file run in one.
+JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PARALLEL := --numprocesses $(JOBS) --dist loadfile
 # heareval's predictions read checkpoints that they have just written as pickled objects.
 export TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD := 1
 
-.PHONY: install demo test test-all check benchmark clean
+.PHONY: install demo test test-shared test-all check benchmark clean
 
 install: $(READY)
 
@@ -26,10 +29,14 @@ demo: $(READY)
 	$(BIN)/hear demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
+
+# The tests of real weights and recordings alone, which are skipped where these are not found.
+test-shared: $(READY)
+	$(BIN)/python -m pytest $(PARALLEL) -m 'needs_shared and not slow'
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest $(PARALLEL) -m ''
 
 check: $(READY)
 	$(BIN)/ruff check .
