@@ -1,4 +1,5 @@
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -9,6 +10,8 @@ hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("default")
 # Tests run side by side, so each process takes one thread, and so do those that it starts.
 torch.set_num_threads(1)
+# A process in the background may ignore interrupts, and so would those that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Nothing of the user's settings reaches the tests, and no proxy answers for this machine.
 for name in [name for name in os.environ if name.startswith("HEAR_") and name != "HEAR_TEST_DATA"]:
     del os.environ[name]
