@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hear_cli.figures import short
+from hear_cli.options import seconds
 from hear_cli.tables import print_table
 from hear_core.analysis.complexity import Complexity, complexity
 from hear_core.plugins.names import find_plugin
@@ -25,25 +26,26 @@ _COLUMNS = (
 
 def complexity_command(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME", help="Backbones, or modules for theirs.")
+        list[str], typer.Argument(metavar="NAMES", help="Backbones, or modules that use them.")
     ],
-    seconds: Annotated[float, typer.Option(help="Length of the clip.")] = 10.0,
+    clip: Annotated[
+        float, seconds("Length of the clip that is counted on.", 1e-3, 3600.0, "--seconds")
+    ] = 10.0,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print exact numbers, memory in bytes, as JSON.")
+        bool, typer.Option("--json", help="Print exact numbers as JSON, with memory in bytes.")
     ] = False,
 ) -> None:
-    """Count parameters, operations and memory of backbones, and how far they see.
+    """Count parameters, operations and memory of backbones.
 
-    MACs are multiply-accumulates, from the log-mel of a clip to logits. Peak
-    memory is that of activations of 16 bits while one layer runs: what goes in,
-    what comes out, and what is kept for later; in parts, when inverted residuals
-    are computed an eighth of their channels at a time. The receptive field is
-    what one point of the last map sees: mel bands x frames, and the seconds of
-    audio behind them. No weights are needed.
+    No weights are needed. MACs are the multiply-accumulates from the log-mel of a clip to the
+    logits. Peak memory is that of the activations at 16 bits while one layer runs: its input, its
+    output, and what later layers need; "in parts" computes inverted residuals an eighth of their
+    channels at a time. The receptive field is what one point of the last map depends on, in mel
+    bands x frames and in seconds of audio.
     """
     # Several modules may have one backbone.
     records = {found.backbone: found.record for found in map(find_plugin, names)}
-    found = {backbone: complexity(record, seconds) for backbone, record in records.items()}
+    found = {backbone: complexity(record, clip) for backbone, record in records.items()}
     if as_json:
         entries = [{"backbone": name, **costs._asdict()} for name, costs in found.items()]
         typer.echo(json.dumps(entries, indent=1))
@@ -52,7 +54,7 @@ def complexity_command(
 
 
 def cells(costs: Complexity) -> list[str]:
-    """Return the cells of the table after the name."""
+    """Return the cells of a row of the table after the name."""
     bands, frames = costs.receptive_field
     return [
         short(costs.parameters),

@@ -1,4 +1,4 @@
-"""``hear demo``: tag and embed a clip made here and now, to see that everything works."""
+"""``hear demo``: tag and embed a synthetic clip, to see that everything works."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from hear_mn import ZOO, EATagger, starter
 
 
 def demo() -> None:
-    """Tag and embed ten seconds of synthetic sound with hear_mn.starter, and say what came out."""
+    """Tag and embed a synthetic clip offline, to check an installation.
+
+    The network is the one that comes with the package, and the clip is ten seconds of a siren in
+    noise.
+    """
     backbone = starter.config.backbone
-    typer.echo(f"Weights: {find_checkpoint(ZOO[backbone].checkpoint)}, for trying things")
+    typer.echo(f"weights              {find_checkpoint(ZOO[backbone].checkpoint)}")
     model = starter.load_model()
     audio = siren(10.0, model.sample_rate)[None]
     typer.echo(f"audio                {tuple(audio.shape)}, 10 s of a siren in noise")
 
     tagger = EATagger(backbone)
     scores, _ = tagger.tag(audio[0])
-    heard = ", ".join(f"{tagger.labels[i]} {scores[i]:.2f}" for i in (-scores).argsort()[:5])
-    typer.echo(f"heard                {heard}")
-    model.get_scene_embeddings(audio)  # the first call makes the graph that later ones run
+    tags = ", ".join(f"{tagger.labels[i]} {scores[i]:.2f}" for i in (-scores).argsort()[:5])
+    typer.echo(f"tags                 {tags}")
+    model.get_scene_embeddings(audio)  # the first call builds the graph that later ones run
     start = time.perf_counter()
     scene = model.get_scene_embeddings(audio)
     typer.echo(f"scene embedding      {tuple(scene.shape)} in {_since(start)}")

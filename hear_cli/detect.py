@@ -2,58 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from hear_cli import options
-from hear_cli.formats import FORMATS, Tag, check_format, write
+from hear_cli.option_groups import with_groups
+from hear_cli.options import LONGEST_WINDOW, EventOptions, seconds
+from hear_cli.outputs import Results, names_of_recordings
 from hear_cli.recordings import Recordings
-from hear_core.events.decoding import EventDecoding, decode_events
-from hear_core.zoo.labels import group_scores, read_thresholds
-from hear_sed.detector import Detector
+from hear_core.audio.reading import read_audio
+from hear_core.events.formats import EventRow
+from hear_core.events.timed_scores import TimedScores, events_in
+from hear_core.events.timeline import plot_timeline
+from hear_core.plugins.timed_model import group_classes, join_scores
+from hear_sed.detector import DEFAULT_DECODING, Detector
 
 
+@with_groups
 def detect(
-    files: Annotated[list[Path], typer.Argument(help="Audio files.")],
+    files: options.Files,
     detector: Annotated[
-        str | None, typer.Option("--detector", "-d", help="Such as 'fmn10' or 'fmn10+tf:256'.")
+        str | None,
+        typer.Option(
+            "--detector",
+            "-d",
+            metavar="NAME",
+            help="Detector, such as fmn10 or fmn10+tf:256.",
+            show_default="that of --model, else fmn10",
+        ),
     ] = None,
-    threshold: options.Threshold = 0.5,
-    thresholds: options.Thresholds = None,
-    release: options.Release = 1.0,
-    median: Annotated[
-        int, typer.Option(help="Scores are the median of so many frames, an odd number.")
-    ] = 9,
-    merge_gap: options.MergeGap = 0,
-    min_duration: options.MinDuration = 0,
+    model: options.Model = None,
+    window: Annotated[
+        float, seconds("Length of the windows that a recording is cut into.", high=LONGEST_WINDOW)
+    ] = 10.0,
+    hop: Annotated[float, seconds("Time from one window to the next.")] = 5.0,
+    pieces: Annotated[
+        bool,
+        typer.Option(
+            "--pieces", help="Use windows of 10 s that do not overlap, as EfficientSED does."
+        ),
+    ] = False,
+    top: options.Top = 10,
     only: options.Only = None,
     groups: options.Groups = None,
-    window: Annotated[float, typer.Option(help="Seconds that are heard at a time.")] = 10.0,
-    hop: Annotated[float, typer.Option(help="Seconds between windows.")] = 5.0,
-    pieces: Annotated[
-        bool, typer.Option("--pieces", help="Hear pieces of 10 s one by one, as EfficientSED does.")
-    ] = False,
-    format_: Annotated[
-        str, typer.Option("--format", help=f"table, {', '.join(FORMATS)}.")
-    ] = "table",
+    format_: options.Format = "table",
     output: options.Output = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Folder for a picture of every file: log-mel and classes.")
-    ] = None,
-    top: Annotated[int, typer.Option(help="Classes to show in a picture.")] = 10,
-    model: options.Model = None,
+    plot: options.Plot = None,
     device: options.Device = "cpu",
     random_weights: options.RandomWeights = False,
+    decoding: EventOptions = EventOptions(
+        threshold=DEFAULT_DECODING.threshold,
+        release=DEFAULT_DECODING.release,
+        median=DEFAULT_DECODING.median,
+    ),
 ) -> None:
-    """Find sound events in audio files of any length: what sounds, from when to when.
+    """Detect sound events in audio files, with onset and offset.
 
-    Times are exact to a frame of 40 ms. Files that cannot be read are reported and left out; the
-    exit code is 1 then.
+    Recordings may have any length. Times are multiples of 40 ms, the hop of the network's frames.
+    A file that cannot be processed does not stop the others: it is listed at the end, and the exit
+    code is 1.
     """
-    check_format(format_, output)
+    results = Results(format_, output, files)
+    if not pieces and hop > window:
+        msg = f"The hop of {hop:g} s is longer than the window of {window:g} s, and leaves gaps."
+        raise typer.BadParameter(msg, param_hint="--hop")
     found = Detector(
         detector,
         device,
@@ -63,26 +78,22 @@ def detect(
         **options.weights(model, random=random_weights),
     )
     classes = options.classes(found.labels, only, groups)
-    rule = EventDecoding(
-        threshold=threshold,
-        thresholds=read_thresholds(thresholds, list(classes)) if thresholds else None,
-        release=release,
-        median=median,
-        merge_gap=merge_gap,
-        min_duration=min_duration,
-    )
-    tags: list[Tag] = []
-    recordings = Recordings(files, found.sample_rate)
-    for file, waveform in recordings:
-        heard = found.frames(waveform)
-        scores = group_scores(heard.scores, found.labels, classes)
-        events = decode_events(list(classes), rule, scores, heard.onset, heard.offset)
-        tags += [Tag.of(file, event) for event in events]
-        if plot:
-            from hear_cli.timeline import draw
+    parameters = decoding.decoding(list(classes), found.thresholds)
+    pictures = names_of_recordings(files, ".png") if plot else {}
 
-            edges = np.append(heard.onset, heard.offset[-1])
-            picture = plot / f"{file.stem}.png"
-            draw(picture, found.log_mel(waveform), edges, scores, list(classes), top)
-    write(tags, format_, output)
+    def work(file: Path) -> list[EventRow]:
+        parts: Iterator[TimedScores] = (
+            group_classes(part, classes) for part in found.iter_frames(file)
+        )
+        if plot:
+            joined = join_scores([*parts])
+            log_mel = found.log_mel(read_audio(file, found.sample_rate).numpy())
+            plot_timeline(plot / pictures[file], log_mel, joined, top)
+            parts = iter([joined])
+        return [EventRow.of(file, event) for event in events_in(parts, classes, parameters)]
+
+    recordings = Recordings(files)
+    with results.opened():
+        for file, rows in recordings.process(work):
+            results.add(file, rows)
     recordings.finish()

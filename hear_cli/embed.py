@@ -1,4 +1,4 @@
-"""``hear embed``: embeddings of many audio files, in runs that can be cut off and go on."""
+"""``hear embed``: embeddings of many audio files, in runs that can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from hear_cli.options import ModelOptions, PluginWeights, RandomWeights, load_options
+from hear_cli.numbers import number
+from hear_cli.options import Model, ModelOptions, RandomWeights, load_options, module_names
+from hear_cli.outputs import check_output_folder
 from hear_cli.progress import progress_bar
 from hear_core.audio.files import find_audio_files
 from hear_core.errors import ConfigError
-from hear_core.plugins.names import module_name
 from hear_eval.embeddings.formats import FORMATS
 from hear_eval.embeddings.index import Entry, index_of
 from hear_eval.embeddings.of_files import PLACES, Recipe, Step, embed
@@ -23,40 +24,68 @@ _SHOWN = 5
 
 def embed_command(
     name: Annotated[
-        str, typer.Argument(help="A plug-in module: mn04_e1_l, or any importable one.")
+        str,
+        typer.Argument(metavar="MODULE", help="Plug-in module: mn04_e1_l, or any importable one."),
     ],
     inputs: Annotated[
-        list[Path], typer.Argument(help="Audio files, and folders to search for them.", exists=True)
+        list[Path],
+        typer.Argument(
+            metavar="INPUTS", help="Audio files, and folders to search for them.", exists=True
+        ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the embeddings.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for the embeddings and their index.",
+            callback=check_output_folder,
+        ),
+    ],
     timestamps: Annotated[
-        bool, typer.Option("--timestamps", help="Embeddings over time instead of one a file.")
+        bool,
+        typer.Option("--timestamps", help="Write embeddings over time instead of one per file."),
     ] = False,
-    format_: Annotated[str, typer.Option("--format", help=f"{', '.join(FORMATS)}.")] = "npy",
-    shard: Annotated[str, typer.Option(help="'2/8': only the second of eight shares.")] = "1/1",
-    model: PluginWeights = None,
+    format_: Annotated[
+        str, typer.Option("--format", help=f"Format of the embeddings: {', '.join(FORMATS)}.")
+    ] = "npy",
+    shard: Annotated[
+        str,
+        typer.Option(
+            metavar="I/N", help="Process one share of the files only: '2/8' is the second of eight."
+        ),
+    ] = "1/1",
+    model: Model = None,
     model_options: ModelOptions = "{}",
     random_weights: RandomWeights = False,
-    on: Annotated[str, typer.Option(help=f"Where it runs: {', '.join(PLACES)}.")] = "local",
-    retry: Annotated[bool, typer.Option("--retry", help="Try again what failed before.")] = False,
-    part_files: Annotated[int, typer.Option(help="Audio files in a part of parquet.", min=1)] = 256,
+    on: Annotated[
+        str, typer.Option(help=f"Where to run: {' or '.join(PLACES)}, a cluster.")
+    ] = "local",
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try files again that failed before.")
+    ] = False,
+    part_files: Annotated[
+        int, number("Number of audio files in one parquet file.", 1, 1_000_000)
+    ] = 256,
 ) -> None:
-    """Write an embedding of every audio file, and an index that says what became of each.
+    """Embed every audio file of folders, and write an index of the results.
 
-    Files that are done are skipped, so that a run that was cut off goes on where it stopped. The
-    exit code is 1 if some files could not be embedded, and 2 if nothing was tried.
+    Files that are done are skipped, so that an interrupted run resumes when it is started again.
+    The exit code is 1 if some files could not be embedded, and 2 if nothing was tried.
     """
     part = _part(shard)
     options = load_options(model_options) | ({"pretrained": False} if random_weights else {})
     weights = str(model.absolute()) if model else ""
     try:
-        recipe = Recipe(module_name(name), weights, options, timestamps, format_, part_files)
+        (module,) = module_names([name])
+        recipe = Recipe(module, weights, options, timestamps, format_, part_files)
         found = find_audio_files(inputs, except_in=output)
         if others := found.ignored.total():
             kinds = ", ".join(
-                f"{n} {suffix or 'without'}" for suffix, n in found.ignored.most_common()
+                f"{n} {suffix or 'without a suffix'}" for suffix, n in found.ignored.most_common()
             )
-            typer.echo(f"{others} files that do not end like audio are ignored: {kinds}")
+            typer.echo(f"{others} files without the suffix of an audio format are ignored: {kinds}")
         steps = embed(recipe, found.sources, output, part=part, on=on, retry=retry)
         before = next(steps)
     except ConfigError as error:
@@ -74,12 +103,12 @@ def embed_command(
     )
     failed = [entry for entry in [*before.entries, *entries] if entry.reason]
     if failed:
-        _complain(failed, index_of(output, *part))
+        _list_failures(failed, index_of(output, *part))
         raise typer.Exit(1)
 
 
 def _follow(steps: Iterable[Step], left: int) -> list[Entry]:
-    """Go through the steps with a progress bar, where someone can see it."""
+    """Run the steps under a progress bar, and return their entries."""
     entries: list[Entry] = []
     with progress_bar() as progress:
         task = progress.add_task("", total=left, now="")
@@ -89,18 +118,18 @@ def _follow(steps: Iterable[Step], left: int) -> list[Entry]:
     return entries
 
 
-def _complain(failed: list[Entry], index: Path) -> None:
-    typer.echo(f"{len(failed)} files could not be embedded; {index} says why:", err=True)
+def _list_failures(failed: list[Entry], index: Path) -> None:
+    typer.echo(f"{len(failed)} files could not be embedded; {index} holds the reasons:", err=True)
     for entry in failed[:_SHOWN]:
         typer.echo(f"  {entry.file!r}: {entry.reason}", err=True)
     if len(failed) > _SHOWN:
         typer.echo(f"  and {len(failed) - _SHOWN} more", err=True)
-    typer.echo("They are left out from now on; --retry tries them again.", err=True)
+    typer.echo("Later runs leave them out; --retry tries them again.", err=True)
 
 
 def _part(text: str) -> tuple[int, int]:
     number, _, of = text.partition("/")
     if number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of):
         return int(number), int(of)
-    msg = f"{text!r} is not the share of a whole, such as 2/8"
+    msg = f"{text!r} is not a share I/N with I from 1 to N, such as 2/8."
     raise typer.BadParameter(msg, param_hint="--shard")

@@ -1,4 +1,4 @@
-"""``hear evaluate``: what embeddings are worth for the tasks of HEAR."""
+"""``hear evaluate``: scores of embeddings in the tasks of HEAR."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hear_cli.options import AutoDevice, Grid, GridPoints, Precision, Seed
+from hear_cli.option_groups import with_groups
+from hear_cli.options import EvaluationOptions
 from hear_cli.progress import progress_bar
 from hear_cli.tables import print_table
 from hear_core.errors import HearError
@@ -17,25 +18,29 @@ from hear_eval.downstream.results import Folds, folds_of, metrics
 from hear_eval.tasks.description import METADATA, TaskError
 
 
+@with_groups
 def evaluate_command(
     folders: Annotated[
-        list[Path], typer.Argument(help="Folders of embeddings, or folders of those.", exists=True)
+        list[Path],
+        typer.Argument(
+            metavar="FOLDERS",
+            help="Folders of embeddings: of a task, of a model, or of several models.",
+            exists=True,
+        ),
     ],
-    grid_points: GridPoints = 8,
-    grid: Grid = "default",
-    seed: Seed = 42,
-    device: AutoDevice = "auto",
-    precision: Precision = "auto",
-    again: Annotated[bool, typer.Option("--again", help="Evaluate what is done before.")] = False,
+    evaluation: EvaluationOptions = EvaluationOptions(),
+    again: Annotated[
+        bool, typer.Option("--again", help="Evaluate folders again that are done.")
+    ] = False,
 ) -> None:
-    """Train and test predictors on folders of embeddings, as heareval does.
+    """Train and test predictors on embeddings, by heareval's protocol.
 
-    The scores are written into each folder as heareval writes them. A folder that is done is left
-    out, and one that was cut off goes on. A fold in which a score is undefined counts as the worst,
-    and is named. The exit code is 1 if a folder could not be evaluated, or is done with other
-    options or other embeddings.
+    The scores are written into each folder, in heareval's files. A folder that is done is skipped,
+    and an interrupted evaluation resumes when it is started again. A fold in which a metric is
+    undefined counts as 0, and is named. The exit code is 1 if a folder could not be evaluated, or
+    was evaluated with other options or other embeddings.
     """
-    options = Options(grid, grid_points, seed, device, precision)
+    options = evaluation.settings()
     rows, failed = [], 0
     for folder in _found(folders):
         done = not again and read_scores(folder) is not None
@@ -48,18 +53,19 @@ def evaluate_command(
         if done:
             typer.echo(f"{folder} was done before; --again evaluates it again")
         found = [folds_of(scores, metric) for metric in metrics(scores)]
-        rows += [(folder.name, *_row(folds)) for folds in found]
+        rows += [(folder.absolute().parent.name, folder.name, *_row(folds)) for folds in found]
         for folds in found:
             if folds.undefined:
                 typer.echo(f"{folder}: {folds.remark}")
     if rows:
-        print_table(("task", "score", "mean", "over folds"), rows)
+        print_table(("model", "task", "metric", "mean", "over folds"), rows)
     if failed:
+        typer.echo(f"hear: {failed} folders could not be evaluated", err=True)
         raise typer.Exit(1)
 
 
 def evaluate_folder(folder: Path, options: Options, *, again: bool = False) -> dict[str, Any]:
-    """Evaluate a folder of embeddings with a progress bar, and return its scores."""
+    """Evaluate a folder of embeddings under a progress bar, and return its scores."""
     with progress_bar() as progress:
         bar = progress.add_task(folder.name, total=None, now="")
 
@@ -74,12 +80,12 @@ def _found(folders: list[Path]) -> list[Path]:
     found = task_folders(folders)
     if not found:
         listed = ", ".join(map(str, folders))
-        msg = f"no embeddings in {listed}: no folder in it, down to two levels, has a {METADATA}"
+        msg = f"there are no embeddings in {listed}: no folder, down to two levels, has {METADATA}"
         raise TaskError(msg)
     return found
 
 
 def _row(folds: Folds) -> tuple[str, str, str]:
-    """Return a score, its mean, and by how much folds differ from it."""
+    """Return a metric, its mean over folds, and their standard deviation."""
     spread = "" if folds.std is None else f"± {folds.std:.4f} ({len(folds.values)})"
     return folds.metric, f"{folds.mean:.4f}", spread

@@ -9,41 +9,66 @@ from typing import Annotated
 import typer
 
 from hear_cli import options
+from hear_cli.outputs import check_output_file
 from hear_cli.sounds import siren
 from hear_core.audio.reading import read_audio
 from hear_core.export.onnx_file import PRECISIONS, compare, export
 from hear_core.plugins.names import load_model
 
 
+def _onnx_path(path: Path) -> Path:
+    """Return a path that ends in .onnx; a callback of Typer."""
+    if path.suffix.lower() != ".onnx":
+        msg = f"{path} does not end in .onnx, the only format that is written."
+        raise typer.BadParameter(msg)
+    check_output_file(path)
+    return path
+
+
 def export_command(
     name: Annotated[
-        str, typer.Argument(help="A plug-in module such as mn10_all_b_mel_avgs, or a backbone.")
+        str,
+        typer.Argument(metavar="NAME", help="Plug-in module, such as mn04_e1_l, or backbone."),
     ],
-    output: Annotated[Path, typer.Argument(help="Of the ONNX file.")],
-    precision: Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}.")] = "float32",
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="ONNX file to write.", callback=_onnx_path)
+    ],
+    precision: Annotated[
+        str, typer.Option(help=f"Precision of the weights: {', '.join(PRECISIONS)}.")
+    ] = "float32",
     audio: Annotated[
         list[Path] | None,
-        typer.Option(help="Recording to check the file with and calibrate int8 on; repeatable."),
+        typer.Option(
+            metavar="FILE",
+            help="Recording to check the file on, and to calibrate int8 with; repeat it for more.",
+            show_default="a synthetic clip",
+        ),
     ] = None,
     model: options.Model = None,
     taps: Annotated[
-        str, typer.Option(help="Separated by commas; default: the module's, or logits.")
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Taps of the embedding, separated by commas.",
+            show_default="those of the module; the logits of a backbone",
+        ),
     ] = "",
     random_weights: options.RandomWeights = False,
 ) -> None:
     """Write an ONNX file from waveform to embedding, and check it against torch.
 
-    The check is printed, and written beside the file as .parity.json. If it fails, the exit code
-    is 1.
+    The result of the check is printed, and written beside the file as .parity.json. The exit code
+    is 1 if the check fails.
     """
     source = options.weights(model, random=random_weights)
     loaded = load_model(name, taps.split(",") if taps else [], engine="torch", **source)
     if audio:
         recordings = [read_audio(path, loaded.sample_rate).numpy() for path in audio]
     else:
-        typer.echo("No --audio was given: checking on a synthetic sound.")
+        typer.echo("No --audio is given: the check is on a synthetic clip.")
         recordings = [siren(10.0, loaded.sample_rate).numpy()]
     calibration = recordings if audio else []
+    output.parent.mkdir(parents=True, exist_ok=True)
     export(loaded, output, precision=precision, calibration=calibration)
     typer.echo(f"{output}: {output.stat().st_size / 1e6:.2f} MB, {precision}, {loaded}")
 

@@ -18,10 +18,15 @@ from hear_core.zoo.checkpoints import cache_folder, find_checkpoint
 
 def info(
     name: Annotated[
-        str, typer.Argument(help="A plug-in module such as mn10_all_b_mel_avgs, or a backbone.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Plug-in module, such as mn04_e1_l, backbone, or checkpoint file that was saved "
+            "by this package.",
+        ),
     ],
 ) -> None:
-    """Show what a module or a backbone is: taps, windows, weights, published figures, costs."""
+    """Show the embedding, weights, published metrics and costs of a model."""
     found = find_plugin(name)
     about = _of_module(found, found.config) if found.config else _of_backbone(found)
     print_table((), [*about, *_of_weights(found), *_of_costs(found)])
@@ -32,27 +37,27 @@ def _of_module(found: FoundPlugin, config: EmbeddingConfig) -> Iterator[tuple[st
     yield "module", f"{found.package.__name__}.{found.name}"
     if config.note:
         yield "note", config.note
-    yield "embedding", f"{extractor.size} numbers"
+    yield "embedding size", f"{extractor.size}"
     for tap, columns in extractor.slices.items():
         yield f"  {tap}", f"columns {columns.start} to {columns.stop - 1}"
     yield "pooling", config.pooling
     if (step := extractor.samples_per_frame) is not None:
-        yield "timestamps", f"every frame, of {step / extractor.frontend.sample_rate:g} s"
-        scenes = "the mean of frames; "
+        yield "timestamps", f"every {step / extractor.frontend.sample_rate:g} s, one per frame"
+        scenes = "mean over the frames; "
     else:
         window, hop = config.timestamp_window, config.timestamp_hop
-        yield "timestamps", f"{window:g} s around each, every {hop:g} s"
+        yield "timestamps", f"every {hop:g} s, of a window of {window:g} s around each"
         scenes = ""
     yield (
         "scenes",
-        f"{scenes}up to {config.scene_window:g} s whole, longer ones in windows of that length, "
+        f"{scenes}longer than {config.scene_window:g} s: mean over windows of that length, "
         f"every {config.scene_hop:g} s",
     )
     yield "backbone", found.backbone
 
 
 def _of_backbone(found: FoundPlugin) -> Iterator[tuple[str, str]]:
-    yield "backbone", f"{found.backbone}, of {found.package.__name__}"
+    yield "backbone", f"{found.backbone}, in {found.package.__name__}"
     for tap, shape in found.record.skeleton().tap_shapes.items():
         yield f"  {tap}", _describe(shape)
 
@@ -72,25 +77,25 @@ def _of_weights(found: FoundPlugin) -> Iterator[tuple[str, str]]:
     yield "checkpoint", checkpoint.file
     yield "  released at", checkpoint.url
     yield "  licence", checkpoint.licence
-    yield "  SHA-256", checkpoint.sha256 or "not published; that of the first file used is kept"
+    yield "  SHA-256", checkpoint.sha256 or "not published; that of the first download is recorded"
     file = find_checkpoint(checkpoint)
     yield (
-        "  here",
-        str(file) if file else f"not on this machine; it will be fetched into {cache_folder()}",
+        "  on this machine",
+        str(file) if file else f"no; it will be downloaded into {cache_folder()}",
     )
-    for figure, value in found.record.reported_metrics.items():
-        yield f"{figure}, published", f"{value:g}"
+    for metric, value in found.record.reported_metrics.items():
+        yield f"published {metric}", f"{value:g}"
 
 
 def _of_costs(found: FoundPlugin) -> Iterator[tuple[str, str]]:
     costs = kept_complexity(found.package, found.backbone)
     bands, frames = costs.receptive_field
     yield "parameters", f"{short(costs.parameters)} ({costs.parameters})"
-    yield f"MACs of {costs.seconds:g} s", f"{short(costs.macs)} ({costs.macs})"
+    yield f"MACs on {costs.seconds:g} s", f"{short(costs.macs)} ({costs.macs})"
     yield (
         "peak memory",
         f"{costs.peak_memory / 1000:g} kB of activations, "
-        f"{costs.peak_memory_channelwise / 1000:g} kB computed in parts",
+        f"{costs.peak_memory_channelwise / 1000:g} kB in parts",
     )
     yield (
         "receptive field",

@@ -57,11 +57,17 @@ GROUPS: Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]] = {
     },
 }
 
+FORMER_NAMES = {"rate": "sample-rate"}
+"""Earlier names of options, which are still understood."""
+
 app = typer.Typer(
     help="Tag, detect and embed sound with small pre-trained networks, and benchmark them on HEAR.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda name: FORMER_NAMES.get(name, name),
+    },
 )
 for _group, _commands in GROUPS.items():
     for _name, _command in _commands.items():

@@ -8,24 +8,22 @@ from typing import Annotated
 import typer
 
 from hear_cli.evaluate import evaluate_folder
+from hear_cli.option_groups import with_groups
 from hear_cli.options import (
-    AutoDevice,
+    EvaluationOptions,
     FolderName,
-    Grid,
-    GridPoints,
+    Model,
     ModelOptions,
-    PluginWeights,
-    Precision,
-    Seed,
     check_single,
     load_options,
+    module_names,
     plugin_device,
 )
+from hear_cli.outputs import check_output_folder
 from hear_cli.progress import counting
 from hear_cli.run import embed_task
 from hear_cli.tables import print_table
 from hear_core.errors import ConfigError, HearError
-from hear_core.plugins.names import module_name
 from hear_eval.downstream.evaluation import Options, differences
 from hear_eval.downstream.results import primary_score
 from hear_eval.embeddings.of_tasks import folder_name
@@ -35,43 +33,62 @@ from hear_eval.tasks.description import METADATA
 from hear_eval.tasks.resampling import resample_task
 
 
+@with_groups
 def mini(
     modules: Annotated[
-        list[str], typer.Argument(help="Plug-in modules: mn04_e1_l, or any importable ones.")
+        list[str],
+        typer.Argument(
+            metavar="MODULES", help="Plug-in modules: mn04_e1_l, or any importable ones."
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for tasks, embeddings and scores.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for tasks, embeddings and scores.",
+            callback=check_output_folder,
+        ),
     ] = Path("mini"),
     sounds: Annotated[
-        Path | None, typer.Option(help="Table of ESC-10 or ESC-50, to make tasks of.", exists=True)
+        Path | None,
+        typer.Option(
+            metavar="TABLE", help="Table of ESC-10 or ESC-50, to make the tasks of.", exists=True
+        ),
     ] = None,
     audio: Annotated[
-        Path | None, typer.Option(help="Folder of its sounds; default: that of the table.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of the audio files that the table names.",
+            show_default="that of the table",
+        ),
     ] = None,
     digits: Annotated[
-        Path | None, typer.Option(help="HEAR's spoken digits, folder or .tar.gz.", exists=True)
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="HEAR's spoken digits, as a folder or a .tar.gz.", exists=True
+        ),
     ] = None,
-    model: PluginWeights = None,
+    model: Model = None,
     model_options: ModelOptions = "{}",
     called: FolderName = None,
-    grid: Grid = "default",
-    grid_points: GridPoints = 8,
-    seed: Seed = 42,
-    device: AutoDevice = "auto",
-    precision: Precision = "auto",
+    evaluation: EvaluationOptions = EvaluationOptions(),
 ) -> None:
-    """Make mini-HEAR, embed and evaluate it with plug-ins, and print what they are worth.
+    """Compare plug-ins on mini-HEAR: make its tasks, embed and evaluate them.
 
-    ESC-10 is in ESC-50, https://github.com/karolpiczak/ESC-50, the spoken digits among the open
-    tasks of https://hearbenchmark.com/hear-tasks.html. What is done is kept in the output folder,
-    so that the sounds are needed once, and a run that was cut off goes on. What was evaluated with
-    other options is evaluated again. A module or a task that fails is named, with the reason, and
-    the others go on; then the exit code is 1.
+    ESC-10 is part of ESC-50, https://github.com/karolpiczak/ESC-50, and the spoken digits are one
+    of the open tasks of https://hearbenchmark.com/hear-tasks.html. Results stay in the output
+    folder: the audio is needed once, and an interrupted run resumes when it is started again.
+    Scores of other evaluation options are computed again. A module or a task that fails is named,
+    and the others are evaluated; the exit code is 1 then.
     """
     check_single(modules, called, model)
     if audio and not sounds:
-        msg = f"{audio} is the folder of sounds, whose table is missing: give --sounds too"
+        msg = f"{audio} is the folder of sounds, whose table is missing: give --sounds too."
         raise typer.BadParameter(msg, param_hint="--audio")
+    names, options = module_names(modules), load_options(model_options)
     folder = output / "tasks"
     if sounds or digits:
         with counting("tasks") as count:
@@ -80,18 +97,17 @@ def mini(
     if not tasks:
         msg = f"there are no tasks in {folder}: give --sounds to make them"
         raise ConfigError(msg)
-    evaluation = Options(grid, grid_points, seed, device, precision)
-    options, rows, failures = load_options(model_options), [], 0
+    settings, rows, failures = evaluation.settings(), [], 0
     weights = str(model.absolute()) if model else ""
-    for name in [module_name(name) for name in modules]:
+    for name in names:
         try:
-            plugin = Plugin(name, weights, options, plugin_device(device))
+            plugin = Plugin(name, weights, options, plugin_device(evaluation.device))
         except HearError as error:
             typer.echo(f"hear: {error}", err=True)
             failures += len(tasks)
             continue
         embeddings = output / "embeddings" / (called or folder_name(name, options))
-        scores = [_score(plugin, task, embeddings, evaluation) for task in tasks]
+        scores = [_score(plugin, task, embeddings, settings) for task in tasks]
         known = [score for score in scores if score is not None]
         failures += len(tasks) - len(known)
         mean = sum(known) / len(known) if len(known) == len(tasks) else None
@@ -101,16 +117,15 @@ def mini(
     if rows:
         print_table(["module", "dimensions", *(task.name for task in tasks), "mean"], rows)
     if failures:
-        of = len(modules) * len(tasks)
-        said = f"{failures} of {of} could not be evaluated; start again once mended"
-        typer.echo(f"hear: {said}", err=True)
+        count_ = f"{failures} of {len(modules) * len(tasks)}"
+        typer.echo(f"hear: {count_} failed; fix the errors above and run it again", err=True)
         raise typer.Exit(1)
 
 
 def _score(plugin: Plugin, task: Path, embeddings: Path, options: Options) -> float | None:
     """Embed and evaluate a task as far as that is not done, and return its score.
 
-    If that fails, say why, and return None.
+    If that fails, print the reason and return None.
     """
     try:
         with counting(f"{task.name} at {plugin.sample_rate} Hz") as count:

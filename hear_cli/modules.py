@@ -20,7 +20,7 @@ from hear_core.zoo.registry import Zoo
 
 
 class Module(NamedTuple):
-    """A line of the table."""
+    """A row of the table."""
 
     module: str
     size: int
@@ -35,18 +35,18 @@ class Module(NamedTuple):
 def modules(pattern: str = "*") -> Iterator[Module]:
     """Yield every published module whose name matches a shell pattern."""
     for package in plugin_packages():
-        outlined = lru_cache(partial(_outlined, package.ZOO))
+        skeleton = lru_cache(partial(_skeleton, package.ZOO))
         for name, config in embedding_configs(package.__name__).items():
             full_name = f"{package.__name__}.{name}"
             if fnmatch(full_name, pattern) or fnmatch(name, pattern):
-                network = outlined(config.backbone)
+                network = skeleton(config.backbone)
                 costs = kept_complexity(package, config.backbone)
-                figures = package.ZOO[config.backbone].reported_metrics
+                reported = package.ZOO[config.backbone].reported_metrics
                 yield Module(
                     full_name,
                     Extractor(*network, config.taps, config.pooling).size,
                     config.backbone,
-                    ", ".join(map(_figure, figures.items())),
+                    ", ".join(map(_metric, reported.items())),
                     short(costs.parameters),
                     short(costs.macs),
                     " ".join(config.taps),
@@ -54,22 +54,25 @@ def modules(pattern: str = "*") -> Iterator[Module]:
                 )
 
 
-def _figure(item: tuple[str, float]) -> str:
+def _metric(item: tuple[str, float]) -> str:
     name, value = item
     return f"{name} {value:.3f}" if value < 1 else f"{name} {value:.2f}"
 
 
-def _outlined(zoo: Zoo, backbone: str) -> tuple[Frontend, Backbone]:
+def _skeleton(zoo: Zoo, backbone: str) -> tuple[Frontend, Backbone]:
     return zoo[backbone].frontend(), zoo[backbone].skeleton()
 
 
 def list_modules(
-    pattern: Annotated[str, typer.Argument(help="Such as 'mn10_*'.")] = "*",
+    pattern: Annotated[
+        str, typer.Argument(metavar="PATTERN", help="Names of modules, such as 'mn10_*'.")
+    ] = "*",
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
-    """List the plug-in modules: name, size of the embedding, backbone, its figures, its size, taps.
+    """List the plug-in modules, their embeddings and the costs of their backbones.
 
-    MACs are the multiply-accumulates of the backbone on ten seconds of audio.
+    "published" is the metric that the authors of the backbone report. MACs are the
+    multiply-accumulates of the backbone on ten seconds of audio.
     """
     rows = [list(map(str, row)) for row in modules(pattern)]
     if markdown:

@@ -3,63 +3,274 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
+import torch
 import typer
 
-from hear_core.zoo.labels import read_groups, select_classes
+from hear_cli.numbers import DAY, SAMPLE_RATES, SMALLEST, number
+from hear_cli.outputs import check_output_file, check_plot_folder
+from hear_core.events.decoding import EventDecoding
+from hear_core.events.formats import FORMATS
+from hear_core.plugins.names import module_name
+from hear_core.zoo.labels import read_groups, read_thresholds, select_classes
+from hear_eval.downstream.evaluation import Options as EvaluationSettings
 
+LONGEST_WINDOW = 60.0  # seconds; a network processes a window in one piece
+
+
+def _check_device(name: str) -> str:
+    """Return a device if something can be computed on it here."""
+    if name not in ("", "auto"):
+        try:
+            torch.zeros(1, device=name).item()
+        except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            msg = f"Nothing can be computed on the device {name!r} here: {reason}. Try cpu."
+            raise typer.BadParameter(msg) from error
+    return name
+
+
+def seconds(help_: str, low: float = SMALLEST, high: float = DAY, *names: str, **more: Any) -> Any:
+    """Return an option that is a number of seconds."""
+    return number(help_, low, high, *names, metavar="SECONDS", **more)
+
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILES", help="Audio files.")]
 Backbones = Annotated[
-    list[str] | None, typer.Option("--backbone", "-b", help="Repeat for an ensemble.")
+    list[str] | None,
+    typer.Option(
+        "--backbone",
+        "-b",
+        metavar="NAME",
+        help="Backbone of the tagger; repeat it for an ensemble.",
+        show_default="that of --model, else mn10_as",
+    ),
 ]
-Device = Annotated[str, typer.Option(help="Such as cpu or cuda.")]
-Model = Annotated[Path | None, typer.Option(help="File of weights; default: the released ones.")]
-PluginWeights = Annotated[
-    Path | None, typer.Option(help="File of weights; default: those of the plug-in.", exists=True)
+Device = Annotated[
+    str, typer.Option(help="Device to compute on, such as cpu or cuda.", callback=_check_device)
 ]
-ModelOptions = Annotated[str, typer.Option(help="For load_model, as JSON.")]
+PluginDevice = Annotated[
+    str,
+    typer.Option(
+        help="Device to compute on, such as cpu or cuda; auto is a GPU where there is one.",
+        callback=_check_device,
+    ),
+]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Checkpoint with the weights.",
+        show_default="the released one",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+ModelOptions = Annotated[
+    str, typer.Option(metavar="JSON", help="Options for the plug-in's load_model.")
+]
 FolderName = Annotated[
     str | None,
-    typer.Option("--name", help="Of the folder of embeddings; default: module and options."),
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="Name of the folder of embeddings.",
+        show_default="the module and its options",
+    ),
 ]
 Audio = Annotated[
-    Path | None, typer.Option(help="Folder of the audio files; default: beside the table.")
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder of the audio files that the table names.",
+        show_default="that of the table",
+        exists=True,
+        file_okay=False,
+    ),
 ]
-TaskFolder = Annotated[Path, typer.Argument(help="Folder to put the task into.")]
-TaskName = Annotated[str | None, typer.Option(help="Of the task; default: of the source.")]
+TaskFolder = Annotated[
+    Path, typer.Argument(metavar="TASKS", help="Folder of tasks that the new one is put into.")
+]
+TaskName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Name of the task.", show_default="that of the source"),
+]
+TasksDir = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder that holds the tasks.")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Task of that folder to use; repeat it for several.",
+        show_default="all of them",
+    ),
+]
 RandomWeights = Annotated[
-    bool, typer.Option("--random-weights", help="To try things without a checkpoint.")
+    bool, typer.Option("--random-weights", help="Use random weights, to try a command out.")
 ]
-
-# What makes an event of scores, see hear_core.events.decoding.EventRule.
-Threshold = Annotated[float, typer.Option(help="Score from which on a class is heard.")]
-Thresholds = Annotated[
-    Path | None, typer.Option(help="YAML with thresholds of single classes: 'Speech: 0.5'.")
+SampleRate = Annotated[
+    int, number("Sample rate of the audio in Hz.", *SAMPLE_RATES, "--sample-rate", metavar="HZ")
 ]
-Release = Annotated[
-    float, typer.Option(help="An event lasts until it falls below this share of the threshold.")
-]
-Smoothing = Annotated[int, typer.Option(help="Windows to average scores over.")]
-MergeGap = Annotated[float, typer.Option(help="Seconds; events closer together are one.")]
 Only = Annotated[
-    str | None, typer.Option(help="Classes or groups to look for, such as 'Speech,Music'.")
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Classes or groups to report, separated by commas: 'Speech,Music'.",
+        show_default="all of them",
+    ),
 ]
 Groups = Annotated[
-    Path | None, typer.Option(help="YAML with groups of classes: 'Rail: [Train, Subway]'.")
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="YAML file of groups of classes, scored by their highest: 'Rail: [Train, Subway]'.",
+        exists=True,
+        dir_okay=False,
+    ),
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="File to write to; else it is printed.")
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="File to write to.",
+        show_default="standard output",
+        callback=check_output_file,
+    ),
 ]
-MinDuration = Annotated[float, typer.Option(help="Seconds; shorter events are dropped.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder for a picture of every recording: its log-mel and the scores over time.",
+        callback=check_plot_folder,
+    ),
+]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help=f"Format of the output: table, {', '.join(FORMATS)}. An Audacity label track holds "
+        "one recording: with several, --output is a folder.",
+    ),
+]
+Top = Annotated[int, number("Number of classes to name, the highest first.", 1, 100_000)]
 
-# How embeddings are evaluated, see hear_eval.downstream.evaluation.Options.
-Grid = Annotated[str, typer.Option(help="default, fast or faster: those of heareval.")]
-GridPoints = Annotated[int, typer.Option(help="Points of the grid to try.", min=1)]
-Seed = Annotated[int, typer.Option(help="Of evaluations; another tries other points.", min=0)]
-AutoDevice = Annotated[str, typer.Option(help="Such as cpu or cuda; auto is a GPU, if any.")]
-Precision = Annotated[str, typer.Option(help="float32, bfloat16 or, with auto, the faster.")]
+
+class EventOptions(NamedTuple):
+    """How scores over time are turned into events; see `EventDecoding`."""
+
+    threshold: Annotated[
+        float, number("Score at which an event begins.", 0, 1, rich_help_panel="Events")
+    ] = 0.3
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="YAML file of thresholds for single classes: 'Speech: 0.5'.",
+            show_default="those of the checkpoint, if any",
+            exists=True,
+            dir_okay=False,
+            rich_help_panel="Events",
+        ),
+    ] = None
+    release: Annotated[
+        float,
+        number("Share of the threshold below which an event ends.", 0, 1, rich_help_panel="Events"),
+    ] = 0.8
+    median: Annotated[
+        int,
+        number(
+            "Length of a median filter over the scores, an odd number of windows or frames.",
+            1,
+            9_999,
+            rich_help_panel="Events",
+        ),
+    ] = 1
+    smoothing: Annotated[
+        int,
+        number(
+            "Length of a moving average over the scores, in windows or frames.",
+            1,
+            9_999,
+            rich_help_panel="Events",
+        ),
+    ] = 1
+    merge_gap: Annotated[
+        float,
+        seconds("Longest pause within an event.", 0, rich_help_panel="Events"),
+    ] = 0.0
+    min_duration: Annotated[
+        float, seconds("Length of the shortest event.", 0, rich_help_panel="Events")
+    ] = 0.0
+
+    def decoding(self, labels: Sequence[str], own: Mapping[str, float]) -> EventDecoding:
+        """Return the parameters of event decoding.
+
+        Args:
+            labels: Names of the classes or groups that are reported.
+            own: Thresholds of the checkpoint by label, used where no file of thresholds is given.
+
+        Raises:
+            BadParameter: The median filter has an even length.
+            ConfigError: The file of thresholds cannot be read, or names an unknown class.
+        """
+        if self.median % 2 == 0:
+            msg = f"{self.median} is not an odd number."
+            raise typer.BadParameter(msg, param_hint="--median")
+        if self.thresholds:
+            own = read_thresholds(self.thresholds, labels)
+        known = {label: value for label, value in own.items() if label in labels}
+        return EventDecoding(**{**self._asdict(), "thresholds": known or None})
+
+
+class EvaluationOptions(NamedTuple):
+    """How embeddings are evaluated; see `hear_eval.downstream.evaluation.Options`."""
+
+    grid: Annotated[
+        str,
+        typer.Option(
+            help="Hyperparameter grid of heareval: default, fast, or faster, which is for trying "
+            "things out: its scores may be at chance.",
+            rich_help_panel="Evaluation",
+        ),
+    ] = "default"
+    grid_points: Annotated[
+        int,
+        number("Number of points of the grid to try.", 1, 100_000, rich_help_panel="Evaluation"),
+    ] = 8
+    seed: Annotated[
+        int,
+        number(
+            "Seed of the grid's points, of initial weights and of dropout.",
+            0,
+            2**31 - 1,
+            rich_help_panel="Evaluation",
+        ),
+    ] = 42
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Device to compute on, such as cpu or cuda; auto is a GPU where there is one.",
+            callback=_check_device,
+            rich_help_panel="Evaluation",
+        ),
+    ] = "auto"
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Precision of matrix products: float32, bfloat16, or auto, the faster of both.",
+            rich_help_panel="Evaluation",
+        ),
+    ] = "auto"
+
+    def settings(self) -> EvaluationSettings:
+        """Return them as hear_eval takes them."""
+        return EvaluationSettings(*self)
 
 
 def weights(model: Path | None, *, random: bool) -> dict[str, Any]:
@@ -70,9 +281,22 @@ def weights(model: Path | None, *, random: bool) -> dict[str, Any]:
 def classes(
     labels: Sequence[str], only: str | None, groups: Path | None
 ) -> Mapping[str, Sequence[str]]:
-    """Return what is looked for, by name: groups of classes, or single ones."""
+    """Return what is reported, by name: groups of classes, or single ones."""
     known = read_groups(groups, labels) if groups else {label: [label] for label in labels}
     return {name: known[name] for name in select_classes(only, list(known))} if only else known
+
+
+def module_names(names: Sequence[str]) -> list[str]:
+    """Return the names to import plug-in modules by; those of the working directory count.
+
+    Raises:
+        ConfigError: A name is unknown.
+    """
+    # A console script has the folder of the script on its path, not the user's. It comes last, so
+    # that a file of the user's does not replace a module that the command itself imports.
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    return [module_name(name) for name in names]
 
 
 def plugin_device(device: str) -> str:
@@ -81,18 +305,18 @@ def plugin_device(device: str) -> str:
 
 
 def check_single(modules: Sequence[str], name: str | None, model: Path | None = None) -> None:
-    """Check what can be said of one module only, and that a name is that of a folder.
+    """Check the options that are for one module only, and that a name is that of a folder.
 
     Raises:
-        BadParameter: There are several, or it is none.
+        BadParameter: There are several modules, or the name cannot be that of a folder.
     """
     given = {"--name": name, "--model": model}
     for option, value in given.items():
         if value is not None and len(modules) > 1:
             msg = f"{value} is for one module, and there are {len(modules)}: {', '.join(modules)}"
             raise typer.BadParameter(msg, param_hint=option)
-    if name is not None and (Path(name).name != name or name in ("", "..")):
-        msg = f"{name!r} is no name of a folder"
+    if name is not None and (Path(name).name != name or name in ("", "..") or "\0" in name):
+        msg = f"{name!r} is not the name of a folder."
         raise typer.BadParameter(msg, param_hint="--name")
 
 
@@ -100,11 +324,11 @@ def load_options(text: str) -> dict[str, Any]:
     """Return the options of ``load_model`` that are given as JSON.
 
     Raises:
-        BadParameter: They are none.
+        BadParameter: The text is not a JSON object.
     """
     try:
         options = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{text!r} is not JSON: {error}"
         raise typer.BadParameter(msg, param_hint="--model-options") from error
     if not isinstance(options, dict):

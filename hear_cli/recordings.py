@@ -1,43 +1,45 @@
-"""The files that a command is given: those that can be read, one after the other."""
+"""Recordings that a command is given: each is processed on its own, and none stops the others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
 import typer
 
-from hear_core.audio.reading import read_audio
-from hear_core.errors import AudioError
+from hear_cli.failures import describe
+
+T = TypeVar("T")
 
 
 class Recordings:
-    """Waveforms of audio files; those that cannot be read are reported and left out.
+    """Audio files to process one after the other.
 
     Args:
-        files: To read.
-        sample_rate: In Hz, that they are resampled to.
+        files: Paths of the files; one that is given twice is processed once.
     """
 
-    def __init__(self, files: Sequence[Path], sample_rate: int) -> None:
-        self._files, self._sample_rate = files, sample_rate
-        self._failures = 0
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = list(dict.fromkeys(files))
+        self._failures: dict[Path, str] = {}
 
-    def __iter__(self) -> Iterator[tuple[Path, np.ndarray]]:
-        """Yield files and their waveforms (samples,)."""
+    def process(self, work: Callable[[Path], T]) -> Iterator[tuple[Path, T]]:
+        """Yield files and what `work` returns for each; those for which it raises are left out."""
         for file in self._files:
             try:
-                waveform = read_audio(file, self._sample_rate).numpy()
-            except AudioError as error:
-                typer.echo(f"hear: {error}", err=True)
-                self._failures += 1
+                found = work(file)
+            except Exception as error:  # whatever it is, the other files are not to blame
+                self._failures[file] = describe(error)
             else:
-                yield file, waveform
+                yield file, found
 
     def finish(self) -> None:
-        """Exit with code 1 if some could not be read, and say how many."""
+        """List the files that were left out, and exit with code 1 if there are any."""
         if self._failures:
-            count = f"{self._failures} of {len(self._files)}"
-            typer.echo(f"hear: {count} files could not be read", err=True)
+            count = f"{len(self._failures)} of {len(self._files)} files"
+            typer.echo(f"hear: {count} could not be processed:", err=True)
+            for file, reason in self._failures.items():
+                named = reason if str(file) in reason else f"{file}: {reason}"
+                typer.echo(f"  {named}", err=True)
             raise typer.Exit(1)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hear_cli.outputs import check_output_folder
 from hear_cli.tables import print_table
 from hear_eval.report.leaderboard import leaderboard
 from hear_eval.report.results import read_results
@@ -18,7 +19,7 @@ _SHOWN = 5
 
 
 class Against(StrEnum):
-    """What evaluated models are compared with."""
+    """Models that evaluated ones are compared with."""
 
     leaderboard = "leaderboard"
     none = "none"
@@ -27,20 +28,34 @@ class Against(StrEnum):
 def report(
     folders: Annotated[
         list[Path],
-        typer.Argument(help="Folders of embeddings: of models, or of all of them.", exists=True),
+        typer.Argument(
+            metavar="FOLDERS",
+            help="Folders of embeddings: of a model, or of several models.",
+            exists=True,
+        ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for it.")] = Path("report"),
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for the report.",
+            callback=check_output_folder,
+        ),
+    ] = Path("report"),
     against: Annotated[
-        Against, typer.Option(help="The leaderboard of HEAR, or nothing.")
+        Against, typer.Option(help="Models to compare with: those of HEAR's leaderboard, or none.")
     ] = Against.leaderboard,
     no_pictures: Annotated[
-        bool, typer.Option("--no-pictures", help="They need the extra 'plot'.")
+        bool,
+        typer.Option("--no-pictures", help="Draw no pictures, which need the extra 'plot'."),
     ] = False,
 ) -> None:
-    """Put the scores that heareval left beside embeddings into tables, a page and pictures.
+    """Write scores as tables, a web page and pictures, beside HEAR's leaderboard.
 
-    Scores are divided by the best of the challenge of 2021. The exit code is 1 if some could not be
-    read.
+    Means are over scores divided by the best of the challenge of 2021. The exit code is 1 if some
+    scores could not be read.
     """
     results = read_results(folders)
     others = leaderboard() if against is Against.leaderboard else ()
@@ -55,7 +70,7 @@ def report(
 
 
 def _print(standings: Standings) -> None:
-    """Print means of normalised scores, and the scores in tasks that are none of HEAR's."""
+    """Print means of normalised scores, and the scores in the user's own tasks."""
     names = [name for name in MEANS if any(row.mean(name) is not None for row in standings.rows)]
     lines = []
     for row in standings.rows:

@@ -8,47 +8,64 @@ from typing import Annotated
 
 import typer
 
-from hear_cli.options import FolderName, ModelOptions, PluginWeights, check_single, load_options
+from hear_cli.numbers import number
+from hear_cli.options import (
+    FolderName,
+    Model,
+    ModelOptions,
+    PluginDevice,
+    Tasks,
+    TasksDir,
+    check_single,
+    load_options,
+    module_names,
+    plugin_device,
+)
+from hear_cli.outputs import check_output_folder
 from hear_cli.progress import progress_bar
 from hear_core.errors import HearError
-from hear_core.plugins.names import module_name
 from hear_eval.embeddings.of_tasks import BATCH_SAMPLES, folder_name, run_task
 from hear_eval.embeddings.plugin import Plugin
 from hear_eval.tasks.description import find_tasks
 
-EMBEDDINGS = Path("embeddings")
-
 
 def run(
     modules: Annotated[
-        list[str], typer.Argument(help="Plug-in modules: mn04_e1_l, or any importable ones.")
+        list[str],
+        typer.Argument(
+            metavar="MODULES", help="Plug-in modules: mn04_e1_l, or any importable ones."
+        ),
     ],
-    tasks_dir: Annotated[Path, typer.Option(help="Folder of the tasks.")] = Path("tasks"),
-    task: Annotated[
-        list[str] | None, typer.Option(help="Of that folder, repeat for several; default: all.")
-    ] = None,
-    embeddings_dir: Annotated[Path, typer.Option(help="Folder for the embeddings.")] = EMBEDDINGS,
-    model: PluginWeights = None,
+    tasks_dir: TasksDir = Path("tasks"),
+    task: Tasks = None,
+    embeddings_dir: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER", help="Folder for the embeddings.", callback=check_output_folder
+        ),
+    ] = Path("embeddings"),
+    model: Model = None,
     model_options: ModelOptions = "{}",
     called: FolderName = None,
-    device: Annotated[str, typer.Option(help="Such as cpu; default: the GPU if any.")] = "",
+    device: PluginDevice = "auto",
     batch_samples: Annotated[
-        int, typer.Option(help="Most samples of audio in a batch.", min=1)
+        int, number("Largest number of samples of audio in a batch.", 1, 10**10)
     ] = BATCH_SAMPLES,
 ) -> None:
-    """Embed HEAR tasks with any plug-in, for heareval's predictions or ours.
+    """Embed HEAR tasks with plug-ins, for `hear evaluate` or heareval.
 
-    A run that was cut off goes on where it stopped. A task that cannot be embedded is named, with
-    the reason, and the others are; then the exit code is 1.
+    An interrupted run resumes when it is started again. A task or a module that fails is named,
+    and the others are embedded; the exit code is 1 then.
     """
-    check_single(modules, called)
+    check_single(modules, called, model)
     options = load_options(model_options)
-    names = [module_name(name) for name in modules]
+    names = module_names(modules)
     tasks = find_tasks(tasks_dir, task or ["all"])
+    weights = str(model.absolute()) if model else ""
     failures = 0
     for name in names:
         try:
-            plugin = Plugin(name, str(model.absolute()) if model else "", options, device)
+            plugin = Plugin(name, weights, options, plugin_device(device))
         except HearError as error:
             typer.echo(f"hear: {error}", err=True)
             failures += len(tasks)
@@ -63,12 +80,12 @@ def run(
                 failures += 1
     if failures:
         count = f"{failures} of {len(names) * len(tasks)}"
-        typer.echo(f"hear: {count} could not be embedded; start again once mended", err=True)
+        typer.echo(f"hear: {count} failed; fix the errors above and run it again", err=True)
         raise typer.Exit(1)
 
 
 def embed_task(plugin: Plugin, task: Path, folder: Path, batch_samples: int = BATCH_SAMPLES) -> str:
-    """Embed a task with a progress bar, and say what was done."""
+    """Embed a task under a progress bar, and return a summary of what was done."""
     start, clips, seconds = time.perf_counter(), 0, 0.0
     steps = run_task(plugin, task, folder / task.name, batch_samples=batch_samples)
     with progress_bar() as progress:

@@ -9,7 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from hear_cli.options import AutoDevice, Grid, GridPoints, Model, Precision, Seed, plugin_device
+from hear_cli.numbers import number
+from hear_cli.option_groups import with_groups
+from hear_cli.options import EvaluationOptions, Model, Tasks, TasksDir, plugin_device
+from hear_cli.outputs import check_output_folder
 from hear_cli.progress import counting
 from hear_cli.run import embed_task
 from hear_cli.tables import print_table
@@ -21,45 +24,57 @@ from hear_core.plugins.configs import embedding_configs
 from hear_core.plugins.loading import extractor_skeleton
 from hear_core.plugins.names import find_plugin
 from hear_eval.downstream.embedded_task import read_embedded_task
-from hear_eval.downstream.evaluation import Options
 from hear_eval.embeddings.of_tasks import folder_name
 from hear_eval.embeddings.plugin import Plugin
 from hear_eval.search import Candidate, front, search
 from hear_eval.tasks.description import find_tasks
 
-# What is tried unless a user says otherwise, as far as the backbone has it.
+# Taps to try by default, as far as the backbone has them.
 PARTS = (MEL_AVERAGES, "all_b", "all_se", "e1", "clf", "logits", "frames")
 
 
+@with_groups
 def search_command(
-    name: Annotated[str, typer.Argument(help="Of a backbone or a module of it: mn04_as.")],
-    tasks_dir: Annotated[Path, typer.Option(help="Folder of the tasks.")] = Path("tasks"),
-    task: Annotated[list[str], typer.Option(help="Of that folder; may be repeated.")] = ["all"],  # noqa: B006
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Backbone, such as mn04_as, or a module of it.")
+    ],
+    tasks_dir: TasksDir = Path("tasks"),
+    task: Tasks = None,
     tap: Annotated[
         list[str] | None,
-        typer.Option(help=f"Tap or group of taps; repeat it. Default: {', '.join(PARTS)}."),
+        typer.Option(
+            metavar="NAME",
+            help="Tap, or group of taps, to try; repeat it for several.",
+            show_default=", ".join(PARTS),
+        ),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for embeddings and results.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for embeddings and results.",
+            callback=check_output_folder,
+        ),
     ] = Path("search"),
-    most: Annotated[int, typer.Option(help="Most combinations to try.", min=1)] = 63,
-    grid: Grid = "default",
-    grid_points: GridPoints = 8,
-    seed: Seed = 42,
-    device: AutoDevice = "auto",
-    precision: Precision = "auto",
+    most: Annotated[int, number("Largest number of combinations to try.", 1, 10**6, "--most")] = 63,
     model: Model = None,
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="As a control.")] = False,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Use random weights, as a control.")
+    ] = False,
+    evaluation: EvaluationOptions = EvaluationOptions(),
 ) -> None:
-    """Evaluate combinations of a backbone's taps, and name the best of every size.
+    """Evaluate combinations of a backbone's taps, and list the best of each size.
 
-    The tasks are embedded once, with all taps. A search that was cut off goes on.
+    The tasks are embedded once, with all taps. An interrupted search resumes when it is started
+    again.
     """
     found = find_plugin(name)
     configs = embedding_configs(found.package.__name__)
     modules = [name for name, c in configs.items() if c.backbone == found.backbone]
     if not modules:
-        msg = f"{found.backbone} has no plug-in module; write one in YAML, and search that"
+        msg = f"{found.backbone} has no plug-in module; add one in YAML, and search that"
         raise ConfigError(msg)
     chosen = found.name if found.config else modules[0]
     config, module = configs[chosen], f"{found.package.__name__}.{chosen}"
@@ -72,17 +87,17 @@ def search_command(
 
     options: dict[str, Any] = {"taps": names, "pretrained": not random_weights}
     weights = str(model.absolute()) if model else ""
-    plugin = Plugin(module, weights, options, plugin_device(device))
+    plugin = Plugin(module, weights, options, plugin_device(evaluation.device))
     folder = output / "embeddings" / folder_name(module, options)
     embedded = []
-    for path in find_tasks(tasks_dir, task):
+    for path in find_tasks(tasks_dir, task or ["all"]):
         embed_task(plugin, path, folder)
         embedded.append(read_embedded_task(folder / path.name))
     with counting("evaluations") as count:
         candidates = search(
             embedded,
             parts,
-            Options(grid, grid_points, seed, device, precision),
+            evaluation.settings(),
             most=most,
             journal=output / "search.jsonl",
             on_state=lambda state: count(state.done, state.of),

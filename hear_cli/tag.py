@@ -1,8 +1,8 @@
-"""``hear tag``: what is heard in audio files."""
+"""``hear tag``: classes of sounds in audio files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,98 +10,105 @@ import numpy as np
 import typer
 
 from hear_cli import options
-from hear_cli.formats import FORMATS, Tag, check_format, write
+from hear_cli.option_groups import with_groups
+from hear_cli.options import EventOptions, seconds
+from hear_cli.outputs import Results, names_of_recordings
 from hear_cli.recordings import Recordings
-from hear_core.events.decoding import EventDecoding, decode_events
-from hear_core.zoo.labels import group_scores, read_thresholds
-from hear_mn.tagger import EATagger
+from hear_core.audio.reading import read_audio
+from hear_core.events.formats import EventRow
+from hear_core.events.timed_scores import TimedScores, events_in
+from hear_core.events.timeline import plot_timeline
+from hear_core.plugins.timed_model import group_classes, join_scores
+from hear_mn.tagger import MAX_WINDOW, EATagger
+
+_EVENTS = EventOptions(threshold=0.3, release=0.8)
 
 
+@with_groups
 def tag(
-    files: Annotated[list[Path], typer.Argument(help="Audio files.")],
+    files: options.Files,
     backbone: options.Backbones = None,
+    model: options.Model = None,
     window: Annotated[
-        float | None, typer.Option(help="Tag windows of so many seconds, not the file as a whole.")
+        float | None,
+        seconds(
+            "Tag windows of this length.",
+            high=MAX_WINDOW,
+            show_default="each file as a whole; 1 with --events or --plot",
+        ),
     ] = None,
     hop: Annotated[
-        float | None, typer.Option(help="Seconds between windows; default: the window.")
+        float | None,
+        seconds("Time from one window to the next.", show_default="the window"),
     ] = None,
-    events: Annotated[
-        bool, typer.Option("--events", help="Join windows to events, with the options below.")
-    ] = False,
-    threshold: options.Threshold = 0.3,
-    thresholds: options.Thresholds = None,
-    release: options.Release = 0.8,
-    smoothing: options.Smoothing = 1,
-    merge_gap: options.MergeGap = 0,
-    min_duration: options.MinDuration = 0,
-    top: Annotated[int, typer.Option(help="Classes to name for a file or window.")] = 10,
+    top: options.Top = 10,
     only: options.Only = None,
     groups: options.Groups = None,
-    format_: Annotated[
-        str, typer.Option("--format", help=f"table, {', '.join(FORMATS)}.")
-    ] = "table",
+    format_: options.Format = "table",
     output: options.Output = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Folder for a picture of every file: log-mel and classes.")
-    ] = None,
-    model: options.Model = None,
+    plot: options.Plot = None,
     device: options.Device = "cpu",
     random_weights: options.RandomWeights = False,
+    events: Annotated[
+        bool,
+        typer.Option(
+            "--events",
+            help="Join windows to events with onset and offset.",
+            rich_help_panel="Events",
+        ),
+    ] = False,
+    decoding: EventOptions = _EVENTS,
 ) -> None:
-    """Name what is heard in audio files: in each as a whole, in windows, or as events in time.
+    """Tag audio files: as a whole, in windows, or as events in time.
 
-    Files that cannot be read are reported and left out; the exit code is 1 then.
+    A file of up to 60 s is processed in one piece; the scores of a longer one are the mean over
+    windows of 10 s. Recordings of any length fit into memory.
+
+    A file that cannot be processed does not stop the others: it is listed at the end, and the exit
+    code is 1.
     """
-    check_format(format_, output)
+    if not events and decoding != _EVENTS:
+        defaults = _EVENTS._asdict()
+        name = next(n for n, value in decoding._asdict().items() if value != defaults[n])
+        msg = "It applies to events; add --events."
+        raise typer.BadParameter(msg, param_hint=f"--{name.replace('_', '-')}")
+    if hop is not None and not (window or events or plot):
+        msg = "It applies to windows; add --window."
+        raise typer.BadParameter(msg, param_hint="--hop")
+    results = Results(format_, output, files)
     if (events or plot) and window is None:
         window = 1.0
     tagger = EATagger(backbone or None, device, **options.weights(model, random=random_weights))
     classes = options.classes(tagger.labels, only, groups)
-    own = read_thresholds(thresholds, list(classes)) if thresholds else None
-    rule = EventDecoding(
-        threshold=threshold,
-        thresholds=own,
-        release=release,
-        smoothing=smoothing,
-        merge_gap=merge_gap,
-        min_duration=min_duration,
-    )
+    parameters = decoding.decoding(list(classes), tagger.thresholds)
+    pictures = names_of_recordings(files, ".png") if plot else {}
 
-    tags: list[Tag] = []
-    recordings = Recordings(files, tagger.sample_rate)
-    for file, waveform in recordings:
+    def work(file: Path) -> list[EventRow]:
         if window is None:
-            whole = group_scores(tagger.tag(waveform)[0][None], tagger.labels, classes)
-            end = np.array([len(waveform) / tagger.sample_rate])
-            tags += _highest(str(file), list(classes), whole, np.zeros(1), end, top)
-            continue
-        heard = tagger.windows(waveform, window, hop or window)
-        scores = group_scores(heard.scores, tagger.labels, classes)
-        if events:
-            found = decode_events(list(classes), rule, scores, heard.onset, heard.offset)
-            tags += [Tag.of(file, event) for event in found]
+            clip = tagger.clip(file)
+            if clip.end[0] > MAX_WINDOW:
+                typer.echo(f"hear: {file}: scores are the mean over windows of 10 s", err=True)
+            parts = iter([clip])
         else:
-            tags += _highest(str(file), list(classes), scores, heard.start, heard.end, top)
+            parts = tagger.iter_windows(file, window, hop or window)
+        found: Iterator[TimedScores] = (group_classes(part, classes) for part in parts)
         if plot:
-            from hear_cli.timeline import draw
+            joined = join_scores([*found])
+            log_mel = tagger.log_mel(read_audio(file, tagger.sample_rate).numpy())
+            plot_timeline(plot / pictures[file], log_mel, joined, top)
+            found = iter([joined])
+        if events:
+            return [EventRow.of(file, event) for event in events_in(found, classes, parameters)]
+        return [row for part in found for row in _highest(file, part, top)]
 
-            picture = plot / f"{file.stem}.png"
-            edges = np.append(heard.onset, heard.offset[-1])
-            draw(picture, tagger.log_mel(waveform), edges, scores, list(classes), top)
-
-    write(tags, format_, output)
+    recordings = Recordings(files)
+    with results.opened():
+        for file, rows in recordings.process(work):
+            results.add(file, rows)
     recordings.finish()
 
 
-def _highest(
-    file: str,
-    names: Sequence[str],
-    scores: np.ndarray,
-    start: np.ndarray,
-    end: np.ndarray,
-    top: int,
-) -> Iterator[Tag]:
-    for row, begin, stop in zip(scores, start.tolist(), end.tolist(), strict=True):
+def _highest(file: Path, found: TimedScores, top: int) -> Iterator[EventRow]:
+    for row, start, end in zip(found.scores, found.start.tolist(), found.end.tolist(), strict=True):
         for index in np.argsort(-row, kind="stable")[:top].tolist():
-            yield Tag(file, begin, stop, names[index], round(float(row[index]), 6))
+            yield EventRow(str(file), start, end, found.labels[index], round(float(row[index]), 6))

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from hear_cli.options import Audio, TaskFolder, TaskName
+from hear_cli.numbers import SAMPLE_RATES, SMALLEST, number
+from hear_cli.options import Audio, TaskFolder, TaskName, seconds
 from hear_cli.progress import counting
 from hear_core.errors import ConfigError
 from hear_core.metrics.registry import METRICS
@@ -19,44 +20,83 @@ from hear_eval.tasks.recordings import read_class_folders, read_recording_table,
 
 def make(
     source: Annotated[
-        Path, typer.Argument(help="A table of files, or a folder with one a class.", exists=True)
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Table of audio files, or folder with a folder of audio files for each class.",
+            exists=True,
+        ),
     ],
     output: TaskFolder,
     audio: Audio = None,
     name: TaskName = None,
     kind: Annotated[
-        str, typer.Option(help=f"{', '.join(KINDS)}; default: told by the table's columns.")
+        str,
+        typer.Option(
+            help=f"Kind of the labels: {', '.join(KINDS)}.",
+            show_default="that of the table's columns",
+        ),
     ] = "",
     separator: Annotated[
-        str, typer.Option(help="Parts several classes in one cell, as in 'dog;rain'.")
+        str,
+        typer.Option(
+            metavar="TEXT", help="Separator of several classes in one cell, as in 'dog;rain'."
+        ),
     ] = "",
-    seconds: Annotated[
-        float | None, typer.Option(help="Length every clip is brought to; default: their own.")
+    length: Annotated[
+        float | None,
+        seconds(
+            "Length that every clip is cut or padded to.",
+            SMALLEST,
+            3600.0,
+            "--seconds",
+            show_default="that of each clip",
+        ),
     ] = None,
-    rate: Annotated[
-        list[int] | None, typer.Option(help="In Hz, repeat for several; default: 32000.")
+    sample_rate: Annotated[
+        list[int] | None,
+        number(
+            "Sample rate of the task's audio in Hz; repeat it for several.",
+            *SAMPLE_RATES,
+            metavar="HZ",
+            show_default="32000",
+        ),
     ] = None,
-    folds: Annotated[int, typer.Option(help="To make if the source has no splits.", min=3)] = 5,
+    folds: Annotated[
+        int, number("Number of folds to make if the source has no splits.", 3, 1000)
+    ] = 5,
     shares: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(help="Of train, valid and test, to make these instead of folds."),
+        number(
+            "Shares of train, valid and test, to make these splits instead of folds.", 1e-6, 1e6
+        ),
     ] = None,
     group: Annotated[
-        str, typer.Option(help="Column, or pattern in file names, of what stays in one split.")
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Column of the table, or pattern in file names; files that agree in it stay in "
+            "one split.",
+        ),
     ] = "",
-    seed: Annotated[int, typer.Option(help="Another seed makes other splits.", min=0)] = 0,
+    seed: Annotated[int, number("Seed of the splits.", 0, 2**31 - 1)] = 0,
     metric: Annotated[
-        list[str] | None, typer.Option(help=f"{', '.join(METRICS)}; repeat for several.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Metric of the task: {', '.join(METRICS)}; repeat it for several.",
+            show_default="those of the kind",
+        ),
     ] = None,
 ) -> None:
     """Make a task of labelled recordings, such as ESC-50.
 
-    A table has columns filename and category, may have fold or split, and for events has onset and
-    offset, in seconds. A folder has a folder for every class.
+    A table has the columns filename and category, and may have fold or split; for events it has
+    onset and offset too, in seconds.
     """
     if source.is_dir():
         if audio is not None or separator or kind == "events":
-            msg = "--audio, --separator and events are for tables"
+            msg = f"--audio, --separator and --kind events need a table, and {source} is a folder"
             raise ConfigError(msg)
         recordings = read_class_folders(source, group=group)
     else:
@@ -77,9 +117,9 @@ def make(
             name or source.resolve().stem,
             recordings,
             kind,
-            seconds=seconds,
-            # The rate of most taggers; a task that is made at 48000 Hz must be resampled to it.
-            sample_rates=rate or [32000],
+            seconds=length,
+            # That of most taggers; a task that is made at 48000 Hz must be resampled to it.
+            sample_rates=sample_rate or [32000],
             metrics=metric or (),
             progress=count,
         )

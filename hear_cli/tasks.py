@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hear_cli.options import SampleRate
 from hear_cli.progress import counting
 from hear_cli.tables import print_table
 from hear_cli.task_making import make
@@ -16,31 +17,31 @@ from hear_eval.tasks.description import METADATA, TaskError, task_folders_below
 from hear_eval.tasks.published import hear_tasks
 from hear_eval.tasks.resampling import resample_task
 
-app = typer.Typer(help="HEAR tasks on disk: make, check and list them, bring them to another rate.")
+app = typer.Typer(help="Make, check, list and resample HEAR tasks on disk.", no_args_is_help=True)
 app.command("make")(make)
 app.command("mix")(mix)
 
 Folders = Annotated[
-    list[Path], typer.Argument(help="Tasks, and folders of tasks.", exists=True, file_okay=False)
+    list[Path],
+    typer.Argument(
+        metavar="FOLDERS", help="Tasks, and folders of tasks.", exists=True, file_okay=False
+    ),
 ]
 
 
 @app.command()
-def resample(
-    folders: Folders,
-    rate: Annotated[int, typer.Option(help="Sample rate wanted, in Hz.", min=1)] = 32000,
-) -> None:
-    """Add the audio of tasks at another rate; HEAR distributes 48000 Hz only.
+def resample(folders: Folders, sample_rate: SampleRate = 32000) -> None:
+    """Add the audio of tasks at another sample rate; HEAR distributes 48000 Hz only.
 
-    A run that was cut off goes on where it stopped. A file that cannot be read is named, and the
-    others are done; then the exit code is 1.
+    An interrupted run resumes when it is started again. A file that cannot be read is named, and
+    does not stop the others; the exit code is 1 then.
     """
     failures = 0
     for task in _tasks(folders):
         with counting(task.name) as count:
-            found = resample_task(task, rate, count)
+            found = resample_task(task, sample_rate, count)
         kept = f", {found.kept} were there" if found.kept else ""
-        typer.echo(f"{task}: {found.written} files written at {rate} Hz{kept}")
+        typer.echo(f"{task}: {found.written} files written at {sample_rate} Hz{kept}")
         for reason in found.failures.values():
             typer.echo(f"hear: {reason}", err=True)
         failures += len(found.failures)
@@ -51,7 +52,7 @@ def resample(
 
 @app.command()
 def check(folders: Folders) -> None:
-    """Say all that is wrong with tasks, file by file; the exit code is 1 if something is."""
+    """List everything that is wrong with tasks, file by file; the exit code is 1 if anything is."""
     wrong = False
     for task in _tasks(folders, or_given=True):
         with counting(task.name) as count:
@@ -91,12 +92,12 @@ def list_tasks() -> None:
 
 
 def _tasks(folders: list[Path], *, or_given: bool = False) -> list[Path]:
-    """Return the tasks in folders; a folder without any is one itself if it was given as such."""
+    """Return the tasks in folders; a folder without any may count as a task itself."""
     found: list[Path] = []
     for folder in folders:
         below = task_folders_below(folder)
         if not below and not or_given:
-            msg = f"no HEAR task in {folder}: nothing in it has a {METADATA}"
+            msg = f"there is no HEAR task in {folder}: no folder in it has a {METADATA}"
             raise TaskError(msg)
         found += below or [folder]
     return found

@@ -1,4 +1,4 @@
-"""``hear weights``: the checkpoints, and where they are."""
+"""``hear weights``: the released checkpoints, and where they are."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from hear_core.zoo import checkpoints
 
 
 def weights(
-    pattern: Annotated[str, typer.Argument(help="Backbones, such as 'mn10_*'.")] = "*",
+    pattern: Annotated[
+        str, typer.Argument(metavar="PATTERN", help="Names of backbones, such as 'mn10_*'.")
+    ] = "*",
     fetch: Annotated[
-        bool, typer.Option("--fetch", help="Download what is not on this machine.")
+        bool, typer.Option("--fetch", help="Download checkpoints that are not on this machine.")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Compare what is here with its checksum.")
+        bool, typer.Option("--verify", help="Compare files with their checksums.")
     ] = False,
 ) -> None:
-    """Say of every checkpoint where it is on this machine, fetch it, verify it.
+    """List checkpoints and where they are on this machine; download or verify them.
 
-    The exit code is 1 if one could not be fetched or is not what was released.
+    The exit code is 1 if a checkpoint could not be downloaded, or differs from the released one.
     """
     rows = {
         name: record.checkpoint
@@ -33,7 +35,7 @@ def weights(
         if fnmatch(name, pattern)
     }
     if not rows:
-        msg = f"no backbone is called {pattern!r}; 'hear weights' lists them all"
+        msg = f"no backbone matches {pattern!r}; 'hear weights' lists them all"
         raise ConfigError(msg)
     failed = False
     lines = []
@@ -50,10 +52,10 @@ def weights(
         except CheckpointError as error:
             failed = True
             typer.echo(f"hear: {error}", err=True)
-            state = "see above"
+            state = "failed, see above"
         lines.append(
             [name, "here" if checkpoints.find_checkpoint(checkpoint) else "not here", state]
         )
-    print_table(["backbone", "", "file or address"], lines)
+    print_table(["backbone", "status", "file or address"], lines)
     if failed:
         raise typer.Exit(1)

@@ -92,7 +92,18 @@ class EATagger(TimedModel):
     def tag(
         self, audio: str | Path | np.ndarray | Tensor, sample_rate: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Tag a clip as a whole.
+        """Tag a clip as a whole, as the class of EfficientAT does; see `clip`.
+
+        Returns:
+            Scores (classes,) and features (size,).
+        """
+        found = self.clip(audio, sample_rate)
+        return found.scores[0], cast("np.ndarray", found.features)[0]
+
+    def clip(
+        self, audio: str | Path | np.ndarray | Tensor, sample_rate: int | None = None
+    ) -> TimedScores:
+        """Return the scores and features of a clip as a whole, in one row.
 
         A clip of up to `MAX_WINDOW` seconds is processed in one piece. The logits and features of
         a longer one are the means over windows of ten seconds, of which the last ends with it.
@@ -101,24 +112,32 @@ class EATagger(TimedModel):
             audio: A file, or a waveform (samples,) in [-1, 1].
             sample_rate: Sample rate of the waveform in Hz; the tagger's by default.
 
-        Returns:
-            Scores (classes,) and features (size,).
-
         Raises:
             AudioError: The file cannot be read, or the waveform is not a finite float array.
         """
-        blocks = self.blocks(audio, sample_rate)
+        samples = 0
+
+        def counted() -> Iterator[np.ndarray]:
+            nonlocal samples
+            for block in self.blocks(audio, sample_rate):
+                samples += len(block)
+                yield block
+
+        blocks = counted()
         head = [*islice(blocks, 2)]
         if len(head) == 1:
-            if len(head[0]) < _SHORT_CLIP * self.sample_rate:
-                seconds = len(head[0]) / self.sample_rate
+            if samples < _SHORT_CLIP * self.sample_rate:
+                seconds = samples / self.sample_rate
                 log.warning("a clip of %.3f s is too short for reliable scores", seconds)
             found = [self._embed(head[0][None])]
         else:
             length = round(_LONG_CLIP_WINDOW * self.sample_rate)
             found = [self._embed(windows) for windows in _cover(chain(head, blocks), length)]
-        logits, features = (np.concatenate(values).mean(0) for values in zip(*found, strict=True))
-        return _sigmoid(logits), features
+        logits, features = (
+            np.concatenate(values).mean(0, keepdims=True) for values in zip(*found, strict=True)
+        )
+        end = np.array([samples / self.sample_rate])
+        return TimedScores(self.labels, _sigmoid(logits), np.zeros(1), end, features=features)
 
     def tag_audio_window(
         self,

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from hear_core.audio.framing import CrossfadedWindows
 from hear_core.errors import ConfigError
-from hear_core.events.decoding import EventDecoder, EventDecoding
+from hear_core.events.decoding import EventDecoding
 from hear_core.events.event import Event
-from hear_core.events.timed_scores import TimedScores
+from hear_core.events.timed_scores import TimedScores, events_in
 from hear_core.plugins.configs import EmbeddingConfig
 from hear_core.plugins.frame_model import FrameModel
 from hear_core.plugins.loading import load_plugin
@@ -129,10 +129,8 @@ class Detector(TimedModel):
         Raises:
             AudioError: The file cannot be read, or the waveform is not a finite float array.
         """
-        decoder, events = EventDecoder(self.labels, decoding or self.decoding), []
-        for part in self.iter_frames(audio, sample_rate):
-            events += decoder.feed(part.scores, part.onset, part.offset)
-        return sorted([*events, *decoder.finish()], key=lambda event: event.onset)
+        parts = self.iter_frames(audio, sample_rate)
+        return events_in(parts, self.labels, decoding or self.decoding)
 
     def log_mel(self, waveform: np.ndarray) -> np.ndarray:
         """Return the log-mel spectrogram that the network sees, (n_mels, frames).

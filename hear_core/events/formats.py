@@ -113,7 +113,7 @@ def format_events(rows: Iterable[EventRow], format_: str) -> str:
         ConfigError: There is no such format.
     """
     text = io.StringIO()
-    with _writer(find_format(format_), text) as add:
+    with event_writer(find_format(format_), text) as add:
         add(rows)
     return text.getvalue()
 
@@ -137,7 +137,7 @@ def writing_events(path: Path, format_: str) -> Iterator[Callable[[Iterable[Even
     with (
         atomic_write(path) as part,
         part.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
-        _writer(found, file) as add,
+        event_writer(found, file) as add,
     ):
         yield add
 
@@ -149,15 +149,28 @@ def write_events(rows: Iterable[EventRow], path: Path, format_: str) -> None:
 
 
 @contextmanager
-def _writer(format_: EventFormat, file: TextIO) -> Iterator[Callable[[Iterable[EventRow]], None]]:
+def event_writer(
+    format_: EventFormat, stream: TextIO
+) -> Iterator[Callable[[Iterable[EventRow]], None]]:
+    """Write events to a stream as they come.
+
+    Args:
+        format_: Format of the rows.
+        stream: Text stream to write to.
+
+    Yields:
+        A function that adds rows; they have left Python's buffer when it returns.
+    """
     between = ""
 
     def add(rows: Iterable[EventRow]) -> None:
         nonlocal between
         for row in rows:
-            file.write(between + format_.row(row))
+            stream.write(between + format_.row(row))
             between = format_.between
+        stream.flush()
 
-    file.write(format_.begin)
+    stream.write(format_.begin)
     yield add
-    file.write(format_.end)
+    stream.write(format_.end)
+    stream.flush()

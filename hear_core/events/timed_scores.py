@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from hear_core.events.decoding import EventDecoding, decode_events
+from hear_core.events.decoding import EventDecoder, EventDecoding, decode_events
 from hear_core.events.event import Event
 
 
@@ -64,3 +64,19 @@ class TimedScores:
     def events(self, decoding: EventDecoding) -> list[Event]:
         """Return the events in the scores, by onset; see `hear_core.events.decoding`."""
         return decode_events(self.labels, decoding, self.scores, self.onset, self.offset)
+
+
+def events_in(
+    parts: Iterable[TimedScores], labels: Iterable[str], decoding: EventDecoding
+) -> list[Event]:
+    """Return the events of a recording, by onset.
+
+    Args:
+        parts: Scores of the recording in parts, one after another.
+        labels: Names of the classes.
+        decoding: Parameters of the decoding.
+    """
+    decoder, events = EventDecoder(list(labels), decoding), []
+    for part in parts:
+        events += decoder.feed(part.scores, part.onset, part.offset)
+    return sorted([*events, *decoder.finish()], key=lambda event: event.onset)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hear_core.audio.reading import as_waveform, read_audio
 from hear_core.events.timed_scores import TimedScores
+from hear_core.zoo.labels import group_scores
 
 _BLOCK = 60.0  # seconds of a recording that are in memory at a time
 
@@ -106,3 +107,13 @@ def join_scores(parts: Sequence[TimedScores]) -> TimedScores:
 
     names = ("scores", "onset", "offset", "start", "end", "features")
     return TimedScores(parts[0].labels, **{name: joined(name) for name in names})
+
+
+def group_classes(scores: TimedScores, groups: Mapping[str, Sequence[str]]) -> TimedScores:
+    """Return scores of groups of classes, each the highest of its members.
+
+    Args:
+        scores: Scores of all classes.
+        groups: Labels by the name of the group; a single class is a group of one.
+    """
+    return scores.with_scores(list(groups), group_scores(scores.scores, scores.labels, groups))

@@ -67,17 +67,17 @@ def test_plot(clip, tmp_path):
 def test_a_file_that_cannot_be_read_stops_nothing(clip, tmp_path):
     (tmp_path / "text.wav").write_text("no audio")
     error = hear("detect", tmp_path / "text.wav", clip, *QUICK, code=1)
-    assert "1 of 2 files could not be read" in error
+    assert "1 of 2 files could not be processed" in error
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "code"),
     [
-        (["--detector", "fmn99"], "unknown backbone 'fmn99'"),
-        (["--median", 4], "an odd number of rows, not 4"),
-        (["--hop", 20], "do not cover the frames"),
-        (["--format", "mat"], "unknown format 'mat'"),
+        (["--detector", "fmn99"], "unknown backbone 'fmn99'", 1),
+        (["--median", 4], "4 is not an odd number", 2),
+        (["--hop", 20], "leaves gaps", 2),
+        (["--format", "mat"], "unknown format 'mat'", 2),
     ],
 )
-def test_errors(clip, arguments, message):
-    assert message in hear("detect", clip, *QUICK, *arguments, code=1)
+def test_errors(clip, arguments, message, code):
+    assert message in hear("detect", clip, *QUICK, *arguments, code=code)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.hear_cli.command import HEAR, hear
+from tests.hear_cli.command import HEAR, ROOT, hear
 from tests.shared import ESC10, MN04, needs_esc10, needs_mn04
 
 ENVIRONMENT = {
     **os.environ,
+    **ROOT,
     "HEAR_CHECKPOINTS": str(MN04.parent),
     "OMP_NUM_THREADS": "1",
 }
@@ -110,20 +111,20 @@ def test_exit_codes(sounds, tmp_path):
     out = tmp_path / "out"
     (sounds / "notes.txt").touch()
     output = embed(*RANDOM, sounds, "-o", out)
-    assert "1 files that do not end like audio are ignored: 1 .txt" in output
+    assert "1 files without the suffix of an audio format are ignored: 1 .txt" in output
     assert "12 files, 96 s of audio in" in output
     assert "s of audio per second" in output
 
     (sounds / "text.wav").write_text("no sound at all")
     for more in ([], ["--retry"]):
         message = embed(*RANDOM, sounds, "-o", out, *more, code=1)
-        assert f"1 files could not be embedded; {out / 'index.jsonl'} says why" in message
+        assert f"1 files could not be embedded; {out / 'index.jsonl'} holds the reasons" in message
         assert "'text.wav': " in message
         assert "cannot be read as audio" in message
     lines = map(json.loads, (out / "index.jsonl").read_text().splitlines())
     assert [line["file"] for line in lines if line["reason"]] == ["text.wav"]
 
-    assert "made otherwise" in embed(*RANDOM, sounds, "-o", out, "--timestamps", code=2)
+    assert "made with other settings" in embed(*RANDOM, sounds, "-o", out, "--timestamps", code=2)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_exit_codes(sounds, tmp_path):
     [
         (["mn4_e1_l", "."], "unknown module 'mn4_e1_l'; did you mean"),
         (["mn04_e1_l", "gone"], "'gone' does not exist"),
-        (["mn04_e1_l", ".", "--shard", "3/2"], "'3/2' is not the share of a whole"),
+        (["mn04_e1_l", ".", "--shard", "3/2"], "'3/2' is not a share I/N"),
         (["mn04_e1_l", ".", "--model-options", "[1]"], "'[1]' is not a JSON object"),
         (["mn04_e1_l", ".", "--model-options", "{"], "'{' is not JSON"),
         (["mn04_e1_l", ".", "--format", "mat"], "unknown format 'mat'"),

@@ -31,9 +31,10 @@ def test_evaluate(folders):
     }
     rows = [line.split() for line in said.splitlines()]
     mean = scores["scenes"]["aggregated_scores"]["test_top1_acc_mean"]
-    assert ["scenes", "top1_acc", f"{mean:.4f}"] in [row[:3] for row in rows]
+    model = folders.name
+    assert [model, "scenes", "top1_acc", f"{mean:.4f}"] in [row[:4] for row in rows]
     recall = scores["events"]["test"]["test_event_onset_200ms_fms_recall"]
-    assert ["events", "event_onset_200ms_fms_recall", f"{recall:.4f}"] in rows
+    assert [model, "events", "event_onset_200ms_fms_recall", f"{recall:.4f}"] in rows
 
     again = hear("evaluate", folders / "scenes", *QUICK)
     assert "was done before; --again evaluates it again" in again
@@ -62,7 +63,7 @@ def test_what_is_undefined_is_named_and_counts_as_in_a_report(tmp_path):
     remark = "event_onset_50ms_fms is undefined in 1 of 2 folds, and counts as 0 there"
     assert f"{folder}: {remark}" in said
     assert said.splitlines()[-1].split() == [
-        *("barks", "event_onset_50ms_fms", "0.2500", "±", "0.3536", "(2)")
+        *("m", "barks", "event_onset_50ms_fms", "0.2500", "±", "0.3536", "(2)")
     ]
     score = read_results([tmp_path]).models[0].scores["barks"]
     assert (score.value, score.std) == (0.25, pytest.approx(0.3536, abs=1e-4))

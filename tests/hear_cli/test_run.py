@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.hear_cli.command import HEAR, hear
+from tests.hear_cli.command import HEAR, ROOT, hear
 from tests.hear_eval.embeddings.test_of_tasks import contents
 
 MODULE = "mn01_all_b_mel_avgs"
@@ -65,7 +65,7 @@ def test_a_folder_may_have_a_name_of_its_own(tasks):
     said = hear(*arguments(tasks, "mn04_e1_l", "--name", "mine"), code=2)
     assert "mine is for one module, and there are 2" in said
     for name in ("", "a/b", "..", "a/"):
-        assert "is no name of a folder" in hear(*arguments(tasks, "--name", name), code=2)
+        assert "is not the name of a folder" in hear(*arguments(tasks, "--name", name), code=2)
 
 
 def test_a_task_that_is_broken_stops_no_other(tasks):
@@ -73,7 +73,7 @@ def test_a_task_that_is_broken_stops_no_other(tasks):
     said = hear(*arguments(tasks), code=1)
     assert "hear: one with hear_mn.mn01_all_b_mel_avgs: " in said
     assert "fold00 lacks " in said
-    assert "1 of 2 could not be embedded" in said
+    assert "1 of 2 failed; fix the errors above" in said
     assert (tasks.parent / "out" / FOLDER / "two" / ".done.embeddings").exists()
 
 
@@ -82,7 +82,7 @@ def test_a_module_that_cannot_be_loaded_stops_no_other(tasks, monkeypatch):
     (tasks / "empty_module.py").touch()
     said = hear(*arguments(tasks, "empty_module", "--task", "one"), code=1)
     assert "hear: empty_module is no HEAR plug-in: it has no function load_model" in said
-    assert "1 of 2 could not be embedded" in said
+    assert "1 of 2 failed; fix the errors above" in said
     assert (tasks.parent / "out" / FOLDER / "one" / ".done.embeddings").exists()
 
 
@@ -99,20 +99,38 @@ def test_a_module_that_raises_stops_no_other(tasks, monkeypatch, name, code, mes
     command, *others = arguments(tasks, "--task", "one")
     said = hear(command, name, *others, code=1)
     assert f"hear: {name} cannot be loaded: {message}" in said
-    assert "1 of 2 could not be embedded" in said
+    assert "1 of 2 failed; fix the errors above" in said
     assert (tasks.parent / "out" / FOLDER / "one" / ".done.embeddings").exists()
 
 
 @pytest.mark.parametrize(
-    ("more", "message"),
+    ("more", "message", "code"),
     [
-        (["--task", "three"], "unknown task 'three'"),
-        (["--device", "nowhere"], "cannot be put on the device 'nowhere'"),
-        (["no_such_module"], "unknown module 'no_such_module'"),
+        (["--task", "three"], "unknown task 'three'", 1),
+        (["--device", "nowhere"], "Nothing can be computed on the device 'nowhere' here", 2),
+        (["no_such_module"], "unknown module 'no_such_module'", 1),
     ],
 )
-def test_what_means_nothing_is_named(tasks, more, message):
-    assert message in hear(*arguments(tasks, *more), code=1)
+def test_an_unknown_name_is_an_error(tasks, more, message, code):
+    assert message in hear(*arguments(tasks, *more), code=code)
+
+
+def test_a_module_of_the_working_directory_is_found(tasks):
+    (tasks / "loudness_here.py").write_text(
+        "import torch\n"
+        "class Model:\n    sample_rate = 32000\n"
+        "def load_model(model_file_path=''):\n    return Model()\n"
+        "def get_scene_embeddings(audio, model):\n    return audio.std(1, keepdim=True)\n"
+    )
+    result = subprocess.run(
+        [HEAR, "run", "loudness_here", "--tasks-dir", "."],
+        cwd=tasks,
+        env={**os.environ, **ROOT},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert (tasks / "embeddings" / "loudness_here" / "one" / "fold00.embeddings.npy").is_file()
 
 
 @pytest.mark.slow
@@ -121,7 +139,7 @@ def test_killed_at_random_it_ends_with_the_same_files(tmp_path):
     table = write_sounds(tmp_path / "sounds", 60, 8)
     hear("tasks", "make", table, tmp_path / "tasks", "--folds", 3, "--name", "noise")
     command = [HEAR, *map(str, arguments(tmp_path / "tasks", "--batch-samples", 2 * 8 * 32000))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **ROOT, "OMP_NUM_THREADS": "1"}
     out = tmp_path / "out" / FOLDER / "noise"
     kills, rng = 0, random.Random(0)
     while not (out / ".done.embeddings").exists():

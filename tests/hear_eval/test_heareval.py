@@ -70,7 +70,7 @@ def test_heareval_embeds_and_scores(tmp_path):
     with tarfile.open(DIGITS) as archive:
         archive.extractall(tmp_path, filter="data")
     (tmp_path / "hear-2021.0.6" / "tasks" / "spoken_digit-1.0.9-small").rename(tasks / "digits")
-    run("hear_cli", "tasks", "resample", tasks / "digits", "--rate", 32000)
+    run("hear_cli", "tasks", "resample", tasks / "digits", "--sample-rate", 32000)
 
     assert "nothing wrong" in run("hear_cli", "tasks", "check", tasks)
 
@@ -204,7 +204,7 @@ def test_heareval_takes_the_frames_of_a_detector(mixed_task, tmp_path):
     That came to 0.20 and 0.69. Frames that stand at wrong times would find as little as those that
     are all the same: 0 and 1.
     """
-    run("hear_cli", "tasks", "resample", mixed_task.parent, "--rate", 16000)
+    run("hear_cli", "tasks", "resample", mixed_task.parent, "--sample-rate", 16000)
     module, options = "hear_sed.fmn04_all_b_mel_avgs", {"pretrained": False}
     found = event_scores(module, mixed_task, tmp_path / "found", **options)
     blind = event_scores(module, mixed_task, tmp_path / "blind", taps=["weak"], **options)
