@@ -1,10 +1,10 @@
-"""What mn01_starter has learned: ``python -m benchmarks.starter DATA``, figures and pictures.
+"""Evaluation of mn01_starter against its teacher: ``python -m benchmarks.starter DATA``.
 
-DATA is the folder that it was trained in, with ``esc10`` and ``audio`` in it. Only clips that it
-never heard are asked about: the metro station, and fold 5 of ESC-10, whose names begin with ``5-``,
-without the one of them whose first second is among the clips of FSD50K.
-Controls are the same network with random weights, the same network trained with what the teacher
-says of another sound, and what the teacher says on average.
+DATA is the folder that it was trained in, with ``esc10`` and ``audio`` in it. It is evaluated on
+clips that it was not trained on: the metro station, and fold 5 of ESC-10, whose names begin with
+``5-``, without the one whose first second is among the training clips from FSD50K. Controls are the
+same network with random weights, the same network trained with the predictions for other clips, and
+the mean predictions of the teacher.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from hear_core.audio.reading import read_audio
 from hear_core.networks.backbone import Backbone
 from hear_core.zoo.labels import audioset_labels
 from hear_mn import ZOO
-from hear_train.logs import read
-from hear_train.measure import Nearness, as_text, logits, nearness
+from hear_train.agreement import Agreement, agreement, as_markdown, predict_logits
+from hear_train.loop.logs import read_log
 
-RATE, TEACHER, STARTER = 32000, "mn04_as", "mn01_starter"
-LOGGED = ("step", "loss", "teacher", "logits", "rate")
-# Cut from the same recording as a clip that it was trained on.
-HEARD = {"5-235671-A.ogg"}
+SAMPLE_RATE, TEACHER, STARTER = 32000, "mn04_as", "mn01_starter"
+LOGGED = ("step", "loss", "teacher", "logits", "lr")
+# Clips of a recording that another section of was trained on.
+SEEN = {"5-235671-A.ogg"}
 EMBEDDINGS = {
     "starter": ("starter", {}),
     "starter, random weights": ("starter", {"pretrained": False}),
@@ -38,35 +38,37 @@ EMBEDDINGS = {
 }
 
 
-def near(data: Path, control: Path | None) -> dict[str, Nearness]:
-    """Return figures on fold 5 of ESC-10, of the starter and its controls."""
+def agreements(data: Path, control: Path | None) -> dict[str, Agreement]:
+    """Return the agreement of the starter and its controls with the teacher, on fold 5."""
     files = sorted((data / "esc10" / "audio").glob("5-*"))
-    files = [file for file in files if file.name not in HEARD]
-    waveforms = [read_audio(file, RATE).numpy() for file in files]
+    files = [file for file in files if file.name not in SEEN]
+    waveforms = [read_audio(file, SAMPLE_RATE).numpy() for file in files]
 
-    def ask(network: Backbone) -> np.ndarray:
-        return logits(network, ZOO[TEACHER].frontend(), waveforms)
+    def predict(network: Backbone) -> np.ndarray:
+        return predict_logits(network, ZOO[TEACHER].frontend(), waveforms)
 
-    teacher = ask(ZOO.load(TEACHER))
+    teacher = predict(ZOO.load(TEACHER))
     mean = np.repeat(teacher.mean(0, keepdims=True), len(teacher), 0)
     found = {
-        "starter": nearness(ask(ZOO.load(STARTER)), teacher),
-        "random weights": nearness(ask(ZOO.random_init(STARTER)), teacher),
-        "the teacher's mean": nearness(mean, teacher),
-        "the teacher itself": nearness(teacher, teacher),
+        "starter": agreement(predict(ZOO.load(STARTER)), teacher),
+        "random weights": agreement(predict(ZOO.random_init(STARTER)), teacher),
+        "the teacher's mean": agreement(mean, teacher),
+        "the teacher itself": agreement(teacher, teacher),
     }
     if control is not None:
-        shuffled = nearness(ask(ZOO.load(STARTER, control)), teacher)
+        shuffled = agreement(predict(ZOO.load(STARTER, control)), teacher)
         found = {"starter": found.pop("starter"), "shuffled teacher": shuffled, **found}
     return found
 
 
 def metro(data: Path) -> dict[str, list[tuple[str, float]]]:
     """Return the first five classes for the metro station."""
-    waveform = read_audio(data / "audio" / "metro_station-paris.wav", RATE).numpy()
+    waveform = read_audio(data / "audio" / "metro_station-paris.wav", SAMPLE_RATE).numpy()
     found = {}
     for name in (STARTER, TEACHER):
-        values = torch.from_numpy(logits(ZOO.load(name), ZOO[name].frontend(), [waveform])[0])
+        values = torch.from_numpy(
+            predict_logits(ZOO.load(name), ZOO[name].frontend(), [waveform])[0]
+        )
         scores, classes = values.sigmoid().topk(5)
         labels = [audioset_labels()[i] for i in classes.tolist()]
         rounded = [round(score, 3) for score in scores.tolist()]
@@ -75,7 +77,7 @@ def metro(data: Path) -> dict[str, list[tuple[str, float]]]:
 
 
 def downstream(data: Path) -> dict[str, list[float]]:
-    """Return the accuracy of a linear classifier of ESC-10, by the fold that is tested on."""
+    """Return the accuracy of a linear classifier of ESC-10 for each test fold."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -88,7 +90,8 @@ def downstream(data: Path) -> dict[str, list[float]]:
         model = importlib.import_module(f"hear_mn.{module}").load_model(engine="torch", **options)
         paths = [data / "esc10" / "audio" / row["filename"] for row in rows]
         embedded = [
-            model.get_scene_embeddings(read_audio(path, RATE)[None])[0].numpy() for path in paths
+            model.get_scene_embeddings(read_audio(path, SAMPLE_RATE)[None])[0].numpy()
+            for path in paths
         ]
         embeddings, found[name] = np.stack(embedded), []
         for fold in sorted(set(folds)):
@@ -100,11 +103,11 @@ def downstream(data: Path) -> dict[str, list[float]]:
 
 
 def join(logs: list[Path], target: Path) -> None:
-    """Write the logs of runs that followed each other as one."""
+    """Write the logs of consecutive runs as one."""
     rows: list[dict[str, float]] = []
     for log in logs:
         before = rows[-1]["step"] if rows else 0
-        rows += [{**row, "step": row["step"] + before} for row in read(log)]
+        rows += [{**row, "step": row["step"] + before} for row in read_log(log)]
     with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(LOGGED)
@@ -113,32 +116,32 @@ def join(logs: list[Path], target: Path) -> None:
 
 def draw_curves(log: Path, target: Path) -> None:
     """Draw the terms of the loss and the learning rate over the steps."""
-    rows = read(log)
+    rows = read_log(log)
     steps = [row["step"] for row in rows]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     curves = {"teacher": "teacher, cross-entropy", "logits": "logits, mean square"}
-    upper, lower, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1])
+    upper, lower, below = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1])
     for axes, (name, label) in zip((upper, lower), curves.items(), strict=True):
         axes.plot(steps, [row[name] for row in rows], color="tab:blue")
         axes.set_ylabel(label, fontsize=8)
         axes.grid(alpha=0.3)
-    rate.plot(steps, [row["rate"] for row in rows], color="tab:gray")
-    rate.set(ylabel="rate", xlabel="step")
+    below.plot(steps, [row["lr"] for row in rows], color="tab:gray")
+    below.set(ylabel="lr", xlabel="step")
     figure.savefig(target, dpi=90)
 
 
 def draw_bars(
-    figures: Mapping[str, Nearness], accuracy: Mapping[str, list[float]], target: Path
+    rows: Mapping[str, Agreement], accuracy: Mapping[str, list[float]], target: Path
 ) -> None:
     """Draw the starter beside its controls."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     first, second, third = figure.subplots(1, 3)
-    shown = [who for who in figures if who != "the teacher itself"]
+    shown = [who for who in rows if who != "the teacher itself"]
     for axes, key, title in (
-        (first, "top1", "first class is the teacher's"),
-        (second, "mAP", "mAP on what the teacher hears"),
+        (first, "top1", "most probable class is the teacher's"),
+        (second, "mAP", "mAP, teacher as labels"),
     ):
-        bars = axes.bar(shown, [getattr(figures[who], key) for who in shown])
+        bars = axes.bar(shown, [getattr(rows[who], key) for who in shown])
         axes.bar_label(bars, fmt="%.2f", fontsize=8)
         axes.set_title(title, fontsize=9)
     bars = third.bar(list(accuracy), [float(np.mean(folds)) for folds in accuracy.values()])
@@ -154,29 +157,29 @@ def main() -> None:
     """Measure, print, and draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--control", type=Path, help="weights of a run with --shuffled")
-    parser.add_argument("--log", type=Path, nargs="*", default=[], help="of its runs, in order")
+    parser.add_argument("--control", type=Path, help="weights of a run with teacher.shuffle=true")
+    parser.add_argument("--log", type=Path, nargs="*", default=[], help="logs, in order")
     parser.add_argument("--output", type=Path, default=Path("docs"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 
-    figures, heard = near(arguments.data, arguments.control), metro(arguments.data)
-    print(as_text(figures))
-    for name, classes in heard.items():
+    rows, tags = agreements(arguments.data, arguments.control), metro(arguments.data)
+    print(as_markdown(rows))
+    for name, classes in tags.items():
         print(name, *(f"{label} {score:.2f}" for label, score in classes), sep=", ")
     accuracy = downstream(arguments.data)
     for name, folds in accuracy.items():
         print(f"{name}: {np.mean(folds):.4f} {folds}")
     found = {
-        "fold 5": {who: row._asdict() for who, row in figures.items()},
-        "metro": heard,
+        "fold 5": {who: row._asdict() for who, row in rows.items()},
+        "metro": tags,
         "ESC-10": accuracy,
     }
     (arguments.output / "starter.json").write_text(json.dumps(found, indent=2) + "\n")
     if arguments.log:
         join(arguments.log, arguments.output / "starter.csv")
     draw_curves(arguments.output / "starter.csv", arguments.output / "starter_loss.png")
-    draw_bars(figures, accuracy, arguments.output / "starter.png")
+    draw_bars(rows, accuracy, arguments.output / "starter.png")
 
 
 if __name__ == "__main__":

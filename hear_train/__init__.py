@@ -1,8 +1,23 @@
-"""Training: distillation of a large tagger into a small one, from audio files.
+"""Training of audio networks: recipes as data, and a loop that resumes to the bit.
 
-The way of the data is the list of modules: `clips` (files to waveforms), `waveforms`, `synthesis`
-and `mixing` (waveforms to what is heard in training), `teachers` (what a teacher says of it),
-`lessons` (batches of both), `losses`, `schedule`, `trainer` (the loop), `logs`, and `distill`,
-which puts them together. `choosing` picks sounds for a further training, and `measure` says how
-near a student is to its teacher.
+Modules follow the way of the data: `data` (clips, data sets, samplers, batches), `augment`,
+`preprocessing` (log-mels and live teachers), `objectives` (losses and teachers), `loop` (trainer,
+optimisers, schedules, logs), `evaluation` (metrics), and `recipes`, which builds a run from a YAML
+file. `agreement` compares a student with its teacher, and `selection` picks sounds to train on.
 """
+
+from hear_train.batch import Batch, BatchSource, Targets
+from hear_train.loop.trainer import Trainer, TrainerConfig
+from hear_train.recipes import Recipe, build, list_recipes, load_recipe
+
+__all__ = [
+    "Batch",
+    "BatchSource",
+    "Recipe",
+    "Targets",
+    "Trainer",
+    "TrainerConfig",
+    "build",
+    "list_recipes",
+    "load_recipe",
+]

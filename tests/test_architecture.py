@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "embeddings_configs": set(),
+    "training_configs": set(),
     "hear_core": set(),
     "hear_mn": {"hear_core"},
     "hear_sed": {"hear_core"},
@@ -27,6 +28,7 @@ FOLDERS = {
         "plugins", "export",
     ],
     "hear_sed": ["sequence", "backbones"],
+    "hear_train": ["augment", "data", "objectives", "loop"],
     "hear_eval": ["tasks", "embeddings", "downstream", "report"],
 }  # fmt: skip
 

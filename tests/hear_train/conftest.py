@@ -3,7 +3,7 @@ import pytest
 import soundfile
 import torch
 
-from hear_train.synthesis import noise, tone
+from hear_train.augment.synthesis import noise, tone
 
 RATE = 32000
 

@@ -10,12 +10,14 @@ from accelerate import Accelerator
 from torch import nn
 
 from hear_mn import ZOO
-from hear_train.clips import Clips, find
-from hear_train.lessons import Blur, Lessons, Listening
-from hear_train.losses import Distillation, Weights
-from hear_train.mixing import Mixer, Mixing
-from hear_train.teachers import Teacher
-from hear_train.trainer import Plan, Trainer
+from hear_train.augment.spectrograms import SpectrogramAugmentation
+from hear_train.data.clips import Clips, find_clips
+from hear_train.data.mixtures import MixtureConfig, MixtureDrawer
+from hear_train.data.sources import DrawnBatches
+from hear_train.loop.trainer import Trainer, TrainerConfig
+from hear_train.objectives.distillation import Distillation, DistillationWeights
+from hear_train.objectives.teachers import NetworkTeacher
+from hear_train.preprocessing import Preprocessing
 
 RATE, SOUNDS = 32000, 8
 
@@ -23,7 +25,7 @@ RATE, SOUNDS = 32000, 8
 def gradients(sounds, folder):
     """Return the gradients after a step on eight sounds, however many processes share them.
 
-    Batch norms stand still: they see the share of their process only.
+    Batch norms are frozen, as they would see the share of their process only.
     """
     accelerator = Accelerator(cpu=True)
     student = ZOO.random_init("mn01_as")
@@ -33,20 +35,21 @@ def gradients(sounds, folder):
             module.train = lambda mode=True, module=module: module
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    mixer = Mixer(Clips(find([sounds], [], ()), RATE), Mixing(seconds=0.5), 0)
+    clips = Clips(find_clips([sounds], [], ()), RATE)
+    drawer = MixtureDrawer(clips, MixtureConfig(seconds=0.5), 0)
     processes = accelerator.num_processes
-    lessons = Lessons(
-        mixer, SOUNDS // processes, 527, rank=accelerator.process_index, processes=processes
+    batches = DrawnBatches(
+        drawer, SOUNDS // processes, 527, rank=accelerator.process_index, processes=processes
     )
-    teacher = Teacher(ZOO, "mn01_starter")
+    teacher = NetworkTeacher(ZOO, ("mn01_starter",))
     frontend = ZOO["mn01_as"].frontend()
     trainer = Trainer(
-        Distillation(student, Weights(logits=0.01)),
-        lessons,
-        Plan(epochs=1, steps=1, clip=0, seed=3),
+        Distillation(student, DistillationWeights(logits=0.01)),
+        batches,
+        TrainerConfig(epochs=1, steps_per_epoch=1, grad_clip=0, seed=3),
         folder,
         accelerator,
-        listening=Listening(frontend, teacher, Blur(edges=False), 0),
+        preprocess=Preprocessing(frontend, SpectrogramAugmentation(mel_edges=False), 0, teacher),
     )
     trainer.run()
     return {name: value.grad.clone() for name, value in student.named_parameters()}, accelerator

@@ -1,0 +1,140 @@
+"""Targets and batches: the input of the training loop, and how targets move with the sounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Targets of a batch; each part is optional.
+
+    Args:
+        weak: Classes of the clips, (batch, classes), from 0 to 1.
+        strong: Classes of the frames, (batch, classes, frames), from 0 to 1.
+        known: Which classes of a clip were annotated, (batch, classes), bool; None if all were.
+            Targets that are not known are 0.
+    """
+
+    weak: Tensor | None = None
+    strong: Tensor | None = None
+    known: Tensor | None = None
+
+    def mix(self, partners: Targets, share: Tensor) -> Targets:
+        """Return the targets of sounds that are mixed.
+
+        A class is known in a mix if it is known in one of both sounds, as in EfficientAT's mixing
+        for OpenMIC. If nothing is known about one of them, nothing is known about the mix.
+
+        Args:
+            partners: Targets of the sounds that these are mixed with, in the same order.
+            share: Share of these sounds in the mix, (batch,).
+        """
+        known = None
+        if self.known is not None and partners.known is not None:
+            annotated = self.known.any(1, keepdim=True) & partners.known.any(1, keepdim=True)
+            known = (self.known | partners.known) & annotated
+        return Targets(
+            mix_rows(self.weak, partners.weak, share),
+            mix_rows(self.strong, partners.strong, share),
+            known,
+        )
+
+    def roll(self, frames: int) -> Targets:
+        """Return the targets of sounds that are shifted in a circle by a number of frames."""
+        strong = None if self.strong is None else self.strong.roll(frames, -1)
+        return Targets(self.weak, strong, self.known)
+
+    def __getitem__(self, rows: Tensor | slice) -> Targets:
+        return self._map(lambda tensor: tensor[rows])
+
+    def to(self, device: torch.device) -> Targets:
+        """Return the targets on a device."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Targets:
+        parts = (getattr(self, part.name) for part in fields(self))
+        return Targets(*(None if part is None else function(part) for part in parts))
+
+
+class Batch(NamedTuple):
+    """A batch of clips.
+
+    Attributes:
+        step: Number that is unique to this batch, and that all random draws depend on.
+        waveform: (batch, samples), in [-1, 1].
+        targets: Labels.
+        names: Names of the clips, for messages.
+        skipped: Reasons why clips were replaced by others, by name.
+        log_mel: Input of the network, (batch, n_mels, frames); None until it is computed.
+        teacher: Targets by a teacher, if there is one.
+        taps: Taps of the teacher by name.
+    """
+
+    step: int
+    waveform: Tensor
+    targets: Targets = Targets()
+    names: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = {}
+    log_mel: Tensor | None = None
+    teacher: Targets | None = None
+    taps: Mapping[str, Tensor] = {}
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return self._replace(
+            waveform=self.waveform.to(device),
+            targets=self.targets.to(device),
+            log_mel=None if self.log_mel is None else self.log_mel.to(device),
+            teacher=None if self.teacher is None else self.teacher.to(device),
+            taps={name: tap.to(device) for name, tap in self.taps.items()},
+        )
+
+
+class BatchSource(Protocol):
+    """Batches by number: the same number gives the same batch, in any order and process.
+
+    Attributes:
+        batch_size: Clips of a batch, in one process.
+    """
+
+    batch_size: int
+
+    def __getitem__(self, step: int) -> Batch:
+        """Return a batch by its number."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which row of a batch each row is mixed with, and its own share of the mix.
+
+    Args:
+        partner: Row of the partner, (batch,), int64.
+        share: Share of the row itself, (batch,).
+    """
+
+    partner: Tensor
+    share: Tensor = field(repr=False)
+
+    def mix(self, rows: Tensor) -> Tensor:
+        """Return a tensor (batch, …) whose rows are mixed."""
+        return _weighted(rows, rows[self.partner], self.share)
+
+    def mix_targets(self, targets: Targets) -> Targets:
+        """Return the targets of the mixed rows."""
+        return targets.mix(targets[self.partner], self.share)
+
+
+def mix_rows(own: Tensor | None, partners: Tensor | None, share: Tensor) -> Tensor | None:
+    """Return rows mixed with partners, (batch, …); None if one of both is missing."""
+    return None if own is None or partners is None else _weighted(own, partners, share)
+
+
+def _weighted(own: Tensor, partners: Tensor, share: Tensor) -> Tensor:
+    share = share.view(-1, *[1] * (own.ndim - 1))
+    return share * own + (1 - share) * partners

@@ -1,0 +1,234 @@
+"""Clips to train on: audio files with their labels, read when their turn comes.
+
+A clip that cannot be read is an error of `Clips.read` only; the sources of batches replace such a
+clip and count it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hear_core.audio.files import find_audio_files
+from hear_core.audio.reading import read_audio
+from hear_core.errors import AudioError, ConfigError
+from hear_core.io.files import atomic_write
+from hear_core.io.tables import is_table, read_table
+from hear_core.zoo.labels import select_classes
+from hear_train.data.hdf5 import PackedClip, is_packed, read_index
+
+_MIN_SAMPLES = 2  # a waveform that can be resampled in time has two
+_INT16 = 32767
+
+
+class Clip(NamedTuple):
+    """One clip.
+
+    Args:
+        name: Name of its file, relative to the folder that was given.
+        read: Returns its samples (samples,), float32, at a sample rate in Hz.
+        labels: Bit for every class, packed eight to a byte; None without labels. As numbers, the
+            labels of AudioSet's two million clips would take gigabytes.
+        known: Bit for every class that was annotated, packed; None if all were.
+        group: Recording that the clip belongs to; clips of one group stay in one split.
+    """
+
+    name: str
+    read: Callable[[int], np.ndarray]
+    labels: np.ndarray | None = None
+    known: np.ndarray | None = None
+    group: str = ""
+
+
+class Clips(Sequence[Clip]):
+    """Clips by number, and their samples at one sample rate.
+
+    Args:
+        clips: The clips.
+        sample_rate: Sample rate in Hz that they are read at.
+        cache: Folder for resampled waveforms as 16-bit arrays, which are faster to read than
+            compressed files; None keeps none.
+
+    Raises:
+        ConfigError: There are no clips.
+    """
+
+    def __init__(self, clips: Iterable[Clip], sample_rate: int, cache: Path | None = None) -> None:
+        self._clips, self.sample_rate, self._cache = list(clips), sample_rate, cache
+        self._kept: dict[int, np.ndarray] = {}
+        if not self._clips:
+            msg = "there are no clips to train on: give folders, tables or files of audio"
+            raise ConfigError(msg)
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._clips[index]
+
+    def read(self, index: int) -> np.ndarray:
+        """Return the samples of a clip, (samples,), float32.
+
+        Raises:
+            AudioError: The clip cannot be read, has fewer than two samples, or holds NaN or
+                infinite values.
+        """
+        if index in self._kept:
+            return self._kept[index].astype(np.float32) / _INT16
+        if self._cache is None:
+            return self._samples(self._clips[index])
+        file = self._cache / f"{self.sample_rate}" / f"{self._clips[index].name}.{index}.npy"
+        try:
+            return np.load(file).astype(np.float32) / _INT16
+        except (OSError, ValueError, EOFError):  # missing or truncated
+            samples = self._samples(self._clips[index])
+            with atomic_write(file) as part, part.open("wb") as opened:
+                np.save(opened, _as_int16(samples))
+            return _as_int16(samples).astype(np.float32) / _INT16
+
+    def keep(self) -> dict[str, str]:
+        """Read all clips into memory, as 16-bit integers, and drop those that cannot be read.
+
+        Returns:
+            Reasons why clips were dropped, by name.
+
+        Raises:
+            ConfigError: No clip can be read.
+        """
+        good: list[Clip] = []
+        failed: dict[str, str] = {}
+        for clip in self._clips:
+            try:
+                samples = self._samples(clip)
+            except AudioError as error:
+                failed[clip.name] = str(error)
+                continue
+            self._kept[len(good)] = _as_int16(samples)
+            good.append(clip)
+        self._clips = good
+        if not good:
+            msg = f"none of the {len(failed)} clips can be read: {next(iter(failed.values()))}"
+            raise ConfigError(msg)
+        return failed
+
+    def _samples(self, clip: Clip) -> np.ndarray:
+        samples = clip.read(self.sample_rate)
+        if len(samples) < _MIN_SAMPLES:
+            msg = f"{clip.name} has {len(samples)} samples at {self.sample_rate} Hz"
+            raise AudioError(msg)
+        if not np.isfinite(samples).all():
+            msg = f"{clip.name} holds NaN or infinite values"
+            raise AudioError(msg)
+        return samples
+
+
+def find_clips(
+    inputs: Iterable[Path], keep_out: Sequence[str], labels: Sequence[str]
+) -> list[Clip]:
+    """Find clips that need no labels.
+
+    Args:
+        inputs: Folders, which are searched with all folders in them; audio files; tables with the
+            column ``filename``, relative to the table, and optionally ``labels``, separated by
+            ``;``; HDF5 files of mp3s as PaSST packs them.
+        keep_out: Patterns of names that are left out, such as ``5-*``, with or without folders.
+        labels: Names of the classes.
+
+    Raises:
+        ConfigError: An input does not exist or has another layout, or all clips are left out.
+    """
+    clips: list[Clip] = []
+    for given in inputs:
+        if not given.exists():
+            msg = f"there is no file or folder {given}"
+            raise ConfigError(msg)
+        if given.is_dir():
+            clips += [file_clip(path, name) for path, name in find_audio_files([given]).sources]
+        elif is_table(given):
+            clips += _of_table(given, labels)
+        elif is_packed(given):
+            clips += packed_clips(given, len(labels))
+        else:
+            clips.append(file_clip(given, given.name))
+    return leave_out(clips, keep_out)
+
+
+def leave_out(clips: list[Clip], keep_out: Sequence[str]) -> list[Clip]:
+    """Return the clips whose names match none of the patterns.
+
+    Raises:
+        ConfigError: All clips match.
+    """
+    kept = [clip for clip in clips if not any(_matches(clip.name, out) for out in keep_out)]
+    if clips and not kept:
+        msg = (
+            f"all {len(clips)} clips, such as {clips[0].name}, match keep_out ({list(keep_out)}), "
+            "so that none is left"
+        )
+        raise ConfigError(msg)
+    return kept
+
+
+def file_clip(path: Path, name: str, labels: np.ndarray | None = None, group: str = "") -> Clip:
+    """Return the clip of an audio file."""
+    return Clip(name, partial(_read_file, path), labels, None, group)
+
+
+def packed_clips(path: Path, classes: int) -> list[Clip]:
+    """Return the clips of an HDF5 file of mp3s, see `hear_train.data.hdf5.read_index`."""
+    names, labels, known = read_index(path, classes)
+    return [
+        Clip(
+            name,
+            PackedClip(path, index, name),
+            None if labels is None else labels[index],
+            None if known is None else known[index],
+        )
+        for index, name in enumerate(names)
+    ]
+
+
+def _read_file(path: Path, sample_rate: int) -> np.ndarray:
+    return read_audio(path, sample_rate).numpy()
+
+
+def _as_int16(samples: np.ndarray) -> np.ndarray:
+    return (samples.clip(-1, 1) * _INT16).round().astype(np.int16)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatch(name, pattern) or fnmatch(Path(name).name, pattern)
+
+
+def _of_table(table: Path, labels: Sequence[str]) -> list[Clip]:
+    rows = read_table(table)
+    if not rows or "filename" not in rows[0][1]:
+        msg = f"{table} must have rows and the column filename; the column labels is optional"
+        raise ConfigError(msg)
+    clips = []
+    for line, row in rows:
+        if not row["filename"]:
+            msg = f"{table}, line {line}, does not have a filename"
+            raise ConfigError(msg)
+        try:
+            bits = _label_bits(row.get("labels") or "", labels)
+        except ConfigError as error:
+            msg = f"{table}, line {line}: {error}"
+            raise ConfigError(msg) from error
+        name = Path(row["filename"])
+        clips.append(file_clip(table.parent / name, name.as_posix(), bits))
+    return clips
+
+
+def _label_bits(text: str, labels: Sequence[str]) -> np.ndarray | None:
+    """Return a packed bit for each class, 1 for those that a text names; None if it names none."""
+    index = {label: i for i, label in enumerate(labels)}
+    found = np.zeros(len(labels), bool)
+    for part in filter(None, map(str.strip, text.split(";"))):
+        found[[index[label] for label in select_classes(part, labels)]] = True
+    return np.packbits(found) if found.any() else None

@@ -1,0 +1,174 @@
+"""HDF5 files of mp3s, in the layout that PaSST packs data sets in.
+
+Such a file has the datasets ``audio_name`` (names), ``mp3`` (bytes of the files) and ``target``: a
+bit for every class, packed, or, in OpenMIC, 20 probabilities and 20 masks as floats. PaSST is
+Koutini et al., "Efficient Training of Audio Transformers with Patchout" (Interspeech 2022).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hear_core.audio.reading import resample
+from hear_core.errors import AudioError, ConfigError
+from hear_core.io.files import atomic_write
+
+_SUFFIXES = {".h5", ".hdf", ".hdf5"}
+_PRESENT = 0.5  # probability from which EfficientAT counts an instrument of OpenMIC as present
+_open_files: dict[tuple[int, Path], Any] = {}  # by process, as handles do not survive a fork
+
+
+def is_packed(path: Path) -> bool:
+    """Return whether a file holds many clips, judging by its name."""
+    return path.suffix.lower() in _SUFFIXES
+
+
+def read_index(path: Path, classes: int) -> tuple[list[str], np.ndarray | None, np.ndarray | None]:
+    """Return the names of the clips in a file, their labels, and which labels are known.
+
+    Args:
+        path: File in the layout of PaSST.
+        classes: Number of classes.
+
+    Returns:
+        Names; labels and known classes as packed bits (clips, bytes), or None.
+
+    Raises:
+        ConfigError: The file has another layout or another number of classes.
+    """
+    h5py = _h5py()
+    try:
+        with h5py.File(path, "r") as file:
+            names = [name.decode() for name in file["audio_name"][:]]
+            target = file["target"][:] if "target" in file else None
+            if "mp3" not in file or len(file["mp3"]) != len(names):
+                missing = "mp3"
+                raise KeyError(missing)
+    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
+        msg = (
+            f"{path} is not an HDF5 file in the layout of PaSST, which has the datasets "
+            f"audio_name, mp3 and target: {error}"
+        )
+        raise ConfigError(msg) from error
+    if target is None:
+        return names, None, None
+    if target.dtype.kind == "f" and target.shape == (len(names), 2 * classes):
+        probability, mask = np.split(target, 2, axis=1)
+        known = mask >= _PRESENT
+        return names, np.packbits((probability > _PRESENT) & known, 1), np.packbits(known, 1)
+    size = (len(names), -(-classes // 8))
+    if target.dtype != np.uint8 or target.shape != size:
+        msg = (
+            f"{path}: target is {target.dtype} {target.shape}, but {len(names)} clips of "
+            f"{classes} classes have uint8 {size}: a bit for every class"
+        )
+        raise ConfigError(msg)
+    return names, target, None
+
+
+@dataclass(frozen=True)
+class PackedClip:
+    """Reads one clip of a file; the file is opened once in every process.
+
+    Args:
+        path: The HDF5 file.
+        index: Row of the clip.
+        name: Name of the clip, for messages.
+    """
+
+    path: Path
+    index: int
+    name: str
+
+    def __call__(self, sample_rate: int) -> np.ndarray:
+        """Return the samples (samples,), float32, at a sample rate in Hz.
+
+        Raises:
+            AudioError: The clip is damaged or empty.
+        """
+        import soundfile
+
+        try:
+            content = _opened(self.path)["mp3"][self.index]
+            samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+        except (OSError, soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
+            msg = f"{self.name} in {self.path} cannot be read as audio: {error}"
+            raise AudioError(msg) from error
+        if len(samples) == 0:
+            msg = f"{self.name} in {self.path} holds no samples"
+            raise AudioError(msg)
+        return resample(samples.mean(axis=1), rate, sample_rate)
+
+
+def pack(
+    target: Path,
+    clips: Iterable[tuple[str, bytes, np.ndarray | None]],
+    total: int,
+    labels: Sequence[str],
+) -> int:
+    """Write an HDF5 file of compressed clips.
+
+    Args:
+        target: File to write.
+        clips: Name, content of the audio file, and packed label bits of every clip, or None.
+        total: Number of clips, or more.
+        labels: Names of the classes, which are kept as an attribute of the file.
+
+    Returns:
+        The number of clips that were written.
+    """
+    h5py = _h5py()
+    with atomic_write(target) as part, h5py.File(part, "w") as file:
+        kinds = h5py.string_dtype(), h5py.vlen_dtype(np.dtype("uint8"))
+        names = file.create_dataset("audio_name", (total,), dtype="S160", maxshape=(None,))
+        contents = file.create_dataset("mp3", (total,), dtype=kinds[1], maxshape=(None,))
+        size = -(-len(labels) // 8)
+        bits = file.create_dataset("target", (total, size), dtype="uint8", maxshape=(None, size))
+        file.attrs.create("labels", list(labels), dtype=kinds[0])
+        count = 0
+        for count, (name, content, label_bits) in enumerate(clips, 1):
+            names[count - 1] = name.encode()
+            contents[count - 1] = np.frombuffer(content, np.uint8)
+            if label_bits is not None:
+                bits[count - 1] = label_bits
+        for dataset in (names, contents, bits):
+            dataset.resize(count, axis=0)
+    return count
+
+
+def packed_labels(path: Path) -> tuple[str, ...]:
+    """Return the names of the classes of a file that `pack` wrote; empty for other files."""
+    with _h5py().File(path, "r") as file:
+        return tuple(str(label) for label in file.attrs.get("labels", ()))
+
+
+def as_mp3(samples: np.ndarray, sample_rate: int) -> bytes:
+    """Return a waveform (samples,) as the bytes of an mp3 file."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples.clip(-1, 1), sample_rate, format="MP3")
+    return buffer.getvalue()
+
+
+def _opened(path: Path) -> Any:
+    key = (os.getpid(), path)
+    if key not in _open_files:
+        _open_files[key] = _h5py().File(path, "r")
+    return _open_files[key]
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        msg = "HDF5 files need the package h5py: pip install 'efficient-hear[train]'"
+        raise ConfigError(msg) from error
+    return h5py

@@ -1,0 +1,123 @@
+"""Samplers: which clip comes at which place of a training, from a seed.
+
+The order of an epoch depends on the seed and the number of the epoch only, never on the number of
+workers or processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from hear_core.errors import ConfigError
+from hear_train.data.clips import Clip
+
+_BALANCED_OFFSET, _BALANCED_SCALE = 100.0, 1000.0
+
+
+class Sampler(Protocol):
+    """Indices of clips by their place in the training."""
+
+    def __len__(self) -> int:
+        """Return the number of places of an epoch."""
+
+    def __getitem__(self, place: int) -> int:
+        """Return the index of the clip at a place, counted through all epochs."""
+
+
+class UniformSampler:
+    """Every clip once in an epoch, in random order.
+
+    Args:
+        count: Number of clips.
+        seed: Seed of the orders.
+        epoch_length: Length of an epoch, at most `count`; 0 is all clips.
+    """
+
+    def __init__(self, count: int, seed: int, epoch_length: int = 0) -> None:
+        self._count, self._seed = count, seed
+        self._length = min(epoch_length or count, count)
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, place: int) -> int:
+        epoch, index = divmod(place, self._length)
+        if self._order[0] != epoch:
+            order = np.random.default_rng((self._seed, 1, epoch)).permutation(self._count)
+            self._order = (epoch, order[: self._length])
+        return int(self._order[1][index])
+
+
+class WeightedSampler:
+    """Clips drawn with weights, without replacement within an epoch.
+
+    Args:
+        weights: Weight of every clip, (clips,); clips of weight 0 never come.
+        seed: Seed; the epochs have the seeds ``seed``, ``seed + 1`` and so on.
+        epoch_length: Length of an epoch, at most the number of clips with a weight; 0 is all.
+
+    Raises:
+        ConfigError: No clip has a weight.
+    """
+
+    def __init__(self, weights: np.ndarray, seed: int, epoch_length: int = 0) -> None:
+        possible = int((weights > 0).sum())
+        if not possible:
+            msg = "a balanced sampler needs labels, but no clip has any: use sampler: uniform"
+            raise ConfigError(msg)
+        self._weights, self._seed = torch.from_numpy(np.asarray(weights, np.float64)), seed
+        self._length = min(epoch_length or possible, possible)
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, place: int) -> int:
+        epoch, index = divmod(place, self._length)
+        if self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(self._seed + epoch)
+            order = torch.multinomial(self._weights, self._length, False, generator=generator)
+            self._order = (epoch, order.numpy())
+        return int(self._order[1][index])
+
+
+def balanced_weights(clips: Iterable[Clip], classes: int) -> np.ndarray:
+    """Return the weights of EfficientAT's balanced sampling, (clips,), float32.
+
+    A clip's weight is the sum over its classes of 1000 / (100 + number of clips of the class).
+
+    Args:
+        clips: Clips with labels; those without get weight 0.
+        classes: Number of classes.
+    """
+    listed = list(clips)
+    counts = np.zeros(classes)
+    for clip in listed:
+        if clip.labels is not None:
+            counts += np.unpackbits(clip.labels, count=classes)
+    per_class = _BALANCED_SCALE / (_BALANCED_OFFSET + counts)
+    weights = np.zeros(len(listed), np.float32)
+    for index, clip in enumerate(listed):
+        if clip.labels is not None:
+            weights[index] = per_class[np.unpackbits(clip.labels, count=classes) > 0].sum()
+    return weights
+
+
+def _uniform(clips: list[Clip], classes: int, seed: int, epoch_length: int) -> Sampler:
+    return UniformSampler(len(clips), seed, epoch_length)
+
+
+def _balanced(clips: list[Clip], classes: int, seed: int, epoch_length: int) -> Sampler:
+    return WeightedSampler(balanced_weights(clips, classes), seed, epoch_length)
+
+
+SAMPLERS: Mapping[str, Callable[[list[Clip], int, int, int], Sampler]] = {
+    "uniform": _uniform,
+    "balanced": _balanced,
+}
+"""Makers of samplers, of clips, number of classes, seed and epoch length."""

@@ -1,0 +1,207 @@
+"""Sources of batches: clips drawn by number, with their labels and stored predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.random import Generator
+
+from hear_core.errors import AudioError, ConfigError
+from hear_train.augment import waveforms
+from hear_train.batch import Batch, Targets
+from hear_train.data.clips import Clips
+from hear_train.data.samplers import Sampler
+
+_ATTEMPTS = 20  # clips in a row that may be unreadable
+
+
+class DrawnClip(NamedTuple):
+    """A waveform to train on.
+
+    Attributes:
+        samples: (samples,), float32.
+        clips: Numbers of the clips in it, and their shares.
+        skipped: Reasons why clips were replaced by others, by name.
+    """
+
+    samples: np.ndarray
+    clips: tuple[tuple[int, float], ...]
+    skipped: Mapping[str, str]
+
+
+class Drawer(Protocol):
+    """Draws waveforms by number: the same number gives the same waveform."""
+
+    clips: Clips
+
+    def draw(self, number: int) -> DrawnClip:
+        """Return a waveform by its number."""
+
+
+@dataclass(frozen=True)
+class WaveformAugmentation:
+    """Settings of the augmentation of waveforms, in the order in which it is applied.
+
+    Args:
+        gain: Largest change of level in dB, up and down.
+        roll: Largest shift in a circle, in samples.
+        mix: Probability of mixing a clip with another one, see `hear_train.augment.waveforms.mix`.
+        mix_alpha: Parameter of the beta distribution of the shares.
+    """
+
+    gain: int = 0
+    roll: int = 0
+    mix: float = 0.0
+    mix_alpha: float = 2.0
+
+    def __post_init__(self) -> None:
+        if min(self.gain, self.roll) < 0 or not 0 <= self.mix <= 1 or self.mix_alpha <= 0:
+            msg = (
+                "waveform augmentation needs gain and roll of 0 or more, mix from 0 to 1 and "
+                f"mix_alpha above 0, not {self}"
+            )
+            raise ConfigError(msg)
+
+
+class ClipDrawer:
+    """Draws augmented clips.
+
+    Args:
+        clips: Clips to draw from.
+        sampler: Order of the clips.
+        seconds: Length: shorter clips are padded with silence at the end, longer ones are cropped
+            at random.
+        augmentation: Settings.
+        seed: Seed of the augmentation.
+    """
+
+    def __init__(
+        self,
+        clips: Clips,
+        sampler: Sampler,
+        seconds: float,
+        augmentation: WaveformAugmentation,
+        seed: int,
+    ) -> None:
+        self.clips, self.sampler, self.augmentation = clips, sampler, augmentation
+        self.length, self.seed = round(seconds * clips.sample_rate), seed
+
+    def draw(self, number: int) -> DrawnClip:
+        rng = np.random.default_rng((self.seed, number))
+        skipped: dict[str, str] = {}
+        index, samples = self._clip(self.sampler[number], rng, skipped)
+        if rng.random() >= self.augmentation.mix:
+            return DrawnClip(samples, ((index, 1.0),), skipped)
+        other, partner = self._clip(int(rng.integers(len(self.clips))), rng, skipped)
+        alpha = self.augmentation.mix_alpha
+        share = waveforms.fold_share(float(rng.beta(alpha, alpha)))
+        mixed = waveforms.mix(samples, partner, share)
+        return DrawnClip(mixed, ((index, share), (other, 1 - share)), skipped)
+
+    def _clip(self, index: int, rng: Generator, skipped: dict[str, str]) -> tuple[int, np.ndarray]:
+        index, samples = read_or_replace(self.clips, index, rng, skipped)
+        settings = self.augmentation
+        if settings.gain:
+            decibels = int(rng.integers(-settings.gain, settings.gain))
+            samples = waveforms.gain(samples, decibels)
+        samples = waveforms.crop(samples, self.length, rng)
+        if settings.roll:
+            samples = waveforms.roll(samples, int(rng.integers(-settings.roll, settings.roll + 1)))
+        return index, samples
+
+
+def read_or_replace(
+    clips: Clips, index: int, rng: Generator, skipped: dict[str, str]
+) -> tuple[int, np.ndarray]:
+    """Return the number and the samples of a clip, or of a random other one if it is unreadable.
+
+    Args:
+        clips: Clips to read.
+        index: Number of the clip.
+        rng: Random generator.
+        skipped: Gets the reasons why clips were replaced, by name.
+
+    Raises:
+        ConfigError: Twenty clips in a row cannot be read.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return index, clips.read(index)
+        except AudioError as error:
+            skipped[clips[index].name] = str(error)
+            index = int(rng.integers(len(clips)))
+    msg = f"{_ATTEMPTS} clips in a row cannot be read; the last: {list(skipped.values())[-1]}"
+    raise ConfigError(msg)
+
+
+@dataclass
+class DrawnBatches:
+    """Batches of drawn waveforms, see `hear_train.batch.BatchSource`.
+
+    Several processes share a step: together they get what one process would get with a batch that
+    is as many times larger.
+
+    Args:
+        drawer: Draws the waveforms.
+        batch_size: Clips of a batch, in one process.
+        classes: Number of classes.
+        predictions: Returns the stored predictions of a teacher for a clip by its name, (classes,).
+        preprocess: Applied to every batch here, in a worker; None if the trainer does it.
+        rank: Index of this process.
+        processes: Number of processes.
+    """
+
+    drawer: Drawer
+    batch_size: int
+    classes: int
+    predictions: Callable[[str], np.ndarray] | None = None
+    preprocess: Callable[[Batch], Batch] | None = None
+    rank: int = 0
+    processes: int = 1
+
+    def __getitem__(self, step: int) -> Batch:
+        first = (step * self.processes + self.rank) * self.batch_size
+        drawn = [self.drawer.draw(first + i) for i in range(self.batch_size)]
+        rows = [self._targets(each) for each in drawn]
+        targets = Targets(
+            torch.from_numpy(np.stack([weak for weak, _ in rows])),
+            known=torch.from_numpy(np.stack([known for _, known in rows])),
+        )
+        teacher = None
+        if self.predictions is not None:
+            teacher = Targets(torch.from_numpy(np.stack([self._predicted(e) for e in drawn])))
+        clips = self.drawer.clips
+        batch = Batch(
+            step * self.processes + self.rank,
+            torch.from_numpy(np.stack([each.samples for each in drawn])),
+            targets,
+            tuple(clips[each.clips[0][0]].name if each.clips else "" for each in drawn),
+            {name: why for each in drawn for name, why in each.skipped.items()},
+            teacher=teacher,
+        )
+        return batch if self.preprocess is None else self.preprocess(batch)
+
+    def _targets(self, drawn: DrawnClip) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels and known classes of a mix, by the rule of `Targets.mix`."""
+        weak, known = np.zeros(self.classes, np.float32), np.zeros(self.classes, bool)
+        for index, share in drawn.clips:
+            clip = self.drawer.clips[index]
+            if clip.labels is None:  # nothing is known about a part, and so about the whole
+                return np.zeros_like(weak), np.zeros_like(known)
+            weak += np.float32(share) * np.unpackbits(clip.labels, count=self.classes)
+            known |= (
+                True if clip.known is None else np.unpackbits(clip.known, count=self.classes) > 0
+            )
+        return weak, known
+
+    def _predicted(self, drawn: DrawnClip) -> np.ndarray:
+        """Return the predictions of a mix: the mean of those of its clips by their shares."""
+        assert self.predictions is not None  # noqa: S101
+        mean = np.zeros(self.classes, np.float32)
+        for index, share in drawn.clips:
+            mean += np.float32(share) * self.predictions(self.drawer.clips[index].name)
+        return mean

@@ -1,0 +1,1 @@
+"""The training loop: optimisers, schedules, states, logs, and the trainer."""

@@ -1,0 +1,111 @@
+"""Preprocessing of batches: log-mels, their augmentation, and the predictions of a live teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hear_core.audio.reading import resample
+from hear_core.frontends.log_mel import Frontend
+from hear_train.augment.spectrograms import (
+    SpectrogramAugmentation,
+    draw_mel_edges,
+    draw_mixstyle,
+    draw_mixup,
+    log_mel_with_edges,
+    mixstyle,
+    spec_augment,
+)
+from hear_train.batch import Batch
+from hear_train.objectives.teachers import NetworkTeacher
+
+
+class Preprocessing(nn.Module):
+    """Computes what the network gets from a batch of waveforms.
+
+    A live teacher gets the same augmented sound, but without SpecAugment.
+
+    Args:
+        frontend: Front-end of the network that is trained.
+        augmentation: Augmentation of its log-mels.
+        seed: Seed of the augmentation.
+        teacher: Live teacher; None if the batches have targets of a teacher already, or none.
+        shuffle_teacher: Give every clip the predictions for its neighbour in the batch, as a
+            control experiment.
+
+    Shape:
+        `Batch.waveform` (batch, samples) to `Batch.log_mel` (batch, n_mels, frames).
+    """
+
+    def __init__(
+        self,
+        frontend: Frontend,
+        augmentation: SpectrogramAugmentation,
+        seed: int,
+        teacher: NetworkTeacher | None = None,
+        *,
+        shuffle_teacher: bool = False,
+    ) -> None:
+        super().__init__()
+        self.frontend, self.teacher = frontend, teacher
+        self.augmentation, self.seed, self.shuffle_teacher = augmentation, seed, shuffle_teacher
+
+    @torch.no_grad()
+    def forward(self, batch: Batch) -> Batch:
+        settings, size, device = self.augmentation, len(batch.waveform), batch.waveform.device
+        rng = np.random.default_rng((self.seed, 2, batch.step))
+        edges = draw_mel_edges(rng) if settings.mel_edges else None
+        styles = mixed = None
+        if settings.mixstyle and rng.random() < settings.mixstyle:
+            styles = draw_mixstyle(rng, size, device)
+        elif settings.mixup:
+            mixed = draw_mixup(rng, size, settings.mixup, device)
+
+        def augmented(frontend: Frontend) -> Tensor:
+            waveform = _resampled(batch.waveform, self.frontend, frontend)
+            log_mel = log_mel_with_edges(frontend, waveform, edges)
+            if mixed is not None:
+                return mixed.mix(log_mel)
+            return log_mel if styles is None else mixstyle(log_mel, styles)
+
+        log_mel, targets, teacher, taps = (
+            augmented(self.frontend),
+            batch.targets,
+            batch.teacher,
+            batch.taps,
+        )
+        if mixed is not None:
+            targets = mixed.mix_targets(targets)
+            teacher = None if teacher is None else mixed.mix_targets(teacher)
+        if self.teacher is not None:
+            teacher, taps = self.teacher(
+                lambda other: log_mel if _alike(other, self.frontend) else augmented(other)
+            )
+        if self.shuffle_teacher and teacher is not None:
+            neighbours = torch.arange(size, device=device).roll(1)
+            teacher = teacher[neighbours]
+            taps = {name: tap[neighbours] for name, tap in taps.items()}
+        log_mel = spec_augment(log_mel, rng, settings.freq_mask, settings.time_mask)
+        return batch._replace(log_mel=log_mel, targets=targets, teacher=teacher, taps=taps)
+
+
+def _alike(frontend: Frontend, other: Frontend) -> bool:
+    """Return whether two front-ends compute the same."""
+
+    def settings(each: Frontend) -> tuple[Any, ...]:
+        names = ("sample_rate", "n_mels", "hop", "window", "floor")
+        return (type(each), *(getattr(each, name, None) for name in names))
+
+    return settings(frontend) == settings(other)
+
+
+def _resampled(waveform: Tensor, own: Frontend, other: Frontend) -> Tensor:
+    """Return waveforms at the sample rate of another front-end."""
+    if own.sample_rate == other.sample_rate:
+        return waveform
+    rates = own.sample_rate, other.sample_rate
+    resampled = [resample(samples, *rates) for samples in waveform.cpu().numpy()]
+    return torch.from_numpy(np.stack(resampled)).to(waveform.device)

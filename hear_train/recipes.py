@@ -1,0 +1,625 @@
+"""Recipes: experiments as YAML files, and the training runs that are built from them.
+
+A recipe holds everything that a result depends on, except the data's path, the run's folder and the
+device. Published recipes are in the package ``training_configs``; users give the path of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import torch
+import yaml
+from torch import nn
+
+from hear_core.errors import ConfigError, unknown
+from hear_core.networks.backbone import Backbone
+from hear_core.zoo.metadata import save_checkpoint
+from hear_core.zoo.registry import NetworkRecord, Zoo
+from hear_mn.dynamic_convolution import annealed_temperature
+from hear_mn.zoo import ZOO
+from hear_train.augment.spectrograms import SpectrogramAugmentation
+from hear_train.data.clips import Clips
+from hear_train.data.datasets import DataConfig, Dataset, open_dataset
+from hear_train.data.hdf5 import is_packed
+from hear_train.data.mixtures import MixtureConfig, MixtureDrawer
+from hear_train.data.samplers import SAMPLERS
+from hear_train.data.sources import ClipDrawer, Drawer, DrawnBatches, WaveformAugmentation
+from hear_train.evaluation import ClipEvaluator, EvaluationConfig
+from hear_train.loop.states import last_state
+from hear_train.loop.trainer import Trainer, TrainerConfig
+from hear_train.objectives.distillation import Distillation, DistillationWeights, init_output_bias
+from hear_train.objectives.objective import Objective
+from hear_train.objectives.supervised import LOSSES, Supervised
+from hear_train.objectives.teachers import NetworkTeacher, StoredTeacher
+from hear_train.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PACKAGE = "training_configs"
+_IN_MEMORY = 5000  # clips of which all are read before training; 5 s each take 1.6 GB
+_SURVEY = 4  # batches that the teacher's mean is computed from
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network that is trained.
+
+    Args:
+        backbone: Name of a network in the zoo, or a size such as ``mn01`` for ``mn01_as``.
+        pretrained: Start from the released weights; else from random ones. A file of weights, given
+            when a run is built, goes before both.
+        width_mult: Factor on the channels of the network; None is that of the backbone.
+        head: Head of the network, see `hear_mn.heads.HEADS`.
+        se_dims: Dimensions that squeeze-and-excitation works on, such as ``c`` or ``f``.
+        n_mels: Mel bands of the front-end and of the network.
+        hop: Hop of the front-end in samples.
+        dropout: Dropout before the last layer.
+        temperature: Temperature of dynamic convolutions in the first epoch; it falls to 1.
+        init_bias: Whether a randomly initialised network starts with biases that predict the mean
+            of its teacher.
+    """
+
+    backbone: str = "mn10_as"
+    pretrained: bool = True
+    width_mult: float | None = None
+    head: str | None = None
+    se_dims: str | None = None
+    n_mels: int | None = None
+    hop: int | None = None
+    dropout: float = 0.2
+    temperature: float = 1.0
+    init_bias: bool = True
+
+    def record(self, zoo: Zoo) -> NetworkRecord:
+        """Return the record of the network, with the backbone's arguments replaced by those here.
+
+        Raises:
+            ConfigError: The backbone or an argument is unknown.
+        """
+        record = zoo[self.name(zoo)]
+        given = {"width": self.width_mult, "head": self.head, "se_dims": self.se_dims}
+        arguments = {**given, "n_mels": self.n_mels}
+        arguments = {key: value for key, value in arguments.items() if value is not None}
+        frontend = {"n_mels": self.n_mels, "hop": self.hop}
+        frontend = {key: value for key, value in frontend.items() if value is not None}
+        changed = replace(
+            record,
+            arguments={**record.arguments, **arguments},
+            frontend=partial(record.frontend, **frontend) if frontend else record.frontend,
+        )
+        try:
+            changed.skeleton()
+        except TypeError as error:
+            msg = f"{self.backbone} cannot be built with {arguments}: {error}"
+            raise ConfigError(msg) from error
+        return changed
+
+    def name(self, zoo: Zoo) -> str:
+        """Return the name of the backbone in the zoo."""
+        return self.backbone if self.backbone in zoo else f"{self.backbone}_as"
+
+    @property
+    def is_altered(self) -> bool:
+        """Whether the network is another one than that of the backbone."""
+        changes = (self.width_mult, self.head, self.se_dims, self.n_mels, self.hop)
+        return any(change is not None for change in changes)
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The teacher of a distillation.
+
+    Args:
+        networks: Names of networks in the zoo; the logits of several are averaged.
+        predictions: File of stored predictions instead, see `StoredTeacher`.
+        model: File of weights of a single network; the released ones if it is empty.
+        pretrained: If False, the teacher's weights are random, for tests.
+        temperature: Divides the teacher's logits before the sigmoid.
+        match: Taps of a single teacher that the student's taps are matched with.
+        shuffle: Give every clip the predictions for another one, as a control experiment.
+    """
+
+    networks: tuple[str, ...] = ()
+    predictions: str = ""
+    model: str = ""
+    pretrained: bool = True
+    temperature: float = 1.0
+    match: tuple[str, ...] = ()
+    shuffle: bool = False
+
+    def __post_init__(self) -> None:
+        if bool(self.networks) == bool(self.predictions):
+            msg = "a teacher needs either networks or a file of predictions: give one of the two"
+            raise ConfigError(msg)
+        if self.predictions and self.match:
+            msg = f"a file of predictions does not have the tap {self.match[0]} to match"
+            raise ConfigError(msg)
+        if self.temperature <= 0:
+            msg = f"the temperature of the teacher must be above 0, not {self.temperature}"
+            raise ConfigError(msg)
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """The loss.
+
+    Args:
+        loss: Loss of the labels, a key of `hear_train.objectives.supervised.LOSSES`; a distillation
+            uses ``bce``.
+        distillation: Weights of the terms of the loss, where there is a teacher.
+    """
+
+    loss: str = "bce"
+    distillation: DistillationWeights = field(default_factory=DistillationWeights)
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise ConfigError(unknown("loss", self.loss, LOSSES))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that an experiment depends on.
+
+    Args:
+        description: What the recipe does, in one sentence.
+        source: Paper or project that the settings come from.
+        reported_metrics: Metrics that the source reports, by name and network.
+        data: Data set, splits, clip length, batches and sampling.
+        model: Network that is trained.
+        teacher: Teacher of a distillation; None trains with labels only.
+        mixtures: Random mixtures to train on in place of clips; None trains on clips.
+        waveforms: Augmentation of the waveforms of clips.
+        spectrograms: Augmentation of the log-mels.
+        objective: Loss.
+        trainer: Loop, optimiser and schedule.
+        evaluation: Metrics; they are computed during training if the data set has a split for it.
+    """
+
+    description: str = ""
+    source: str = ""
+    reported_metrics: Mapping[str, float] = field(default_factory=dict)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    teacher: TeacherConfig | None = None
+    mixtures: MixtureConfig | None = None
+    waveforms: WaveformAugmentation = field(default_factory=WaveformAugmentation)
+    spectrograms: SpectrogramAugmentation = field(default_factory=SpectrogramAugmentation)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        varied = self.mixtures and (self.mixtures.strength or self.mixtures.synthetic)
+        if self.teacher and self.teacher.predictions and varied:
+            msg = (
+                "stored predictions are those of unchanged clips: set mixtures.strength and "
+                "mixtures.synthetic to 0, or use a teacher network"
+            )
+            raise ConfigError(msg)
+        if self.mixtures and not self.teacher:
+            msg = "mixtures change what a clip is, so that its labels do not hold: give a teacher"
+            raise ConfigError(msg)
+        if self.teacher and self.objective.loss != "bce":
+            msg = f"a distillation uses the loss bce, not {self.objective.loss}"
+            raise ConfigError(msg)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the recipe as JSON can hold it."""
+        found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return found
+
+
+def list_recipes() -> list[str]:
+    """Return the names of the published recipes."""
+    files = (file.name for file in resources.files(_PACKAGE).iterdir())
+    return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
+
+
+def recipe_text(name: str | Path) -> str:
+    """Return the YAML of a published recipe, or of a file of one's own.
+
+    Raises:
+        ConfigError: The recipe does not exist or cannot be read.
+    """
+    if str(name) in list_recipes():
+        return resources.files(_PACKAGE).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigError(unknown("recipe", str(name), list_recipes()))
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path} cannot be read as a recipe: {error}"
+        raise ConfigError(msg) from error
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of a training.
+
+    Args:
+        name: Name of a published recipe, or path of a YAML file.
+        overrides: Values to replace, such as ``trainer.epochs=3`` or ``data.fold=2``; values are
+            YAML.
+
+    Raises:
+        ConfigError: The recipe does not exist, is not YAML, or has an unknown key or a wrong value.
+    """
+    return from_mapping(Recipe, read_recipe(name, overrides), str(name))
+
+
+def read_recipe(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the entries of a recipe of any kind, see `load_recipe`."""
+    try:
+        entries = yaml.safe_load(recipe_text(name)) or {}
+    except (yaml.YAMLError, RecursionError) as error:
+        msg = f"{name} is not YAML: {error}"
+        raise ConfigError(msg) from error
+    if not isinstance(entries, dict):
+        msg = f"{name} must map names to values"
+        raise ConfigError(msg)
+    for override in overrides:
+        _override(entries, override)
+    return entries
+
+
+def from_mapping(kind: type[T], entries: Mapping[str, Any], where: str) -> T:
+    """Return a dataclass made from a mapping, checking all names and types.
+
+    Args:
+        kind: The dataclass.
+        entries: Its values by name.
+        where: Name of the mapping, for messages.
+
+    Raises:
+        ConfigError: A name is unknown or a value has the wrong type.
+    """
+    hints, values = get_type_hints(kind), {}
+    known = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    for name, value in entries.items():
+        if name not in known:
+            raise ConfigError(f"{where}: " + unknown("key", str(name), known))
+        values[name] = _convert(hints[name], value, f"{where}: {name}")
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        if str(error).startswith(where):
+            raise
+        msg = f"{where}: {error}"
+        raise ConfigError(msg) from error
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training run that is ready to start or to resume.
+
+    Args:
+        trainer: The loop.
+        network: Network that is trained.
+        labels: Names of its classes.
+        dropped: Reasons why clips were left out before training, by name.
+    """
+
+    trainer: Trainer
+    network: Backbone
+    labels: tuple[str, ...]
+    dropped: Mapping[str, str]
+
+    def run(self, report: Callable[[int, Mapping[str, float]], None] | None = None) -> Path:
+        """Train, and return the checkpoint, see `Trainer.run`."""
+        return self.trainer.run(report)
+
+
+def build(
+    recipe: Recipe,
+    data: Sequence[Path],
+    folder: Path,
+    accelerator: Accelerator,
+    *,
+    start: str | Path = "",
+    workers: int = 0,
+    logs: Sequence[str] = (),
+    zoo: Zoo = ZOO,
+) -> TrainingRun:
+    """Return the training run of a recipe.
+
+    Args:
+        recipe: The recipe.
+        data: Paths of the data.
+        folder: Folder of the run; if a run was interrupted there, it will resume.
+        accelerator: Device, precision and processes.
+        start: File of weights to start from, in place of those that the recipe says.
+        workers: Processes that read and prepare batches.
+        logs: Names of further logs, see `hear_train.loop.logs.open_logs`.
+        zoo: Networks by name.
+
+    Raises:
+        ConfigError: The recipe does not fit the data, or the folder has another run.
+        CheckpointError: Weights cannot be found or do not fit.
+    """
+    record, seed = recipe.model.record(zoo), recipe.trainer.seed
+    frontend = record.frontend()
+    _check_length(recipe, frontend.min_samples / frontend.sample_rate)
+    dataset = open_dataset(data, recipe.data)
+    labels = dataset.labels
+    teacher, stored = _teacher(recipe, zoo)
+    if (chosen := teacher or stored) is not None and chosen.classes != len(labels):
+        msg = f"the teacher has {chosen.classes} classes, but the data have {len(labels)}"
+        raise ConfigError(msg)
+    network = _network(recipe, zoo, record, start, len(labels))
+    clips, dropped = _train_clips(recipe, dataset, data, frontend.sample_rate, stored)
+    drawer = _drawer(recipe, clips, len(labels))
+    preprocess = Preprocessing(
+        frontend,
+        recipe.spectrograms,
+        seed,
+        teacher,
+        shuffle_teacher=recipe.teacher is not None and recipe.teacher.shuffle,
+    )
+    # On a CPU the workers preprocess as well, so that all cores are busy.
+    in_workers = workers > 0 and accelerator.device.type == "cpu"
+    source = DrawnBatches(
+        drawer,
+        recipe.data.batch_size,
+        len(labels),
+        None if stored is None else stored.probabilities,
+        preprocess if in_workers else None,
+        accelerator.process_index,
+        accelerator.num_processes,
+    )
+    fresh = not start and not recipe.model.pretrained and recipe.model.init_bias
+    if fresh and recipe.teacher and last_state(folder) is None:
+        _start_at_mean(network, source, None if in_workers else preprocess)
+    record = record.with_labels(labels) if labels != record.labels else record
+    settings = recipe.to_mapping() | {"data_paths": [str(path) for path in data]}
+    settings["start"] = _checksum(start)
+    settings["teacher_weights"] = _checksum(recipe.teacher.model if recipe.teacher else "")
+    objective = _objective(recipe, network, teacher)
+    trainer = Trainer(
+        objective,
+        source,
+        _resolved(recipe, drawer, accelerator.num_processes),
+        folder,
+        accelerator,
+        evaluator=_evaluator(recipe, dataset, record, accelerator.device),
+        preprocess=None if in_workers else preprocess,
+        save=partial(_save, record, recipe),
+        on_epoch=_hooks(recipe, network),
+        workers=workers,
+        logs=logs,
+        settings=settings,
+    )
+    return TrainingRun(trainer, network, labels, dropped)
+
+
+def _save(
+    record: NetworkRecord,
+    recipe: Recipe,
+    path: Path,
+    network: Backbone,
+    metrics: Mapping[str, float],
+) -> None:
+    finite = {name: value for name, value in metrics.items() if abs(value) < float("inf")}
+    metadata = record.describe(recipe=recipe.to_mapping(), metrics=finite)
+    save_checkpoint(path, network, metadata)
+
+
+def _check_length(recipe: Recipe, least: float) -> None:
+    seconds = recipe.mixtures.seconds if recipe.mixtures else recipe.data.seconds
+    if seconds < least:
+        msg = f"clips of {seconds:g} s are too short; the front-end needs at least {least:.3f} s"
+        raise ConfigError(msg)
+
+
+def _teacher(recipe: Recipe, zoo: Zoo) -> tuple[NetworkTeacher | None, StoredTeacher | None]:
+    config = recipe.teacher
+    if config is None:
+        return None, None
+    if config.predictions:
+        return None, StoredTeacher(Path(config.predictions), temperature=config.temperature)
+    teacher = NetworkTeacher(
+        zoo,
+        config.networks,
+        config.model,
+        config.match,
+        temperature=config.temperature,
+        pretrained=config.pretrained,
+    )
+    return teacher, None
+
+
+def _network(
+    recipe: Recipe, zoo: Zoo, record: NetworkRecord, start: str | Path, classes: int
+) -> Backbone:
+    """Return the network with the weights that it starts from."""
+    config = recipe.model
+    if start or (config.pretrained and not config.is_altered):
+        network = zoo.load(config.name(zoo), start, num_classes=classes)
+    elif config.pretrained:
+        msg = (
+            "no weights were released for a network with changed arguments: set "
+            "model.pretrained=false, or give weights to start from"
+        )
+        raise ConfigError(msg)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.trainer.seed)
+            network = record.build(classes)
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = config.dropout
+    return network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+
+
+def _train_clips(
+    recipe: Recipe,
+    dataset: Dataset,
+    data: Sequence[Path],
+    sample_rate: int,
+    stored: StoredTeacher | None,
+) -> tuple[Clips, dict[str, str]]:
+    """Return the clips to train on, and the reasons why others are left out."""
+    found, dropped = dataset.split("train"), dict[str, str]()
+    if stored is not None:
+        known = stored.of([clip.name for clip in found])
+        without = {clip.name for clip in found} - known
+        dropped = dict.fromkeys(sorted(without), "the teacher has no row for it")
+        found = [clip for clip in found if clip.name in known]
+    config = recipe.data
+    clips = Clips(found, sample_rate, Path(config.cache) if config.cache else None)
+    in_memory = config.in_memory
+    if in_memory is None:
+        in_memory = not any(map(is_packed, data)) and len(clips) <= _IN_MEMORY and not config.cache
+    if in_memory:
+        dropped |= clips.keep()
+    for name, why in dropped.items():
+        _log.warning("%s is left out: %s", name, why)
+    return clips, dropped
+
+
+def _drawer(recipe: Recipe, clips: Clips, classes: int) -> Drawer:
+    config, seed = recipe.data, recipe.trainer.seed
+    if recipe.mixtures is not None:
+        return MixtureDrawer(clips, recipe.mixtures, seed)
+    if config.sampler not in SAMPLERS:
+        raise ConfigError(unknown("sampler", config.sampler, SAMPLERS))
+    sampler = SAMPLERS[config.sampler](list(clips), classes, seed, config.epoch_length)
+    return ClipDrawer(clips, sampler, config.seconds, recipe.waveforms, seed)
+
+
+def _resolved(recipe: Recipe, drawer: Drawer, processes: int) -> TrainerConfig:
+    """Return the settings of the loop with a number of steps: one pass over an epoch's clips."""
+    config = recipe.trainer
+    if config.steps_per_epoch:
+        return config
+    length = len(drawer.sampler) if isinstance(drawer, ClipDrawer) else len(drawer.clips)
+    per_step = recipe.data.batch_size * config.accumulate * processes
+    return replace(config, steps_per_epoch=max(1, -(-length // per_step)))
+
+
+def _objective(recipe: Recipe, network: Backbone, teacher: NetworkTeacher | None) -> Objective:
+    if recipe.teacher is None:
+        return Supervised(network, recipe.objective.loss)
+    taps = {} if teacher is None else teacher.tap_channels
+    with torch.random.fork_rng(devices=[]):  # the maps of the taps start at random
+        torch.manual_seed(recipe.trainer.seed)
+        return Distillation(network, recipe.objective.distillation, taps)
+
+
+def _evaluator(
+    recipe: Recipe, dataset: Dataset, record: NetworkRecord, device: torch.device
+) -> ClipEvaluator | None:
+    if not (dataset.valid or dataset.test):
+        return None
+    frontend = record.frontend()
+    clips = Clips(dataset.split(recipe.evaluation.split), frontend.sample_rate)
+    return ClipEvaluator(clips, frontend, recipe.evaluation, recipe.data.seconds, device)
+
+
+def _hooks(recipe: Recipe, network: Backbone) -> list[Callable[[int], None]]:
+    """Return what is done at the beginning of every epoch."""
+    set_temperature = getattr(network, "set_temperature", None)
+    if set_temperature is None:
+        return []
+    start = recipe.model.temperature
+    return [lambda epoch: set_temperature(annealed_temperature(epoch, start=start))]
+
+
+def _start_at_mean(
+    network: Backbone, source: DrawnBatches, preprocess: Preprocessing | None
+) -> None:
+    """Let a new network start at the mean predictions of its teacher."""
+    soft = []
+    for number in range(10**9, 10**9 + _SURVEY):  # the numbers of no step
+        batch = source[number] if preprocess is None else preprocess(source[number])
+        assert batch.teacher is not None  # noqa: S101
+        assert batch.teacher.weak is not None  # noqa: S101
+        soft.append(batch.teacher.weak)
+    mean = torch.cat(soft).clamp(1e-5, 1 - 1e-5).nanmean(0)
+    init_output_bias(network, mean.logit())
+
+
+def _checksum(weights: str | Path) -> str:
+    """Return the checksum of a file of weights; empty for no file."""
+    if not str(weights):
+        return ""
+    try:
+        return hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+    except OSError as error:
+        msg = f"the weights {weights} cannot be read: {error}"
+        raise ConfigError(msg) from error
+
+
+def _override(entries: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        msg = f"{override!r} must have the form key.path=value, such as trainer.epochs=3"
+        raise ConfigError(msg)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        msg = f"the value of {override!r} is not YAML: {error}"
+        raise ConfigError(msg) from error
+    *sections, name = path.split(".")
+    for section in sections:
+        if entries.get(section) is None:
+            entries[section] = {}
+        if not isinstance(entries[section], dict):
+            msg = f"{override!r}: {section} is not a section of the recipe"
+            raise ConfigError(msg)
+        entries = entries[section]
+    entries[name] = value
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """Return a value of YAML as a type; numbers and lists are converted where that is exact."""
+    origin = get_origin(hint)
+    if origin in (types.UnionType, Union):
+        if value is None and type(None) in get_args(hint):
+            return None
+        return _convert(next(a for a in get_args(hint) if a is not type(None)), value, where)
+    if is_dataclass(hint):
+        if not isinstance(value, dict):
+            msg = f"{where} must be a section of names and values, not {value!r}"
+            raise ConfigError(msg)
+        return from_mapping(hint, value, where)  # type: ignore[arg-type]
+    if origin is tuple:
+        items = [value] if isinstance(value, str | int | float) else value
+        if not isinstance(items, list | tuple):
+            msg = f"{where} must be a list, not {value!r}"
+            raise ConfigError(msg)
+        kinds = get_args(hint)
+        if kinds[-1] is not ... and len(kinds) != len(items):
+            msg = f"{where} must have {len(kinds)} values, not {len(items)}"
+            raise ConfigError(msg)
+        return tuple(_convert(kinds[0], item, where) for item in items)
+    if origin is not None:  # a mapping
+        if not isinstance(value, dict):
+            msg = f"{where} must map names to values, not {value!r}"
+            raise ConfigError(msg)
+        return {str(k): _convert(get_args(hint)[1], v, f"{where}.{k}") for k, v in value.items()}
+    if hint is float and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-4 as a text
+        except (TypeError, ValueError):
+            pass
+    if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    msg = f"{where} must be a {hint.__name__}, not {value!r}"
+    raise ConfigError(msg)
