@@ -29,11 +29,13 @@ Overrides = Annotated[
 
 
 class _RecipeGroup(TyperGroup):
-    """A group whose first word may be a recipe, which is an argument of the command ``run``."""
+    """A group whose first word may be a recipe, which is an argument of its default command."""
+
+    default_command = "run"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
-            args = ["run", *args]
+            args = [self.default_command, *args]
         return super().parse_args(ctx, args)
 
 

@@ -45,7 +45,7 @@ def test_the_code_prints_what_its_comments_say(code):
 COMMANDS = [
     shlex.split(command, comments=True)
     for block in blocks("sh")
-    for line in block.splitlines()
+    for line in block.replace("\\\n", "").splitlines()
     for command in line.split(" | ")
     if command.startswith("hear ")
 ]
@@ -57,6 +57,8 @@ def test_commands_exist_with_their_options(words):
     words = words[1:]
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
+    if default := getattr(command, "default_command", ""):
+        command = command.commands[default]
     assert not hasattr(command, "commands"), f"no such command: {words}"
     options = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in words if word.startswith("-")} <= options
