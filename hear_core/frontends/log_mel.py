@@ -66,7 +66,7 @@ class MelFrontend(Frontend):
         self.hop, self.window = hop, len(window)
         self.min_samples = len(window) // 2 + 1 + lost
         self._lost, self._bank, self._spectrum = lost, bank, (window, hop, n_fft)
-        self.spectrum: nn.Module = PowerSpectrum(*self._spectrum)
+        self.spectrum: PowerSpectrum | MatrixPowerSpectrum = PowerSpectrum(*self._spectrum)
         self.filters: nn.Module = MelFilters(bank)
 
     def mel(self, waveform: Tensor, filters: nn.Module | None = None) -> Tensor:
@@ -103,11 +103,12 @@ class LogMel(MelFrontend):
         sample_rate: Of the waveform, in Hz.
         n_mels: Number of mel bands.
         hop: Samples from one frame to the next.
-        window: Length in samples of the symmetric Hann window.
+        window: Length in samples of the Hann window.
         n_fft: Length of the Fourier transform; the window is padded to it with zeros.
         fmin: Lower edge of the lowest band in Hz.
         fmax: Upper edge of the highest band in Hz.
         floor: Raise powers below it to it; if None, 1e-5 is added to every power instead.
+        periodic: Use a periodic Hann window instead of a symmetric one, as frame-wise PaSST does.
 
     Shape:
         Waveform (batch, samples) in [-1, 1], at least `min_samples` long, to log-mel
@@ -125,9 +126,11 @@ class LogMel(MelFrontend):
         fmin: float = 0.0,
         fmax: float = 15000.0,
         floor: float | None = None,
+        *,
+        periodic: bool = False,
     ) -> None:
         bank = kaldi_mel_bank(n_mels, n_fft, sample_rate, fmin, fmax)
-        hann = torch.hann_window(window, periodic=False)
+        hann = torch.hann_window(window, periodic=periodic)
         super().__init__(sample_rate, hann, hop, n_fft, bank, lost=1)
         self.floor = floor
         self.emphasis: nn.Module = PreEmphasis()

@@ -41,6 +41,24 @@ def kaldi_mel_bank(n_mels: int, n_fft: int, sample_rate: int, fmin: float, fmax:
     return torch.nn.functional.pad(triangles, (0, 1))
 
 
+def htk_mel_bank(n_mels: int, n_fft: int, sample_rate: int, fmin: float, fmax: float) -> Tensor:
+    """Return HTK's triangular mel filters, as (n_mels, n_fft // 2 + 1) weights.
+
+    The band edges are equally spaced on the mel axis 2595 log10(1 + f / 700). The triangles are
+    linear in frequency and have a peak of about 1 whatever their width, as in
+    `torchaudio.functional.melscale_fbanks` with its default options.
+
+    Args:
+        n_mels: Number of filters.
+        n_fft: Length of the Fourier transform whose power spectrum is filtered.
+        sample_rate: Sample rate in Hz.
+        fmin: Lower edge of the lowest filter in Hz.
+        fmax: Upper edge of the highest filter in Hz.
+    """
+    mel = torch.linspace(_mel(fmin), _mel(fmax), n_mels + 2, dtype=torch.float64)
+    return _triangles(700.0 * ((mel / 1127.0).exp() - 1.0), n_fft, sample_rate).float()
+
+
 def slaney_mel_bank(n_mels: int, n_fft: int, sample_rate: int, fmin: float, fmax: float) -> Tensor:
     """Return Slaney's triangular mel filters, as (n_mels, n_fft // 2 + 1) weights.
 
@@ -56,13 +74,9 @@ def slaney_mel_bank(n_mels: int, n_fft: int, sample_rate: int, fmin: float, fmax
         fmax: Upper edge of the highest filter in Hz.
     """
     low, high = _slaney_mel(fmin), _slaney_mel(fmax)
-    edges = _slaney_hertz(torch.linspace(low, high, n_mels + 2, dtype=torch.float64)).unsqueeze(1)
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * (sample_rate / n_fft)
-    rising = (bins - left) / (centre - left)
-    falling = (right - bins) / (right - centre)
-    triangles = torch.minimum(rising, falling).clamp(min=0.0)
-    return (triangles * 2 / (right - left)).float()
+    edges = _slaney_hertz(torch.linspace(low, high, n_mels + 2, dtype=torch.float64))
+    widths = (edges[2:] - edges[:-2]).unsqueeze(1)
+    return (_triangles(edges, n_fft, sample_rate) * 2 / widths).float()
 
 
 class MelFilters(nn.Module):
@@ -90,6 +104,21 @@ class MelFilters(nn.Module):
     def forward(self, power: Tensor) -> Tensor:
         groups = zip(self.stretches, self.buffers(), strict=True)
         return torch.cat([power[..., stretch] @ weights for stretch, weights in groups], dim=-1)
+
+
+def _triangles(edges: Tensor, n_fft: int, sample_rate: int) -> Tensor:
+    """Return triangles of height 1 that are linear in frequency, float64.
+
+    Args:
+        edges: Frequencies in Hz where the triangles begin, peak and end, (n_mels + 2,).
+        n_fft: Length of the Fourier transform.
+        sample_rate: Sample rate in Hz.
+    """
+    left, centre, right = (edges[i : len(edges) - 2 + i].unsqueeze(1) for i in range(3))
+    bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * (sample_rate / n_fft)
+    rising = (bins - left) / (centre - left)
+    falling = (right - bins) / (right - centre)
+    return torch.minimum(rising, falling).clamp(min=0.0)
 
 
 def _mel(hertz: float) -> float:

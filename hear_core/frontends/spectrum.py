@@ -14,7 +14,7 @@ class PowerSpectrum(nn.Module):
     Args:
         window: Of every frame, (length,).
         hop: Samples from one frame to the next, at most the length of the window.
-        n_fft: Length of the transform, a power of two; frames are padded to it with zeros.
+        n_fft: Length of the transform; frames are padded to it with zeros.
 
     Shape:
         (batch, samples) to (batch, frames, bins), frames = 1 + (samples - length) // hop.
@@ -28,7 +28,15 @@ class PowerSpectrum(nn.Module):
         self.register_buffer("window", window, persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        frames = waveform.unfold(-1, len(self.window), self.hop) * self.window
+        return self.power(self.frames(waveform))
+
+    def frames(self, waveform: Tensor) -> Tensor:
+        """Return the frames of a waveform before the window, (batch, frames, length)."""
+        return waveform.unfold(-1, len(self.window), self.hop)
+
+    def power(self, frames: Tensor) -> Tensor:
+        """Return the power of frames (batch, frames, length), (batch, frames, bins)."""
+        frames = frames * self.window
         # Where in the transform the window stands changes only the phase, which is dropped here.
         # A transform of rows is four times as fast as one of the same rows in a batch of blocks.
         spectrum = torch.fft.rfft(frames.flatten(0, 1), n=self.n_fft)
@@ -57,7 +65,7 @@ class MatrixPowerSpectrum(nn.Module):
     Args:
         window: Of every frame, (length,).
         hop: Samples from one frame to the next, at most the length of the window.
-        n_fft: Length of the transform, a power of two; frames are padded to it with zeros.
+        n_fft: Length of the transform; frames are padded to it with zeros.
         highest: The highest bin that is needed; most of those above are left out.
 
     Attributes:
@@ -73,7 +81,7 @@ class MatrixPowerSpectrum(nn.Module):
     def __init__(self, window: Tensor, hop: int, n_fft: int, highest: int) -> None:
         super().__init__()
         self.hop, self.length = hop, len(window)
-        self.columns = 2 ** (int(math.log2(n_fft)) // 2)
+        self.columns = max(c for c in range(1, math.isqrt(n_fft) + 1) if n_fft % c == 0)
         rows = n_fft // self.columns
         self.planes = rows // 2 + 1
         used = -(-self.length // self.columns)  # rows that the window reaches into
@@ -97,7 +105,10 @@ class MatrixPowerSpectrum(nn.Module):
         self.register_buffer("outer_imaginary", imaginary.float(), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        frames = self._frames(waveform)
+        return self.power(self.frames(waveform))
+
+    def power(self, frames: Tensor) -> Tensor:
+        """Return the power of frames, (batch, frames, bins)."""
         x = frames.reshape(-1, *self.window.shape) * self.window
         inner = (self.inner @ x).reshape(-1, self.planes, 2 * self.columns).transpose(0, 1)
         # Two products, as a runtime would take longer to part the result of one.
@@ -105,7 +116,8 @@ class MatrixPowerSpectrum(nn.Module):
         power = (real * real + imaginary * imaginary).permute(1, 2, 0)
         return power.reshape(frames.shape[0], -1, len(self.bins))
 
-    def _frames(self, waveform: Tensor) -> Tensor:
+    def frames(self, waveform: Tensor) -> Tensor:
+        """Return the frames of a waveform before the window, padded to whole rows of it."""
         length = self.window.numel()
         if length > self.length:
             waveform = nn.functional.pad(waveform, (0, length - self.length))

@@ -27,6 +27,9 @@ class Backbone(nn.Module):
         min_frames: Smallest number of log-mel frames that the network accepts.
         frame_stride: Number of log-mel frames per output frame, for a frame-wise network. None
             for a network that gives one result per clip.
+        whole_frames: Whether a frame-wise network takes a log-mel of a multiple of `frame_stride`
+            frames. If False, it takes the log-mel as its front-end computes it, for patches of
+            its own, and gives one frame for every `frame_stride` hops of the waveform.
     """
 
     tap_shapes: Mapping[str, TapShape]
@@ -34,6 +37,7 @@ class Backbone(nn.Module):
     class_layers: tuple[str, ...] = ()
     min_frames: int = 1
     frame_stride: int | None = None
+    whole_frames: bool = True
 
     @property
     def framewise(self) -> bool:
@@ -45,7 +49,7 @@ class Backbone(nn.Module):
 
         Args:
             log_mel: Log-mel spectrograms (batch, n_mels, frames), with at least `min_frames`
-                frames. A frame-wise network may rely on a multiple of `frame_stride`.
+                frames, and a multiple of `frame_stride` if the network takes `whole_frames`.
             taps: Names of the taps, keys of `tap_shapes`.
 
         Returns:

@@ -84,15 +84,15 @@ class Extractor(nn.Module):
         return samples + -samples % (self.samples_per_frame or 1)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        log_mel = self.frontend(waveform)
+        log_mel = aligned = self.frontend(waveform)
         stride = self.backbone.frame_stride
         if stride is not None:
-            # Some front-ends give one frame more, which is centred on the end.
-            frames = log_mel.shape[2] // stride
-            log_mel = log_mel[:, :, : frames * stride]
+            frames = waveform.shape[1] // (stride * self.frontend.hop)
+            aligned = _with_frames(log_mel, frames * stride)
+            log_mel = aligned if self.backbone.whole_frames else log_mel
         values = {}
         if MEL_AVERAGES in self.taps:
-            by_frame = log_mel if stride is None else log_mel.unflatten(2, (-1, stride))
+            by_frame = aligned if stride is None else aligned.unflatten(2, (-1, stride))
             values[MEL_AVERAGES] = by_frame.mean(-1)
         if deeper := [tap for tap in self.taps if tap != MEL_AVERAGES]:
             with torch.autocast("cuda", torch.float16, enabled=self.autocast and waveform.is_cuda):
@@ -117,3 +117,15 @@ class Extractor(nn.Module):
     @property
     def _dtype(self) -> torch.dtype:
         return next(self.backbone.parameters()).dtype
+
+
+def _with_frames(log_mel: Tensor, frames: int) -> Tensor:
+    """Return a log-mel of as many frames, of which a front-end may give a few more or less.
+
+    One more is centred on the end of the waveform. Frames that are missing for lack of padding
+    are taken to be like the last one.
+    """
+    missing = frames - log_mel.shape[2]
+    if missing <= 0:
+        return log_mel[:, :, :frames]
+    return torch.cat([log_mel, log_mel[:, :, -1:].expand(-1, -1, missing)], dim=2)
