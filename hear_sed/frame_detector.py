@@ -109,6 +109,8 @@ class FrameDetector(Backbone):
         self.n_mels, self.head, self.resized_to = backbone.n_mels, head, resized_to
         self.frame_stride = backbone.frame_stride if resized_to is None else None
         self.min_frames, self.tap_aliases = backbone.min_frames, backbone.tap_aliases
+        self.whole_frames = backbone.whole_frames
+        self._source = "frames" if resized_to is None else backbone.sequence_tap
         self.model = nn.ModuleDict({backbone.kind: backbone})
         channels = backbone.channels
         self.seq_model = None
@@ -125,6 +127,8 @@ class FrameDetector(Backbone):
             "logits": TapShape(num_classes, 1),
             "weak": TapShape(weak),
         }
+        if self._source != backbone.sequence_tap:  # its rate is not that of the frames
+            del self.tap_shapes[backbone.sequence_tap]
 
     @property
     def backbone(self) -> FrameBackbone:
@@ -135,11 +139,11 @@ class FrameDetector(Backbone):
     def forward(self, log_mel: Tensor, taps: Sequence[str] = ("logits",)) -> dict[str, Tensor]:
         after = [tap for tap in taps if tap in _AFTER_FRAMES]
         before = {tap for tap in taps if tap not in after}
-        values = self.backbone(log_mel, [*(before | {"frames"} if after else before)])
+        values = self.backbone(log_mel, [*(before | {self._source} if after else before)])
         if not after:
             return values
-        frames = values["frames"] if "frames" in taps else values.pop("frames")
-        return values | self._detect(frames, after)
+        frames = values[self._source] if self._source in taps else values.pop(self._source)
+        return values | self.detect(frames, after)
 
     def exportable(self, min_channels: int = 1) -> Self:
         twin = super().exportable()
@@ -150,8 +154,13 @@ class FrameDetector(Backbone):
     def channelwise_chains(self) -> Sequence[Sequence[nn.Module]]:
         return self.backbone.channelwise_chains()
 
-    def _detect(self, frames: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
-        """Return what follows the frames (batch, channels, 1, frames)."""
+    def detect(self, frames: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
+        """Return the taps that follow the frames, `FrameDetector.forward` without the backbone.
+
+        Args:
+            frames: Frames of the backbone (batch, channels, 1, frames).
+            taps: ``sequence``, ``logits`` or ``weak``, or several of them.
+        """
         sequence = frames.squeeze(2)
         if self.resized_to is not None:
             sequence = _resized(sequence, self.resized_to)

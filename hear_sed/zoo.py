@@ -18,7 +18,9 @@ from hear_sed.frame_detector import FrameDetector, rename_key
 from hear_sed.labels import strong_labels
 from hear_sed.sequence.registry import SEQUENCE_MODELS
 
-_RELEASE = "https://github.com/theMoro/EfficientSED/releases/download/v0.0.1/"
+_EFFICIENT_SED = "https://github.com/theMoro/EfficientSED/releases/download/v0.0.1/"
+_PRETRAINED_SED = "https://github.com/fschmid56/PretrainedSED/releases/download/v0.0.1/"
+_UNTRAINED_HEADS = {"weak": ("strong_head",), "ssl": ("strong_head", "weak_head")}
 
 
 def build_detector(
@@ -32,6 +34,7 @@ def build_detector(
     file: str = "",
     sha256: str | None = None,
     licence: str = "MIT",
+    optional: tuple[str, ...] | None = None,
     **other: Any,
 ) -> NetworkRecord:
     """Return the record of any backbone with any sequence model.
@@ -41,16 +44,17 @@ def build_detector(
         sequence_model: A key of `hear_sed.sequence.registry.SEQUENCE_MODELS`, or None for none.
         dim: Width of the sequence model.
         stage: Data of the training, as it is called in the names of files: ``weak`` (AudioSet,
-            whole clips), ``strong`` (then AudioSet Strong, frames) or another. The head of the
-            other kind took no part in it, and may be missing in the file.
+            whole clips), ``strong`` (then AudioSet Strong, frames), ``ssl`` (self-supervised,
+            without labels) or another. Heads that took no part in it may be missing in the file.
         psds1: Published PSDS1 in per cent.
         release: URL of the folder with the file; empty if it was not released.
         file: Name of the file of weights; made of the other arguments by default.
         sha256: Checksum of the file, where one is known.
         licence: SPDX identifier of the weights.
+        optional: Layers that the file may lack; made of the stage by default.
         other: Arguments of `FrameDetector`.
     """
-    weak = stage == "weak"
+    weak, strong = stage == "weak", stage not in _UNTRAINED_HEADS
     arguments: dict[str, Any] = {"backbone": backbone, **other}
     if sequence_model is not None:
         arguments |= {"sequence_model": sequence_model, "dim": dim}
@@ -66,9 +70,9 @@ def build_detector(
         checkpoint=Checkpoint(file, f"{release}{file}" if release else "", sha256, licence),
         constants=part.constants,
         rename=partial(rename_key, part.rename),
-        optional=("strong_head",) if weak else ("weak_head",),
+        optional=_UNTRAINED_HEADS.get(stage, ("weak_head",)) if optional is None else optional,
         features="sequence",
-        labels=() if weak else strong_labels(),
+        labels=strong_labels() if strong else (),
         reported_metrics={} if psds1 is None else {"PSDS1": psds1},
     )
 
@@ -89,7 +93,29 @@ def compose_detector(name: str) -> NetworkRecord | None:
     return build_detector(backbone, sequence_model or None, int(dim or 256))
 
 
-_released = partial(build_detector, release=_RELEASE)
+_released = partial(build_detector, release=_EFFICIENT_SED)
+
+
+def _transformer(
+    backbone: str, stage: str, psds1: float | None = None, *, licence: str = "MIT"
+) -> NetworkRecord:
+    """Return the record of a transformer that PretrainedSED released.
+
+    Its files of the stage ``weak`` are partly those of the authors of the networks, whose heads
+    are not known to be in them.
+    """
+    return build_detector(
+        backbone,
+        stage=stage,
+        psds1=psds1,
+        release=_PRETRAINED_SED,
+        file=f"{backbone}_{'strong_1' if stage == 'strong' else stage}.pt",
+        licence=licence,
+        optional=("weak_head",) if stage == "strong" else ("strong_head", "weak_head"),
+    )
+
+
+_NTT = "LicenseRef-NTT-M2D"  # evaluation and research only, see LICENSE.pdf of nttcslab/m2d
 
 # fmt: off
 ZOO = Zoo({
@@ -136,5 +162,26 @@ ZOO = Zoo({
     "fmn10+tf:256_advanced_kd": _released(
         "fmn10", "tf", 256, stage="advanced-kd-weak-strong", psds1=45.25
     ),
+    # The frame-wise MobileNets of PretrainedSED, trained on AudioSet Strong.
+    "frame_mn06": build_detector("fmn06", release=_PRETRAINED_SED, file="frame_mn06_strong_1.pt"),
+    "frame_mn10": build_detector("fmn10", release=_PRETRAINED_SED, file="frame_mn10_strong_1.pt"),
+    # The transformers of PretrainedSED: trained without labels,
+    "BEATs_ssl": _transformer("BEATs", "ssl"),
+    "ATST-F_ssl": _transformer("ATST-F", "ssl"),
+    "fpasst_ssl": _transformer("fpasst", "ssl", licence="Apache-2.0"),  # DeiT, on ImageNet
+    "M2D_ssl": _transformer("M2D", "ssl", licence=_NTT),
+    "ASIT_ssl": _transformer("ASIT", "ssl", licence="NOASSERTION"),  # none is stated
+    # … then on AudioSet,
+    "BEATs_weak": _transformer("BEATs", "weak"),
+    "ATST-F_weak": _transformer("ATST-F", "weak"),
+    "fpasst_weak": _transformer("fpasst", "weak"),
+    "M2D_weak": _transformer("M2D", "weak", licence=_NTT),
+    "ASIT_weak": _transformer("ASIT", "weak"),
+    # … and then on AudioSet Strong.
+    "BEATs": _transformer("BEATs", "strong", 46.5),
+    "ATST-F": _transformer("ATST-F", "strong", 45.8),
+    "fpasst": _transformer("fpasst", "strong", 45.4),
+    "M2D": _transformer("M2D", "strong", 46.3, licence=_NTT),
+    "ASIT": _transformer("ASIT", "strong", 46.2),
 }, compose_detector)
 # fmt: on

@@ -19,12 +19,15 @@ class FrameBackbone(Backbone):
         kind: Name of the backbone in the keys of a detector's weights, ``model.<kind>.``
         channels: Channels of ``frames``.
         n_mels: Mel bands of the input.
+        sequence_tap: Tap with the sequence at the rate that the network itself has. If that is
+            not the rate of the frames, it is a tap besides ``frames``.
     """
 
     kind: str
     channels: int
     n_mels: int
     class_layers = ()
+    sequence_tap: str = "frames"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from hear_core.networks.batch_norm_folding import fold_batch_norms
 from hear_core.networks.extractor import Extractor
 from hear_core.runtime.onnx_graph import extractor_to_onnx
 from hear_sed.backbones.frame_mobilenet import FRONTEND, FrameMobileNet
-from hear_sed.backbones.registry import BACKBONES
 from hear_sed.frame_detector import HEADS, FrameDetector
 from hear_sed.sequence.registry import SEQUENCE_MODELS
 from tests import goldens
@@ -140,19 +139,6 @@ def test_equals_the_original_with_batch_norms_folded_and_channels_last(name):
     network.to(memory_format=torch.channels_last)
     expected = goldens.arrays("sed/fmn_seq_full")[f"{name}.strong"]
     goldens.assert_close(strong(run(network, mel()), expected), expected, **CLOSE)
-
-
-@pytest.mark.parametrize("backbone", BACKBONES)
-@some_kinds
-def test_every_backbone_goes_with_every_sequence_model(backbone, kind):
-    with torch.device("meta"):
-        network = FrameDetector(backbone, kind, 96, num_classes=7, weak_classes=9).eval()
-        values = network(torch.empty(2, 128, 101), tuple(network.tap_shapes))
-    for tap, (channels, bands) in network.tap_shapes.items():
-        sizes = (2, channels) if bands is None else (2, channels, bands)
-        assert values[tap].shape[: len(sizes)] == sizes
-    assert values["logits"].shape == (2, 7, 1, 26)
-    assert values["weak"].shape == (2, 9)
 
 
 @some_kinds

@@ -19,8 +19,12 @@ from tests import goldens
 FAST = ("fmn04", "fmn10", "fmn04+tf:104", "fmn10+tf:256", "fmn10+hybrid:256", "fmn04+gru:104")
 
 
+PROJECTS = ("efficientsed", "pretrainedsed")
+FRAME_MN = {"frame_mn06": "fmn06", "frame_mn10": "fmn10"}
+
+
 def manifest_of(name):
-    return name.partition("_")[0].replace(":", "-")
+    return FRAME_MN.get(name, name.partition("_")[0].replace(":", "-"))
 
 
 def released_layout(state):
@@ -35,32 +39,85 @@ def pretrained_sed_layout(state):
 
 
 def test_every_released_detector_is_in_the_zoo():
-    released = goldens.facts("sed/checkpoints")["efficientsed"].values()
-    assert len(released) == len(ZOO)
-    rows = {row.checkpoint.file: row for row in ZOO.values()}
-    for theirs in released:
-        ours = rows[theirs["file"]]
+    released = goldens.facts("sed/checkpoints")
+    records = {record.checkpoint.file: record for record in ZOO.values()}
+    files = [theirs["file"] for part in PROJECTS for theirs in released[part].values()]
+    assert sorted(records) == sorted(files)
+    for theirs in released["efficientsed"].values():
+        ours = records[theirs["file"]]
         assert ours.checkpoint.url == theirs["url"]
         assert ours.arguments["backbone"] == theirs["model"]
         assert ours.arguments.get("sequence_model") == theirs.get("seq_model")
         assert ours.arguments.get("dim") == theirs.get("seq_model_dim")
         assert ours.reported_metrics == ({"PSDS1": theirs["psds1"]} if "psds1" in theirs else {})
         assert (ours.optional == ("strong_head",)) == (theirs["trained_on"] == "AudioSet Weak")
+    for name, theirs in released["pretrainedsed"].items():
+        ours, psds1 = records[theirs["file"]], theirs.get("psds1_of_configuration")
+        assert ours.checkpoint.url == theirs["url"]
+        assert ours.arguments["backbone"] == manifest_of(name.removesuffix("_strong_1"))
+        assert ours.reported_metrics == ({} if psds1 is None else {"PSDS1": psds1})
+        assert ("strong_head" in ours.optional) == (theirs["stage"] != "AudioSet Strong")
+
+
+def test_licences_are_those_of_the_weights():
+    """M2D may be used for evaluation only, ImageNet weights are DeiT's, ASiT states none."""
+    licences = {name: record.checkpoint.licence for name, record in ZOO.items()}
+    others = {name: licence for name, licence in licences.items() if licence != "MIT"}
+    assert others == {
+        "M2D": "LicenseRef-NTT-M2D",
+        "M2D_weak": "LicenseRef-NTT-M2D",
+        "M2D_ssl": "LicenseRef-NTT-M2D",
+        "fpasst_ssl": "Apache-2.0",
+        "ASIT_ssl": "NOASSERTION",
+    }
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_a_row_has_the_tensors_of_its_manifest(name):
-    row = ZOO[name]
-    network, frontend = row.skeleton(), row.frontend()
+def test_a_record_has_the_tensors_of_its_manifest(name):
+    record = ZOO[name]
+    network, frontend = record.skeleton(), record.frontend()
     facts = goldens.manifest(manifest_of(name))
-    tensors = facts["tensors"] | (facts["weak527"] if name.endswith("_weak") else {})
-    found = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
-    assert found == {key: shape for key, (_, shape, *_) in tensors.items()}
+    tensors = facts["tensors"] | facts["computed"]
+    weak = name.endswith("_weak")
+    tensors |= facts["weak527"] if weak else {}
+    shapes = {key: row[1] for key, row in tensors.items()}
+    shapes |= {key: shapes[source] for key, source in facts["tied"].items()}
+    expected = {record.rename(key): tuple(shape) for key, shape in shapes.items()}
+    found = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    constants = {k: shape for k, shape in record.constants.items() if k in expected}
+    assert found | constants == expected
     assert network.n_mels == frontend.n_mels
-    assert (frontend.sample_rate, frontend.hop, frontend.window) == (16000, 160, 400)
-    assert row.labels == (() if name.endswith("_weak") else strong_labels())
+    assert (frontend.sample_rate, frontend.hop) == (16000, 160)
+    assert record.labels == (() if name.endswith(("_weak", "_ssl")) else strong_labels())
     assert network.tap_shapes["logits"].channels == 447
-    assert network.tap_shapes["weak"].channels == (527 if name.endswith("_weak") else 447)
+    assert network.tap_shapes["weak"].channels == (527 if weak else 447)
+
+
+def transformer_layout(kind, wrapper):
+    """Return a function that names weights as the release of a transformer does."""
+    return lambda state: {
+        key.replace(f"model.{kind}.", wrapper): tensor for key, tensor in state.items()
+    }
+
+
+RELEASED_LAYOUTS = {
+    "BEATs": ("beats", "model.model."),
+    "ATST-F": ("atst", "model.atst."),
+    "fpasst": ("fpasst", "model."),
+    "M2D": ("m2d", "model."),
+    "ASIT": ("asit", "model."),
+}
+
+
+@pytest.mark.parametrize("name", RELEASED_LAYOUTS)
+def test_transformers_load_in_both_layouts(name):
+    """Checked by names and shapes alone, as the weights take 360 MB."""
+    facts, record = goldens.manifest(name), ZOO[name]
+    keys = [*facts["tensors"], *facts["tied"]]
+    released = transformer_layout(*RELEASED_LAYOUTS[name])
+    for layout in (dict, released):
+        renamed = {record.rename(key) for key in layout(dict.fromkeys(keys))}
+        assert renamed - set(record.constants) == set(record.skeleton().state_dict())
 
 
 @pytest.mark.parametrize("layout", [dict, released_layout, pretrained_sed_layout])
@@ -111,7 +168,7 @@ def test_a_row_that_was_not_released(tmp_path, monkeypatch):
     zoo = Zoo({"fmn04+tcn:32": build_detector("fmn04", "tcn", 32, num_classes=11)})
     network = zoo.random_init("fmn04+tcn:32")
     assert network.tap_shapes["logits"].channels == 11
-    message = r"no weights fmn04\+tcn-32_strong.pt were ever released.*model_file_path"
+    message = r"weights fmn04\+tcn-32_strong.pt were never released.*model_file_path"
     with pytest.raises(CheckpointError, match=message):
         zoo.load("fmn04+tcn:32")
     torch.save(network.state_dict(), tmp_path / "fmn04+tcn-32_strong.pt")
@@ -153,7 +210,7 @@ def expected_macs(kind, d, channels, t=250, classes=447):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in ZOO],
+    [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in ZOO if "fmn" in n],
 )
 def test_what_a_detector_costs_is_counted_to_the_last_product(name):
     network = ZOO[name].skeleton()
@@ -165,3 +222,29 @@ def test_what_a_detector_costs_is_counted_to_the_last_product(name):
     assert found.macs == without + expected_macs(kind, d, backbone)
     assert found.parameters == sum(p.numel() for p in network.parameters())
     assert found.receptive_field[1] == 163
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens", "positions", "bias", "resampled"),
+    [
+        ("ATST-F", 250, 250, False, 0),
+        ("M2D", 311, 311, True, 62 * 5 * 250),
+        ("ASIT", 497, 1, True, 497 * 250),
+    ],
+)
+def test_what_a_transformer_costs_is_counted_to_the_last_product(
+    name, tokens, positions, bias, resampled
+):
+    """The products of patches, blocks and resampling to frames, and their biases, by hand.
+
+    Positions count as biases where they are added as they are stored.
+    """
+    d = 768
+    linear = tokens * ((3 * d + 4 * d) * (d + 1) + d * (d + 1) + d * (4 * d + 1))
+    linear -= 0 if bias else tokens * 3 * d
+    block = linear + 2 * tokens**2 * d
+    patches = (tokens - (name != "ATST-F")) * 257 * d + positions * d
+    head = 250 * (ZOO[name].skeleton().backbone.channels + 1) * 447
+    found = complexity(ZOO[name])
+    assert found.macs == patches + 12 * block + resampled * d + head
+    assert found.parameters == sum(p.numel() for p in ZOO[name].skeleton().parameters())
