@@ -1,21 +1,24 @@
-"""What can go wrong, as one family of exceptions whose messages are sentences a user can act on."""
+"""The exceptions of this project, and checks and messages that several packages share."""
 
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+from numbers import Real
+from typing import Any
 
 
 class HearError(Exception):
-    """Root of every error this project raises on purpose."""
+    """Base class of every error that this project raises on purpose."""
 
 
 class AudioError(HearError, ValueError):
-    """Audio that cannot be embedded, or a file that cannot be read as audio."""
+    """Audio that cannot be processed, or a file that cannot be read as audio."""
 
 
 class ConfigError(HearError, ValueError):
-    """A name, option or configuration that means nothing here."""
+    """A name, an option or a configuration that is not valid."""
 
 
 class FileError(HearError, OSError):
@@ -26,14 +29,50 @@ class CheckpointError(HearError, RuntimeError):
     """Weights that are missing, damaged, or made for another network."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str], *, show: int = 20) -> str:
-    """Compose the message for a name that is not known: the nearest matches, or all there are.
+def require_number(
+    name: str, value: Any, low: float, high: float, *, integer: bool = False, unit: str = ""
+) -> None:
+    """Check that an option is a number in a range.
+
+    >>> require_number("scene_hop", float("nan"), 0.001, 60, unit="seconds")
+    Traceback (most recent call last):
+    hear_core.errors.ConfigError: scene_hop must be a number from 0.001 to 60 seconds, not nan
 
     Args:
-        kind: What is being named, such as "tap".
-        name: The name that was given.
-        known: The names that would have been right.
-        show: List all known names only when there are at most this many.
+        name: Name of the option, for the message.
+        value: Value that was given, of any type.
+        low: Smallest valid value.
+        high: Largest valid value.
+        integer: Whether only whole numbers are valid.
+        unit: Unit of the value, for the message.
+
+    Raises:
+        ConfigError: The value is not a number, is NaN, or is out of range.
+    """
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if number and low <= value <= high and (not integer or float(value).is_integer()):
+        return
+    kind = "a whole number" if integer else "a number"
+    shown = f"{value:g}" if isinstance(value, float) else shortened_repr(value)
+    msg = f"{name} must be {kind} from {low:g} to {high:g} {unit}".rstrip() + f", not {shown}"
+    raise ConfigError(msg)
+
+
+def shortened_repr(value: Any, length: int = 80) -> str:
+    """Return the representation of a value that a user gave, shortened for a message."""
+    reprs = reprlib.Repr()
+    reprs.maxstring = reprs.maxother = reprs.maxlong = length
+    return reprs.repr(value)
+
+
+def unknown(kind: str, name: str, known: Iterable[str], *, show: int = 20) -> str:
+    """Return the message for an unknown name, with the nearest known names or a list of all.
+
+    Args:
+        kind: Kind of thing that is named, such as "tap".
+        name: Name that was given.
+        known: Names that are valid.
+        show: Largest number of known names that are all listed.
     """
     known = sorted(set(known))
     message = f"unknown {kind} {name!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -42,8 +43,20 @@ class Frontend(nn.Module):
         raise NotImplementedError
 
     def exportable(self) -> Self:
-        """Return the same front-end, of operations that every runtime has."""
+        """Return the same front-end, made of operations that every runtime supports."""
         raise NotImplementedError
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to another device with the model, but stay in float32 whatever its data type.
+
+        Small powers and their logarithm need the range and precision.
+        """
+
+        def keep_dtype(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(keep_dtype, recurse)
 
 
 class MelFrontend(Frontend):

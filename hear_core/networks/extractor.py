@@ -73,11 +73,7 @@ class Extractor(nn.Module):
         stride = backbone.frame_stride
         self.samples_per_frame = None if stride is None else stride * frontend.hop
         self.min_samples = self.accepted_length(frontend.samples_for(backbone.min_frames))
-        self.train(False)
-
-    def train(self, mode: bool = True) -> Extractor:
-        """Stay in evaluation mode: an extractor is frozen."""
-        return super().train(False)
+        self.eval()
 
     def accepted_length(self, samples: int) -> int:
         """Return the smallest number of samples, not below `samples`, that fills whole frames."""

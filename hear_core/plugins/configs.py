@@ -1,8 +1,8 @@
-"""Embedding configurations: what is tapped, where, and how clips are cut, read from YAML.
+"""Embedding configs: backbone, taps, pooling and windows of each embedding, read from YAML.
 
-The published ones stand in ``embeddings_configs/<package>.yaml``. A user's own come from the files
-and folders listed in the environment variable ``HEAR_CONFIGS``, in the same format. A name there
-is either qualified, ``hear_mn.mine``, or belongs to the package that the file is named after.
+The published ones are in ``embeddings_configs/<package>.yaml``. Users add their own by listing
+files and folders in the environment variable ``HEAR_CONFIGS``, in the same format. A name there is
+either qualified, ``hear_mn.mine``, or belongs to the package that the file is named after.
 """
 
 from __future__ import annotations
@@ -15,17 +15,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from hear_core.errors import ConfigError, unknown
-
-try:
-    from yaml import CSafeLoader as SafeLoader
-except ImportError:  # PyYAML was built without libyaml
-    from yaml import SafeLoader  # type: ignore[assignment]
+from hear_core.errors import ConfigError, require_number, shortened_repr, unknown
+from hear_core.io.yaml_files import parse_yaml, read_yaml
 
 _VARIABLE = "HEAR_CONFIGS"
 _PUBLISHED = "embeddings_configs"
+_SECONDS = 0.001, 60.0
+"""Smallest and largest window and hop."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +31,17 @@ class EmbeddingConfig:
     Args:
         backbone: Name of a network in the zoo of the package.
         taps: Tap names or aliases, in the order of concatenation.
-        pooling: How map taps become vectors.
+        pooling: Pooling of map taps to vectors.
         timestamp_window: Seconds of audio behind one timestamp embedding, centred on it.
-        timestamp_hop: Seconds from one timestamp to the next. Networks that hear frame by frame
-            look at neither: their timestamps are their frames.
-        scene_window: Clips up to this many seconds become a scene embedding in one piece.
-        scene_hop: Longer ones do in windows this many seconds apart, which are averaged, or
-            fade into each other where a network hears frame by frame.
-        note: What else a user should know.
+        timestamp_hop: Seconds from one timestamp to the next. Frame-wise networks use neither of
+            the two: their timestamps are their frames.
+        scene_window: Length in seconds up to which a clip is embedded in one piece.
+        scene_hop: Seconds from one window of a longer clip to the next. The windows are averaged,
+            or crossfaded if the network is frame-wise.
+        note: Remark for users.
 
     Raises:
-        ConfigError: A value is of the wrong type or out of range.
+        ConfigError: A value has the wrong type or is out of range.
     """
 
     backbone: str
@@ -64,13 +60,15 @@ class EmbeddingConfig:
         _require(is_list and len(self.taps) > 0, "taps", self.taps, "a list of tap names")
         object.__setattr__(self, "taps", tuple(self.taps))
         for name in ("timestamp_window", "timestamp_hop", "scene_window", "scene_hop"):
-            value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            _require(number and 0 < value <= 60, name, value, "a number of seconds up to 60")
+            require_number(name, getattr(self, name), *_SECONDS, unit="seconds")
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> EmbeddingConfig:
-        """Make a config of a mapping, such as an entry of a YAML file."""
+        """Return the config that a mapping describes, such as an entry of a YAML file.
+
+        Raises:
+            ConfigError: A key is unknown or missing, or a value is not valid.
+        """
         _check_keys(entry)
         if missing := {"backbone", "taps"} - set(entry):
             msg = f"{' and '.join(sorted(missing))} must be given"
@@ -78,14 +76,18 @@ class EmbeddingConfig:
         return cls(**entry)
 
     def override(self, **options: Any) -> EmbeddingConfig:
-        """Return the config with some of its values replaced."""
+        """Return the config with some of its values replaced.
+
+        Raises:
+            ConfigError: An option is unknown, or a value is not valid.
+        """
         _check_keys(options)
         return replace(self, **options)
 
 
 def _require(condition: bool, name: str, value: Any, wanted: str) -> None:
     if not condition:
-        msg = f"{name} must be {wanted}, not {value!r}"
+        msg = f"{name} must be {wanted}, not {shortened_repr(value)}"
         raise ConfigError(msg)
 
 
@@ -97,10 +99,11 @@ def _check_keys(entry: Mapping[str, Any]) -> None:
 
 
 def embedding_configs(package: str) -> Mapping[str, EmbeddingConfig]:
-    """Return the embeddings of a plug-in package by name: the published and the user's own.
+    """Return the embeddings of a plug-in package by name: the published ones and the user's own.
 
     Raises:
-        ConfigError: A file cannot be read, or one of its entries is wrong; both are named.
+        ConfigError: A file cannot be read, or one of its entries is not valid. The message names
+            both.
     """
     return _read_all(os.environ.get(_VARIABLE, "")).get(package, {})
 
@@ -116,9 +119,9 @@ def add_embedding_config(path: str | Path) -> None:
 def _read_all(variable: str) -> dict[str, dict[str, EmbeddingConfig]]:
     published = list(_published())
     packages: dict[str, dict[str, EmbeddingConfig | str]] = {p: {} for _, p, _ in published}
-    for source, package_of_file, text in [*published, *_own(variable)]:
+    for source, package_of_file, content in [*published, *_own(variable)]:
         try:
-            for key, entry in _parse(text).items():
+            for key, entry in _entries(content).items():
                 qualifier, _, name = key.rpartition(".")
                 package = qualifier or package_of_file
                 if package not in packages:
@@ -127,47 +130,33 @@ def _read_all(variable: str) -> dict[str, dict[str, EmbeddingConfig]]:
                     msg = f"there is already an embedding {package}.{name}"
                     raise ConfigError(msg)
                 packages[package][name] = _entry(key, entry)
-        except (ConfigError, yaml.YAMLError) as error:
+        except ConfigError as error:
             msg = f"{source}: {error}"
             raise ConfigError(msg) from error
     return {package: _without_aliases(names) for package, names in packages.items()}
 
 
-def _published() -> Iterator[tuple[str, str, str]]:
-    """Yield (where it is, package its plain names belong to, text) of the files shipped."""
+def _published() -> Iterator[tuple[str, str, Any]]:
+    """Yield (source, package that plain names belong to, content) of the published files."""
     for file in resources.files(_PUBLISHED).iterdir():
         if file.name.endswith(".yaml"):
-            yield file.name, file.name.removesuffix(".yaml"), file.read_text(encoding="utf-8")
+            text = file.read_text(encoding="utf-8")
+            yield file.name, file.name.removesuffix(".yaml"), parse_yaml(text, file.name)
 
 
-def _own(variable: str) -> Iterator[tuple[str, str, str]]:
-    """Yield the same of a user's own files."""
+def _own(variable: str) -> Iterator[tuple[str, str, Any]]:
+    """Yield the same of the user's own files."""
     for listed in filter(None, variable.split(os.pathsep)):
-        path = Path(listed).expanduser()
-        if not path.exists():
+        path = Path(os.path.expanduser(listed))  # noqa: PTH111 - it keeps ~ if there is no home
+        if not os.path.exists(path):  # noqa: PTH110 - it never raises
             msg = f"{_VARIABLE} lists {listed}, which does not exist"
             raise ConfigError(msg)
         for file in sorted(path.glob("*.yaml")) if path.is_dir() else [path]:
-            yield str(file), file.name.split(".")[0], file.read_text(encoding="utf-8")
+            yield str(file), file.name.split(".")[0], read_yaml(file)
 
 
-class _StrictLoader(SafeLoader):
-    """A YAML loader to which a key that stands twice is an error."""
-
-
-def _mapping_of_unique_keys(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    if repeated := {key for key in keys if keys.count(key) > 1}:
-        msg = f"{', '.join(map(repr, repeated))} stands more than once"
-        raise ConfigError(msg)
-    return loader.construct_mapping(node, deep=True)
-
-
-_StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping_of_unique_keys)
-
-
-def _parse(text: str) -> Mapping[str, Any]:
-    entries = yaml.load(text, Loader=_StrictLoader) or {}  # noqa: S506 - it is a safe loader
+def _entries(content: Any) -> Mapping[str, Any]:
+    entries = {} if content is None else content
     if not isinstance(entries, dict) or not all(isinstance(key, str) for key in entries):
         msg = "the file must map names to embeddings"
         raise ConfigError(msg)
@@ -180,7 +169,8 @@ def _entry(key: str, entry: Any) -> EmbeddingConfig | str:
     try:
         if not isinstance(entry, dict):
             msg = (
-                f"an embedding must be a mapping such as {{backbone: …, taps: […]}}, not {entry!r}"
+                "an embedding must be a mapping such as {backbone: …, taps: […]}, "
+                f"not {shortened_repr(entry)}"
             )
             raise ConfigError(msg)
         return EmbeddingConfig.of(entry)
@@ -190,7 +180,7 @@ def _entry(key: str, entry: Any) -> EmbeddingConfig | str:
 
 
 def _without_aliases(names: Mapping[str, EmbeddingConfig | str]) -> dict[str, EmbeddingConfig]:
-    """Put the entry itself in the place of every other spelling of it."""
+    """Replace every entry that names another one by that entry."""
     resolved = {}
     for name, entry in names.items():
         target = names.get(entry) if isinstance(entry, str) else entry

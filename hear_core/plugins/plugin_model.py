@@ -1,8 +1,8 @@
-"""Plug-ins: models with the functions and attributes that the HEAR benchmark calls.
+"""Plug-in models: models with the functions and attributes that the HEAR benchmark calls.
 
-The API is that of https://hearbenchmark.com/hear-api.html. Audio comes as a float tensor
-(clips, samples) in [-1, 1] at the model's sample rate. Embeddings go back as float32 tensors on
-the device that the audio came from, timestamps in milliseconds.
+The API is that of https://hearbenchmark.com/hear-api.html. Audio is a float tensor
+(clips, samples) in [-1, 1] at the model's sample rate. Embeddings are float32 tensors on the device
+of the audio, timestamps are in milliseconds.
 """
 
 from __future__ import annotations
@@ -17,10 +17,18 @@ from torch import Tensor, nn
 
 from hear_core.analysis.activations import peak_activations
 from hear_core.audio.framing import Array
-from hear_core.errors import AudioError, ConfigError, unknown
+from hear_core.errors import AudioError, ConfigError, require_number, unknown
 from hear_core.networks.extractor import Extractor
 from hear_core.plugins.configs import EmbeddingConfig
-from hear_core.runtime.engines import ENGINES, OnnxEngine, TorchEngine, onnx_available
+from hear_core.runtime.engines import (
+    ENGINES,
+    Engine,
+    GradientEngine,
+    OnnxEngine,
+    TorchEngine,
+    onnx_available,
+)
+from hear_core.runtime.weight_watch import WeightWatch
 from hear_core.zoo.registry import NetworkRecord
 
 _LOUD = 2.0
@@ -28,24 +36,30 @@ _MEGABYTES = {"cpu": 64.0, "cuda": 2048.0}
 
 
 class PluginModel(nn.Module):
-    """A model as HEAR knows it; how it cuts clips is for subclasses to say.
+    """Base class of the models behind the HEAR API; subclasses decide how clips are cut.
+
+    The ``get_*`` functions compute in evaluation mode, without gradients, whatever the mode of the
+    model, and always with its present weights. `forward` obeys ``train()`` and ``eval()``, so that
+    the model can be trained as any module.
 
     Args:
-        extractor: From stretches of audio to embeddings.
-        config: How clips are cut.
-        record: The zoo's record of the backbone.
-        weights: The file that its weights were read from; None if they are random.
-        engine: What runs the extractor: ``torch``, ``onnx`` (ONNX Runtime, on the CPU), or
-            ``auto``, which is ``onnx`` where it is installed and the model is on the CPU.
-        megabytes: Memory that the activations of one batch may take; chosen by device if None.
+        extractor: Extractor from windows of audio to embeddings.
+        config: Config of the embedding, with the lengths of windows.
+        record: Record of the backbone in the zoo.
+        weights: File that the weights were read from; None if they are random.
+        engine: What runs the extractor in the ``get_*`` functions: ``torch``, ``onnx`` (ONNX
+            Runtime, for float32 weights on the CPU), or ``auto``, which is ``onnx`` where it is
+            installed and can be used.
+        megabytes: Memory budget in MB for the activations of one batch; by default 64 on CPUs and
+            2048 on CUDA devices.
 
     Attributes:
-        sample_rate: Of the audio this model takes, in Hz.
+        sample_rate: Sample rate of the audio that the model takes, in Hz.
         scene_embedding_size: Length of a scene embedding.
         timestamp_embedding_size: Length of a timestamp embedding.
 
     Raises:
-        ConfigError: The engine is not to be had, or clips cannot be cut as the config says.
+        ConfigError: The engine is unknown or not installed, or a number is out of range.
     """
 
     def __init__(
@@ -64,91 +78,160 @@ class PluginModel(nn.Module):
         if engine == "onnx" and not onnx_available():
             msg = "the engine 'onnx' needs onnx and onnxruntime: install the extra 'onnx'"
             raise ConfigError(msg)
-        self._wanted = engine
-        self._onnx: OnnxEngine | None = None
+        if megabytes is not None:
+            require_number("megabytes", megabytes, 0.001, 1e6)
+        self._engine_choice, self._megabytes = engine, megabytes
+        self._built: tuple[Engine, WeightWatch] | None = None
         self.extractor, self.config, self.record, self.weights = extractor, config, record, weights
         self.sample_rate = extractor.frontend.sample_rate
         self.scene_embedding_size = self.timestamp_embedding_size = extractor.size
-        self._megabytes = megabytes
-        some = torch.zeros(1, max(self.sample_rate // 4, extractor.min_samples))
+        samples = max(self.sample_rate // 4, extractor.min_samples)
+        some = torch.zeros(1, extractor.accepted_length(samples))
         self._bytes_per_sample = peak_activations(extractor, some) / some.numel()
+        self.eval()
 
-    def get_scene_embeddings(self, audio: Tensor) -> Tensor:
-        """Return one embedding a clip, (clips, scene_embedding_size).
+    def forward(self, audio: Tensor) -> Tensor:
+        """Return scene embeddings with gradients, (clips, scene_embedding_size).
+
+        All windows go through the network in one batch, in the mode that the model is in.
 
         Args:
-            audio: (clips, samples), see `check_audio`.
+            audio: Audio (clips, samples), see `check_audio`.
 
         Raises:
-            AudioError: The audio is none.
+            AudioError: `audio` is not valid.
         """
-        raise NotImplementedError
+        check_audio(audio)
+        device = next(self.parameters()).device
+        return self._scenes(GradientEngine(self.extractor), audio.to(device).float())
+
+    def get_scene_embeddings(self, audio: Tensor) -> Tensor:
+        """Return one embedding per clip, (clips, scene_embedding_size).
+
+        Args:
+            audio: Audio (clips, samples), see `check_audio`.
+
+        Raises:
+            AudioError: `audio` is not valid.
+        """
+        engine, clips = self._prepare(audio)
+        return torch.as_tensor(self._scenes(engine, clips), device=audio.device)
 
     def get_timestamp_embeddings(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Return embeddings over time.
 
         Args:
-            audio: (clips, samples), see `check_audio`.
+            audio: Audio (clips, samples), see `check_audio`.
 
         Returns:
             Embeddings (clips, timestamps, timestamp_embedding_size), and the timestamps in
             milliseconds (clips, timestamps).
 
         Raises:
-            AudioError: The audio is none.
+            AudioError: `audio` is not valid.
         """
         raise NotImplementedError
 
     def log_mel(self, audio: Tensor) -> Tensor:
-        """Return what the network sees of audio (clips, samples), (clips, n_mels, frames)."""
+        """Return the log-mels (clips, n_mels, frames) that the network takes, of whole clips.
+
+        Args:
+            audio: Audio (clips, samples), see `check_audio`, of at least `Frontend.min_samples`.
+
+        Raises:
+            AudioError: `audio` is not valid.
+        """
+        check_audio(audio)
         with torch.inference_mode():
-            on_device = audio.to(next(self.parameters()).device)
+            on_device = audio.to(next(self.parameters()).device).float()
             return self.extractor.frontend(on_device).to(audio.device)
+
+    def exportable(self) -> Extractor:
+        """Return the extractor for other runtimes, see `Extractor.exportable`."""
+        return self.extractor.exportable()
 
     def __repr__(self) -> str:
         taps = ", ".join(self.extractor.taps)
         return f"PluginModel({self.config.backbone}: {taps} -> {self.extractor.size})"
 
-    def _choose_engine(self) -> TorchEngine | OnnxEngine:
-        on_cpu = next(self.parameters()).device.type == "cpu"
-        if self._wanted == "torch" or (
-            self._wanted == "auto" and not (on_cpu and onnx_available())
-        ):
-            return TorchEngine(self.extractor)
-        if self._onnx is None:
-            record = self.record
-            recipe = f"{record.network} {record.arguments} {record.frontend} {self.config.pooling}"
-            self._onnx = OnnxEngine(self.extractor, recipe)
-        return self._onnx
+    def _scenes(self, engine: Engine, clips: Array) -> Array:
+        """Return the scene embeddings of valid clips."""
+        raise NotImplementedError
 
-    def _prepare(self, audio: Tensor) -> tuple[TorchEngine | OnnxEngine, Array]:
-        """Return the engine, and audio that was found good, as float32 and where it works."""
+    def _current_engine(self) -> Engine:
+        """Return an engine for the present weights, made when they have changed."""
+        name = self._engine_name()
+        if self._built is not None:
+            engine, watch = self._built
+            if engine.name == name and not watch.changed(self.extractor):
+                return engine
+        watch = WeightWatch(self.extractor)
+        if name == "onnx":
+            record, first = self.record, self._built is None
+            key = f"{record.network} {record.arguments} {record.frontend} {self.config.pooling}"
+            # Weights that change in this process, as in training, are not worth a file each.
+            engine = OnnxEngine(self.extractor, key if first else None)
+        else:
+            engine = TorchEngine(self.extractor)
+        self._built = engine, watch
+        return engine
+
+    def _engine_name(self) -> str:
+        """Return the engine to use for the present device and data type.
+
+        Raises:
+            ConfigError: The engine that was chosen cannot run them.
+        """
+        weight = next(self.extractor.backbone.parameters())
+        problem = None
+        if weight.device.type != "cpu":
+            problem = f"runs on the CPU, and the model is on {weight.device}"
+        elif weight.dtype != torch.float32:
+            problem = f"runs float32 weights, and those of the model are {weight.dtype}"
+        if self._engine_choice == "onnx" and problem:
+            msg = f"the engine 'onnx' {problem}; load the model with engine='torch' or 'auto'"
+            raise ConfigError(msg)
+        if self._engine_choice == "auto":
+            return "onnx" if onnx_available() and not problem else "torch"
+        return self._engine_choice
+
+    def _prepare(self, audio: Tensor) -> tuple[Engine, Array]:
+        """Return the engine, and valid audio in float32 where the engine takes it."""
         check_audio(audio)
-        engine = self._choose_engine()
+        engine = self._current_engine()
         clips = audio.detach().float()
-        on_cpu = isinstance(engine, OnnxEngine) or clips.device.type == "cpu"
+        on_cpu = engine.name == "onnx" or clips.device.type == "cpu"
         return engine, clips.cpu().numpy() if on_cpu else clips
 
     def __getstate__(self) -> dict[str, Any]:
         # A session cannot be pickled; it is made again when it is needed.
-        return {**super().__getstate__(), "_onnx": None}
+        return {**super().__getstate__(), "_built": None}
 
-    def _most(self, length: int, windows: int, at_once: int) -> int:
-        """Return how many windows of a length go into one batch, of so many in all."""
+    def _batch_size(self, length: int, windows: int, engine: Engine) -> int:
+        """Return the largest batch of windows that fits the memory budget.
+
+        Args:
+            length: Length of a window in samples.
+            windows: Number of windows in all.
+            engine: Engine that runs them.
+        """
+        if not engine.splits_batches:
+            return windows
         device = next(self.parameters()).device.type
         megabytes = self._megabytes or _MEGABYTES.get(device, _MEGABYTES["cpu"])
-        fitting = int(megabytes / at_once * 1e6 / (length * self._bytes_per_sample))
-        # Where batches are run at the same time there should be some for everyone.
-        share = windows if at_once == 1 else -(-windows // (2 * at_once))
+        concurrent = engine.concurrent_batches
+        fitting = int(megabytes / concurrent * 1e6 / (length * self._bytes_per_sample))
+        # Batches that are run at the same time should be enough to occupy all threads.
+        share = windows if concurrent == 1 else -(-windows // (2 * concurrent))
         return max(1, min(fitting, share))
 
 
 def check_audio(audio: Tensor) -> None:
-    """Make sure that audio is what HEAR says it is.
+    """Check that audio is as the HEAR API defines it.
 
     Raises:
-        AudioError: It is not a tensor (clips, samples) of finite floating-point numbers, with at
-            least one clip and one sample.
+        AudioError: It is not a dense tensor (clips, samples) of finite floating-point numbers, with
+            at least one clip and one sample.
 
     Warns:
         UserWarning: Values lie far outside [-1, 1].
@@ -161,12 +244,16 @@ def check_audio(audio: Tensor) -> None:
         problem = f"has the shape {tuple(audio.shape)}; pass (clips, samples): {fix}"
     elif not audio.is_floating_point():
         problem = f"has the type {audio.dtype}; pass floats in [-1, 1], such as int16 / 32768"
+    elif audio.layout != torch.strided:
+        problem = f"is a tensor of layout {audio.layout}; pass a dense one: audio.to_dense()"
+    elif audio.is_meta:
+        problem = "is on the device 'meta' and has no values; pass a tensor with data"
     elif audio.numel() == 0:
         problem = f"is empty: its shape is {tuple(audio.shape)}"
     if problem:
         msg = f"audio {problem}"
         raise AudioError(msg)
-    # The threads of torch would get in the way of others, see `hear_core.runtime.engines`.
+    # The threads of PyTorch would slow others down, see `hear_core.runtime.engines`.
     clips = audio.detach().float().numpy() if audio.device.type == "cpu" else audio.detach()
     low, high = float(clips.min()), float(clips.max())
     if not (math.isfinite(low) and math.isfinite(high)):

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -36,9 +38,24 @@ def test_mel_averages_alone_do_not_run_the_backbone(network):
     handle.remove()
 
 
-def test_stays_in_evaluation_mode(network):
-    extractor = Extractor(LogMel(), network, ["logits"]).train()
+def test_starts_in_evaluation_mode():
+    extractor = Extractor(LogMel(), MobileNet(0.1).train(), ["logits"])
     assert not any(module.training for module in extractor.modules())
+    assert all(module.training for module in extractor.train().modules())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_front_end_stays_in_single_precision(network, dtype):
+    extractor = Extractor(LogMel(), network, ["mels", "b16"])
+    audio = torch.rand(1, 16000, generator=torch.Generator().manual_seed(0)) - 0.5
+    with torch.inference_mode():
+        expected = extractor(audio)
+        found = copy.deepcopy(extractor).to(dtype)(audio)
+    assert found.dtype == torch.float32
+    mels = extractor.slices["mel_avgs"]
+    assert torch.equal(found[:, mels], expected[:, mels])
+    scale = expected.abs().max()
+    assert (found - expected).abs().max() < 0.03 * scale
 
 
 def test_unknown_tap(network):

@@ -64,17 +64,34 @@ def test_own_embeddings_can_be_added_by_an_argument(tmp_path, monkeypatch):
         ("hear_mn.x: {backbone: a, tap: [e1]}", r"unknown option 'tap'; did you mean 'taps'"),
         (
             "hear_mn.x: {backbone: a, taps: [e1], timestamp_hop: 500}",
-            r"timestamp_hop must be a number of seconds up to 60, not 500",
+            r"timestamp_hop must be a number from 0.001 to 60 seconds, not 500",
         ),
         ("hear_mn.x: {backbone: a, taps: [e1], scene_hop: 0}", r"scene_hop must be"),
         ("hear_mn.x: [e1]", r"must be a mapping"),
         ("hear_mn.x: y", r"unknown embedding 'y'"),
         ("hear_mn.mn04_e1_l: {backbone: a, taps: [e1]}", r"there is already .* hear_mn.mn04_e1_l"),
-        (f"hear_mn.x: {MINE}\nhear_mn.x: {MINE}", r"'hear_mn.x' stands more than once"),
-        ("hear_mn.x: {backbone: a", r"mine.yaml: .*line 1"),
+        (f"hear_mn.x: {MINE}\nhear_mn.x: {MINE}", r"'hear_mn.x' is listed more than once.*line 2"),
+        ("hear_mn.x: {backbone: a", r"mine.yaml is not valid YAML: .*line 1"),
         (f"x: {MINE}", r"mine.yaml: x: unknown plug-in package 'mine'; known: hear_mn"),
         (f"hear_nm.x: {MINE}", r"unknown plug-in package 'hear_nm'; did you mean 'hear_mn'"),
         ("- hear_mn.x", r"must map names to embeddings"),
+        ("hear_mn.x: {backbone: a, taps: [e1], scene_hop: .nan}", r"scene_hop must be .*not nan"),
+        ("hear_mn.x: {backbone: a, taps: [e1], scene_window: .inf}", r"scene_window .*not inf"),
+        ("hear_mn.x: {backbone: a, taps: [e1], timestamp_hop: -1}", r"timestamp_hop .*not -1"),
+        (
+            "hear_mn.x: {backbone: a, taps: [e1], timestamp_hop: 1.0e-12}",
+            r"not 1e-12",
+        ),
+        ("hear_mn.x: {backbone: a, taps: [e1], timestamp_hop: yes}", r"timestamp_hop .*not True"),
+        ("hear_mn.x: {backbone: a, taps: [e1], scene_hop: 10.0e+99999}", r"scene_hop must be"),
+        ("[" * 100_000, r"nested more than 32 levels deep.*line 1"),
+        ("- " * 30_000 + "x", r"nested more than 32 levels deep"),
+        ("hear_mn.x: 2024-99-99", r"is not valid YAML: month must be in 1..12"),
+        ("hear_mn.x: " + "9" * 5000, r"is not valid YAML"),
+        ("hear_mn.x: \0", r"is not valid YAML: .*position 11"),
+        ("? [1]\n: 2", r"found unhashable key"),
+        ("hear_mn.x: !!python/object:os.system {}", r"could not determine a constructor"),
+        ("hear_mn.x: &a [*a]", r"found unconstructable recursive node"),
     ],
 )
 def test_a_wrong_file_is_named_with_what_is_wrong(own, text, message):
@@ -94,3 +111,18 @@ def test_override():
     assert config == EmbeddingConfig("a", ("logits",), scene_hop=1)
     with pytest.raises(ConfigError, match=r"unknown option 'hop'"):
         config.override(hop=1)
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path, monkeypatch):
+    (tmp_path / "hear_mn.yaml").write_bytes(b"\xff\xfe\x00")
+    monkeypatch.setenv("HEAR_CONFIGS", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"hear_mn.yaml: it is not UTF-8"):
+        embedding_configs("hear_mn")
+
+
+def test_a_home_folder_is_not_needed(monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: (_ for _ in ()).throw(KeyError))
+    monkeypatch.setenv("HEAR_CONFIGS", "~/mine.yaml")
+    with pytest.raises(ConfigError, match=r"lists ~/mine.yaml, which does not exist"):
+        embedding_configs("hear_mn")

@@ -169,5 +169,5 @@ def test_can_be_exported(tmp_path):
 
 @pytest.mark.parametrize(("window", "hop"), [(1.0, 2.0), (0.01, 0.01)])
 def test_chunks_with_gaps_are_refused(window, hop):
-    with pytest.raises(ConfigError, match=f"chunks of {window} s every {hop} s do not cover"):
+    with pytest.raises(ConfigError, match=f"windows of {window} s every {hop} s do not cover"):
         model(scene_window=window, scene_hop=hop)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hear_core.errors import ConfigError
-from hear_core.runtime import engines as module
+from hear_core.runtime import engines, graph_cache
 from hear_core.runtime.engines import OnnxEngine
 from hear_mn import mn01_all_b_mel_avgs as plugin
 
@@ -69,9 +69,9 @@ def test_a_batch_is_its_rows(models):
 
 def test_auto_is_onnx_on_the_cpu_where_it_is_installed(monkeypatch):
     model = plugin.load_model(pretrained=False)
-    assert isinstance(model._choose_engine(), OnnxEngine)
+    assert isinstance(model._current_engine(), OnnxEngine)
     monkeypatch.setattr("hear_core.plugins.plugin_model.onnx_available", lambda: False)
-    assert not isinstance(model._choose_engine(), OnnxEngine)
+    assert not isinstance(model._current_engine(), OnnxEngine)
     with pytest.raises(ConfigError, match=r"needs onnx and onnxruntime: install the extra 'onnx'"):
         load()
 
@@ -84,7 +84,7 @@ def test_unknown_engine():
 def test_a_graph_is_made_once(cache, monkeypatch):
     load().get_scene_embeddings(sound(5000))
     (kept,) = cache.iterdir()
-    monkeypatch.setattr(module, "extractor_to_onnx", lambda *_, **__: pytest.fail("made again"))
+    monkeypatch.setattr(engines, "extractor_to_onnx", lambda *_, **__: pytest.fail("made again"))
     load().get_scene_embeddings(sound(5000))
     assert list(cache.iterdir()) == [kept]
 
@@ -103,7 +103,7 @@ def test_other_weights_have_another_graph(cache):
     model = load()
     model.get_scene_embeddings(sound(5000))
     other = copy.deepcopy(model)
-    torch.nn.init.ones_(other.extractor.backbone.features[0][0].bias)
+    torch.nn.init.ones_(other.extractor.backbone.features[0][1].bias)
     assert not torch.equal(
         other.get_scene_embeddings(sound(5000)), model.get_scene_embeddings(sound(5000))
     )
@@ -132,17 +132,54 @@ def test_a_damaged_graph_is_made_again(cache, damage, caplog):
     assert "damaged" not in caplog.text
 
 
-def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch, caplog):
+def test_a_cache_that_cannot_be_written_is_not_used(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").touch()
     monkeypatch.setenv("HEAR_CACHE", str(tmp_path / "file"))
     assert load().get_scene_embeddings(sound(5000)).isfinite().all()
-    assert "could not be kept" in caplog.text
+    assert "could not be cached" in caplog.text
+
+
+def failing(error):
+    def function(*_, **__):
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("hear_core.runtime.graph_cache.cache_folder", RuntimeError("there is no home folder")),
+        ("pathlib.Path.touch", OSError(30, "Read-only file system")),
+        ("pathlib.Path.write_bytes", OSError(28, "No space left on device")),
+        ("pathlib.Path.read_bytes", PermissionError(13, "Permission denied")),
+        ("pathlib.Path.mkdir", PermissionError(13, "Permission denied")),
+        ("hear_core.runtime.graph_cache.inspect.getfile", TypeError("is a built-in module")),
+    ],
+)
+def test_no_problem_with_the_cache_is_an_error(cache, monkeypatch, place, error):
+    expected = load().get_scene_embeddings(sound(5000))
+    monkeypatch.setattr(place, failing(error))
+    assert torch.equal(load().get_scene_embeddings(sound(5000)), expected)
+    for file in cache.iterdir():
+        file.unlink()
+    assert torch.equal(load().get_scene_embeddings(sound(5000)), expected)
+
+
+def test_graphs_of_weights_that_change_are_not_cached(cache):
+    model = load()
+    model.get_scene_embeddings(sound(5000))
+    for _ in range(2):
+        with torch.no_grad():
+            model.extractor.backbone.features[0][0].weight.mul_(1.1)
+        model.get_scene_embeddings(sound(5000))
+    assert len(list(cache.iterdir())) == 1
 
 
 def test_the_cache_drops_what_was_not_used_for_longest(cache, monkeypatch):
     load().get_scene_embeddings(sound(5000))
     (first,) = cache.iterdir()
-    monkeypatch.setattr(module, "_CACHE_BYTES", int(1.5 * first.stat().st_size))
+    monkeypatch.setattr(graph_cache, "_MAX_BYTES", int(1.5 * first.stat().st_size))
     load(pooling="max").get_scene_embeddings(sound(5000))
     assert len(list(cache.iterdir())) == 1
     assert not first.exists()
@@ -181,7 +218,7 @@ def test_a_second_process_uses_the_graph_of_the_first(cache):
 
 
 def test_marks_stay_with_their_batches():
-    engine = load()._choose_engine()
+    engine = load()._current_engine()
     batches = [(i, np.full((1, 500), i / 10, np.float32)) for i in range(7)]
     found = dict(engine.map(iter(batches)))
     for i, batch in batches:
