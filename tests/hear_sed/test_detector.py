@@ -213,5 +213,5 @@ def test_the_rule_is_that_of_the_original():
 
 
 def test_windows_with_gaps_are_refused():
-    with pytest.raises(ConfigError, match=r"chunks of 1.0 s every 2.0 s do not cover"):
+    with pytest.raises(ConfigError, match=r"windows of 1.0 s every 2.0 s do not cover"):
         Detector("fmn04", pretrained=False, window=1.0, hop=2.0)
