@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from types import ModuleType
 
 import hear_core
 from hear_core.analysis.complexity import Complexity, complexity
+from hear_core.io.files import atomic_write
 from hear_core.zoo.checkpoints import cache_folder
 
 
@@ -26,11 +26,9 @@ def kept_complexity(package: ModuleType, backbone: str) -> Complexity:
         return Complexity(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):  # not kept, or not wholly written
         found = complexity(package.ZOO[backbone])
-    with suppress(OSError):  # a cache that cannot be written to is done without
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
+    # A cache that cannot be written to is done without.
+    with suppress(OSError), atomic_write(path) as part:
         part.write_text(json.dumps(found._asdict()), encoding="utf-8")
-        part.replace(path)
     return found
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, combinations
 from pathlib import Path
 from typing import NamedTuple
 
 from hear_core.errors import ConfigError
+from hear_core.io.journal import Journal
 from hear_core.metrics.registry import METRICS
 from hear_eval.downstream.embedded_task import EmbeddedTask
 from hear_eval.downstream.evaluation import DEFAULT, Options, evaluate_task
@@ -141,9 +143,10 @@ class _Bench:
         on_state: Callable[[State], None],
     ) -> None:
         self._tasks, self._parts, self._options = tasks, parts, options
-        self._journal, self._on_state = journal, on_state
+        self._journal = Journal(journal) if journal else None
+        self._on_state = on_state
         self._keys = [self._key(task) for task in tasks]
-        self._known = dict(_read(journal)) if journal else {}
+        self._known = _known(self._journal) if self._journal else {}
         self.of, self._done = 0, 0
 
     def measure(self, names: tuple[str, ...]) -> Candidate:
@@ -166,20 +169,15 @@ class _Bench:
 
     def _keep(self, entry: str, names: Sequence[str], task: str) -> None:
         if self._journal:
-            line = {"key": entry, "parts": names, "task": task, "score": self._known[entry]}
-            self._journal.parent.mkdir(parents=True, exist_ok=True)
-            with self._journal.open("a", encoding="utf-8") as file:
-                # The one before may have been cut off; it must not spoil this one.
-                file.write(f"\n{json.dumps(line)}\n")
+            score = self._known[entry]
+            line = {"key": entry, "parts": list(names), "task": task, "score": score}
+            self._journal.append(line)
 
 
-def _read(journal: Path) -> Iterator[tuple[str, float]]:
-    """Yield what a journal has, but for lines that were cut off."""
-    if not journal.is_file():
-        return
-    for text in journal.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-            yield line["key"], float(line["score"])
-        except (ValueError, TypeError, KeyError):
-            continue
+def _known(journal: Journal) -> dict[str, float]:
+    """Return the scores in a journal by key, without entries that are not of this kind."""
+    found = {}
+    for entry in journal.read():
+        with suppress(TypeError, KeyError, ValueError):
+            found[entry["key"]] = float(entry["score"])
+    return found

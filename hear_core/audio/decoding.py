@@ -25,7 +25,7 @@ BLOCK = 1 << 16
 CONTAINERS = frozenset({".m4a", ".aac", ".mp4", ".webm", ".wma", ".wv", ".mka", ".ac3", ".3gp"})
 """Suffixes of formats that libsndfile does not know, and PyAV and ffmpeg do."""
 
-_RATES = (1_000, 10_000_000)
+_RATES = (100, 10_000_000)
 _LOUDEST = 2.0**32  # no scale of samples reaches further
 _AU, _AU_FLOAT = b".snd", 6  # the format in which ffmpeg hands over samples
 
@@ -83,7 +83,7 @@ def check_sample_rate(sample_rate: float, what: str = "sample_rate is") -> None:
         what: Begin of the message.
 
     Raises:
-        AudioError: It is below 1 kHz or above 10 MHz, or not a number.
+        AudioError: It is below 100 Hz or above 10 MHz, or not a number.
     """
     if not _RATES[0] <= sample_rate <= _RATES[1]:
         limits = f"{_RATES[0]} to {_RATES[1]} Hz are supported"
@@ -97,9 +97,9 @@ def _check_values(path: Path, samples: np.ndarray) -> None:
     if highest <= _LOUDEST:
         return
     if np.isfinite(samples).all():
-        msg = f"{path} holds values up to {highest:.3g}; audio is in [-1, 1]"
+        msg = f"{path} contains values up to {highest:.3g}; audio is in [-1, 1]"
     else:
-        msg = f"{path} holds NaN or infinite values"
+        msg = f"{path} contains NaN or infinite samples"
     raise AudioError(msg)
 
 
@@ -115,10 +115,11 @@ def _blocks(path: Path, problems: list[str]) -> Iterator[Block]:
         reason = error
     else:
         return
+    ffmpeg = shutil.which("ffmpeg")
     if find_spec("av") is not None:
-        yield from _with_av(path)
-    elif ffmpeg := shutil.which("ffmpeg"):
-        yield from _with_ffmpeg(path, ffmpeg)
+        blocks = _with_av(path)
+    elif ffmpeg:
+        blocks = _with_ffmpeg(path, ffmpeg)
     elif path.suffix.lower() in CONTAINERS:
         msg = (
             f"{path} cannot be read as audio: libsndfile does not know the format; install the "
@@ -126,6 +127,12 @@ def _blocks(path: Path, problems: list[str]) -> Iterator[Block]:
         )
         raise AudioError(msg)
     else:
+        raise reason
+    empty = True
+    for block in blocks:
+        empty = False
+        yield block
+    if empty:
         raise reason
 
 

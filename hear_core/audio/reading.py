@@ -67,10 +67,7 @@ def read_audio(path: str | Path, sample_rate: int, *, strict: bool = False) -> T
         mix.choose(path)
         del waveform  # it may be large
         waveform = _joined(_resampled(mix.mono(decode(path, [])), sample_rate))
-    _report(path, problems, strict=strict)
-    if not len(waveform):
-        msg = f"{path} holds no samples"
-        raise AudioError(msg)
+    _report(path, problems, empty=not len(waveform), strict=strict)
     return torch.from_numpy(waveform)
 
 
@@ -103,14 +100,11 @@ def read_blocks(
     mix.survey(decode(path, []))
     if mix.cancelled:
         mix.choose(path)
-    count = 0
+    empty = True
     for block in _sized(_resampled(mix.mono(decode(path, problems)), sample_rate), size):
-        count += 1
+        empty = False
         yield block
-    _report(path, problems, strict=strict)
-    if not count:
-        msg = f"{path} holds no samples"
-        raise AudioError(msg)
+    _report(path, problems, empty=empty, strict=strict)
 
 
 class _Mix:
@@ -170,12 +164,16 @@ class _Mix:
             products += samples.T @ samples
 
 
-def _report(path: Path, problems: list[str], *, strict: bool) -> None:
+def _report(path: Path, problems: list[str], *, empty: bool, strict: bool) -> None:
+    """Raise or log what is wrong with a file that was decoded."""
+    if empty:
+        msg = f"{path} has no samples" + "".join(f"; it {problem}" for problem in problems[:1])
+        raise AudioError(msg)
     for problem in problems:
         msg = f"{path} {problem}"
         if strict:
             raise AudioError(msg)
-        log.warning("%s; what there is of it is used", msg)
+        log.warning("%s; what could be decoded is used", msg)
 
 
 def _resampled(blocks: Iterable[tuple[np.ndarray, int]], wanted: int) -> Iterator[np.ndarray]:
@@ -253,7 +251,7 @@ def as_chunk(chunk: np.ndarray) -> np.ndarray:
         msg = f"a chunk must be floats (samples,), but is {chunk.dtype} {chunk.shape}"
         raise AudioError(msg)
     if not np.isfinite(chunk).all():
-        msg = "the chunk holds NaN or infinite values"
+        msg = "the chunk contains NaN or infinite samples"
         raise AudioError(msg)
     return chunk.astype(np.float32)  # a copy: sources reuse their buffers
 
@@ -282,7 +280,7 @@ def as_waveform(samples: np.ndarray | Tensor, rate: int, wanted: int) -> np.ndar
         raise AudioError(msg)
     waveform = given.astype(np.float32, copy=False)
     if not np.isfinite(waveform).all():
-        msg = "the waveform holds NaN or infinite values"
+        msg = "the waveform contains NaN or infinite samples"
         raise AudioError(msg)
     check_sample_rate(rate)
     return resample(waveform, rate, wanted)

@@ -16,6 +16,7 @@ import torch
 
 from hear_core.audio.framing import reflect
 from hear_core.errors import ConfigError, unknown
+from hear_core.io.files import atomic_write
 from hear_core.plugins.plugin_model import PluginModel
 from hear_core.runtime.onnx_graph import extractor_to_onnx
 from hear_core.zoo.download import sha256_of
@@ -87,10 +88,8 @@ def export(
         graph = _quantise(graph, calibration, _lengths(model))
     proto = onnx.load_from_string(graph)
     onnx.helper.set_model_props(proto, describe(model, precision))
-    part = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(proto, part)
-    part.replace(path)
+    with atomic_write(path) as part:
+        onnx.save(proto, part)
 
 
 def describe(model: PluginModel, precision: str) -> dict[str, str]:

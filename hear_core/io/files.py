@@ -102,6 +102,22 @@ def writing(path: Path, *others: Path) -> Iterator[None]:
         raise FileError(msg) from error
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an `OSError` while a file is read into an error that names the file and the reason.
+
+    Raises:
+        FileError: The file cannot be read.
+    """
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror or error}"
+        raise FileError(msg) from error
+
+
 def _flush_to_disk(path: Path) -> None:
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     for file in files:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from hear_core.io.files import atomic_write, writing
+from hear_core.io.files import atomic_write, reading, writing
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +22,10 @@ class Append(Protocol):
 
 
 class Journal:
-    """A file with one JSON value per line.
+    """A file with a JSON object or list per line.
 
-    A process that is killed while it appends leaves an incomplete last line. Reading ends before
-    it, and appending replaces it.
+    A process that is killed while it appends leaves an incomplete last line. Reading leaves it
+    out, as any damaged line, and appending begins a new one.
 
     Args:
         path: The file. It need not exist.
@@ -34,12 +35,24 @@ class Journal:
         self.path = path
 
     def read(self) -> list[Any]:
-        """Return the entries up to the first line that is damaged, if any.
+        """Return the entries, without damaged ones.
 
         Raises:
-            FileError: The file exists and cannot be read.
+            FileError: The file cannot be read.
         """
-        return [entry for entry, _ in self._lines()]
+        entries: list[Any] = []
+        with reading(self.path):
+            content = self.path.read_bytes() if self.path.exists() else b""
+        lines = content.split(b"\n")
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                entries.append(json.loads(line))
+            except (ValueError, RecursionError):
+                if number < len(lines):
+                    log.warning("%s, line %d, is damaged and left out", self.path, number)
+        return entries
 
     def write(self, entries: Iterable[Any]) -> None:
         """Replace all entries.
@@ -59,16 +72,19 @@ class Journal:
         """
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            end = max((stop for _, stop in self._lines()), default=0)
-            with self.path.open("ab") as file:
-                file.truncate(end)
+            file = self.path.open("ab+")
+        with file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
 
-                def append(*entries: Any) -> None:
-                    with writing(self.path):
-                        file.write("".join(map(_line, entries)).encode())
-                        file.flush()
+            def append(*entries: Any) -> None:
+                with writing(self.path):
+                    file.write("".join(map(_line, entries)).encode())
+                    file.flush()
 
-                yield append
+            yield append
 
     def append(self, *entries: Any) -> None:
         """Add entries to the file, which is opened for this only.
@@ -82,25 +98,6 @@ class Journal:
     def remove(self) -> None:
         """Delete the file, if it exists."""
         self.path.unlink(missing_ok=True)
-
-    def _lines(self) -> Iterator[tuple[Any, int]]:
-        """Yield the undamaged entries and where each ends in the file, in bytes."""
-        if not self.path.is_file():
-            return
-        content, stop = self.path.read_bytes(), 0
-        for line in content.splitlines(keepends=True):
-            try:
-                entry = json.loads(line)
-                if not line.endswith(b"\n"):
-                    return  # even if what is there is JSON, such as the first digits of a number
-            except (ValueError, RecursionError):
-                if stop + len(line) < len(content):
-                    log.warning(
-                        "%s is damaged after %d bytes; what follows is done again", self.path, stop
-                    )
-                return
-            stop += len(line)
-            yield entry, stop
 
 
 def _line(entry: Any) -> str:

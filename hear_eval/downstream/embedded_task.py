@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hear_core.io.pickles import read_pickle
 from hear_eval.tasks.description import (
     VOCABULARY,
     TaskDescription,
@@ -194,24 +194,11 @@ def _check_finite(rows: Tensor, name: str, begin: int) -> None:
     raise TaskError(msg)
 
 
-class _Plain(pickle.Unpickler):
-    """Reads lists, strings and numbers, and nothing that could run."""
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        msg = f"it asks for {module}.{name}"
-        raise pickle.UnpicklingError(msg)
-
-
 def _read_pickle(path: Path) -> Any:
     if not path.is_file():
         msg = f"{path.parent} has no {path.name}, which says what its embeddings stand for"
         raise TaskError(msg)
-    try:
-        with path.open("rb") as file:
-            return _Plain(file).load()
-    except Exception as error:  # a damaged pickle can raise anything
-        msg = f"{path} is no pickle of lists of labels: {error}"
-        raise TaskError(msg) from error
+    return read_pickle(path, "lists of labels", error=TaskError)
 
 
 def _targets(labels: Any, number: int, description: TaskDescription, name: str) -> np.ndarray:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hear_core.io.threads import torch_threads
 from hear_eval.downstream.early_stopping import Candidate, Criterion, Job, Outcome, criterion_of
 from hear_eval.downstream.embedded_task import EmbeddedTask
 from hear_eval.downstream.judging import Verdict, judge
@@ -86,7 +86,9 @@ def train_together(
     longest = max(job.point.max_epochs for job in jobs)
     point, rows = jobs[0].point, len(training_rows(task, jobs[0].fold))
     sizes = min(rows, point.batch_size), task.embeddings.shape[1], point.hidden_dim
-    with _threads(math.prod(sizes) * len(jobs)):
+    # What is too small for several threads is computed by one, for they would wait for each other.
+    small = math.prod(sizes) * len(jobs) < _SMALL
+    with torch_threads(1 if small else torch.get_num_threads()):
         run = _Run(task, jobs, arithmetic, seed)
         for epoch in range(longest):
             run.train()
@@ -96,18 +98,6 @@ def train_together(
             if not run.active:
                 break
         return run.outcomes()
-
-
-@contextmanager
-def _threads(multiplications: int) -> Iterator[None]:
-    """Compute on one thread what is too small for several, which would wait for each other."""
-    threads = torch.get_num_threads()
-    if multiplications < _SMALL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _Run:

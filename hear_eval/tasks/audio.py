@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hear_core.audio.reading import resample
+from hear_core.audio.decoding import decode
+from hear_core.audio.links import find_links
+from hear_core.audio.reading import read_audio
 from hear_core.errors import AudioError, ConfigError
 
 SAMPLE_RATES = range(100, 768_001)  # Hz
-_UNKNOWN = 0xFFFFFFFF  # size of the data in a wav file that was written to a pipe
 
 
 def check_sample_rate(sample_rate: int) -> int:
@@ -48,15 +49,22 @@ def read_clip(path: Path, sample_rate: int) -> np.ndarray:
         AudioError: The file is missing, is not audio, is damaged or truncated, has another sample
             rate or several channels, or has no samples or samples that are not finite.
     """
-    samples, found = _read(path)
-    channels = samples.shape[1]
-    problem = _other_rate(found, sample_rate)
-    if channels != 1:
-        problem = problem or f"has {channels} channels; the audio of a task is mono"
-    if problem:
-        msg = f"{path} {problem}"
+    parts, problems = list[np.ndarray](), list[str]()
+    for block in decode(path, problems):
+        channels = block.samples.shape[1]
+        problem = _other_rate(block.sample_rate, sample_rate)
+        if channels != 1:
+            problem = problem or f"has {channels} channels; the audio of a task is mono"
+        if problem:
+            msg = f"{path} {problem}"
+            raise AudioError(msg)
+        parts.append(block.samples[:, 0])
+    if not parts:
+        problems.append("has no samples")
+    if problems:
+        msg = f"{path} {problems[0]}"
         raise AudioError(msg)
-    return samples[:, 0]
+    return np.concatenate(parts)
 
 
 def read_recording(path: Path, sample_rate: int) -> np.ndarray:
@@ -75,8 +83,7 @@ def read_recording(path: Path, sample_rate: int) -> np.ndarray:
         AudioError: The file is missing, is not audio, is damaged or truncated, or has no samples or
             samples that are not finite.
     """
-    samples, found = _read(path)
-    return resample(samples.mean(axis=1), found, sample_rate)
+    return read_audio(path, sample_rate, strict=True).numpy()
 
 
 def header_flaw(path: Path, sample_rate: int) -> str | None:
@@ -90,65 +97,13 @@ def header_flaw(path: Path, sample_rate: int) -> str | None:
 
     try:
         found = soundfile.info(path).samplerate
-    except (soundfile.SoundFileError, RuntimeError) as error:
+        problems = [link.problem for link in find_links(path) if link.problem]
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
         return f"cannot be read as audio: {error}"
-    return _other_rate(found, sample_rate) or _truncation(path)
-
-
-def _read(path: Path) -> tuple[np.ndarray, int]:
-    """Return the samples (samples, channels) of an undamaged file, and its sample rate in Hz."""
-    import soundfile
-
-    if not path.is_file():
-        msg = f"there is no file {path}"
-        raise AudioError(msg)
-    try:
-        with soundfile.SoundFile(path) as file:
-            sample_rate = file.samplerate
-            # The length in an MP3 header may be an estimate.
-            promised = 0 if file.format == "MP3" else file.frames
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        msg = f"{path} cannot be read as audio: {error}"
-        raise AudioError(msg) from error
-    if problem := _problem(samples, promised) or _truncation(path):
-        msg = f"{path} {problem}"
-        raise AudioError(msg)
-    return samples, sample_rate
+    return _other_rate(found, sample_rate) or next(iter(problems), None)
 
 
 def _other_rate(found: int, sample_rate: int) -> str | None:
     if found == sample_rate:
         return None
     return f"has a sample rate of {found} Hz, but its folder is for {sample_rate} Hz"
-
-
-def _problem(samples: np.ndarray, promised: int) -> str | None:
-    if len(samples) < promised:
-        return f"is truncated: its header promises {promised} samples, but it has {len(samples)}"
-    if not len(samples):
-        return "has no samples"
-    if not np.isfinite(samples).all():
-        return "contains NaN or infinite samples"
-    return None
-
-
-def _truncation(path: Path) -> str | None:
-    """Return what a wav file lacks of the data that its header promises, or None.
-
-    libsndfile reads the rest of such a file without an error.
-    """
-    with path.open("rb") as file:
-        if file.read(4) != b"RIFF":
-            return None
-        file.seek(12)
-        while len(head := file.read(8)) == 8:
-            size = int.from_bytes(head[4:], "little")
-            end = file.tell() + size
-            if head[:4] == b"data":
-                missing = end - path.stat().st_size
-                if missing > 0 and size != _UNKNOWN:
-                    return f"is truncated: {missing} of {size} bytes of audio are missing"
-                return None
-            file.seek(end + size % 2)
-    return "is truncated: it has no audio data"

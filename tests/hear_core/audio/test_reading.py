@@ -76,7 +76,7 @@ def test_no_audio(tmp_path, name, content, message):
 
 def test_no_samples(tmp_path):
     soundfile.write(tmp_path / "none.wav", np.zeros(0, "float32"), 32000)
-    with pytest.raises(AudioError, match=r"none.wav holds no samples"):
+    with pytest.raises(AudioError, match=r"none.wav has no samples"):
         read_audio(tmp_path / "none.wav", 32000)
 
 
@@ -254,7 +254,7 @@ def test_a_wav_file_of_a_pipe_has_no_length(tmp_path, caplog):
     assert not caplog.text
 
 
-@pytest.mark.parametrize("rate", [0, 1, 100, 2**31 - 1, 2**32 - 1])
+@pytest.mark.parametrize("rate", [0, 1, 99, 2**31 - 1, 2**32 - 1])
 def test_absurd_sample_rates_are_refused(tmp_path, rate):
     data = encoded(noise(0.1), "wav")
     path = written(tmp_path / "a.wav", data[:24] + struct.pack("<I", rate) + data[28:])
@@ -271,7 +271,7 @@ def test_values_that_are_not_audio_are_refused(tmp_path, value, channels):
     samples[-7, 0] = value
     path = written(tmp_path / "a.wav", encoded(samples, "wav", subtype="FLOAT"))
     for read in (read_audio, lambda *given: list(read_blocks(*given))):
-        with pytest.raises(AudioError, match=r"a\.wav holds (NaN|values up to 1e\+30)"):
+        with pytest.raises(AudioError, match=r"a\.wav contains (NaN|values up to 1e\+30)"):
             read(path, RATE)
 
 
@@ -350,7 +350,7 @@ def test_containers_are_read_with_pyav(tmp_path, name, codec):
     assert level == pytest.approx(0.5 / 2**0.5, rel=0.02)
     assert len(np.concatenate(list(read_blocks(tmp_path / name, RATE, 1000)))) == len(waveform)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:300])
-    with pytest.raises(AudioError, match=rf"{name} (cannot be read as audio|holds no samples)"):
+    with pytest.raises(AudioError, match=rf"{name} (cannot be read as audio|has no samples)"):
         read_audio(tmp_path / name, RATE)
 
 

@@ -83,7 +83,7 @@ def resize(*dimensions):
     [
         (lambda f: (f / "fold01.embeddings.npy").unlink(), r"no fold01\.embeddings\.npy"),
         (lambda f: (f / "fold01.target-labels.pkl").unlink(), r"no fold01\.target-labels\.pkl"),
-        (lambda f: (f / "fold01.target-labels.pkl").write_bytes(b"\x80"), "no pickle of lists"),
+        (lambda f: (f / "fold01.target-labels.pkl").write_bytes(b"\x80"), "not a pickle of lists"),
         (lambda f: (f / "labelvocabulary.csv").unlink(), r"no labelvocabulary\.csv"),
         (resize(41, 12), r"fold01\.embeddings\.npy has 1920 bytes; 41 rows of 12"),
         (resize(80, 6), "fold01 have 6 dimensions, but those of fold00 12"),
@@ -120,7 +120,7 @@ def test_a_pickle_cannot_do_anything(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = write_scenes(tmp_path / "folder")
     relabel([Harm()] * 40)(folder)
-    with pytest.raises(TaskError, match="it asks for"):
+    with pytest.raises(TaskError, match="it names"):
         read_embedded_task(folder)
     assert not (tmp_path / "harm").exists()
 
