@@ -1,10 +1,10 @@
 """The zoo of hear_mn: every released MobileNet, dynamic ones included, and CNN14, as a table.
 
-Names, widths, resolutions and figures are those of the releases of EfficientAT
+Names, widths, resolutions and metrics are those of the releases of EfficientAT
 (https://github.com/fschmid56/EfficientAT, MIT); mAP is on the AudioSet evaluation set, from the
-file name if it is in there. Several checkpoints of one recipe are numbered, as they are there.
-Those of CNN14 are from the release of PANNs (https://zenodo.org/record/3987831, CC BY 4.0). One is
-our own and stands in this package: hear_mn/weights/mn01_starter.md says what it is good for.
+file name if it contains one. Several checkpoints of one recipe are numbered as in the release. The
+checkpoints of CNN14 are from the release of PANNs (https://zenodo.org/record/3987831, CC BY 4.0).
+One checkpoint is our own and part of this package; hear_mn/weights/mn01_starter.md describes it.
 """
 
 from __future__ import annotations
@@ -30,17 +30,21 @@ _SHA256 = {
     "mn10_as_mAP_471.pt": "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",
     "Cnn14_mAP=0.431.pth": "0dc499e40e9761ef5ea061ffc77697697f277f6a960894903df3ada000e34b31",
     "Cnn14_16k_mAP=0.438.pth": "e2ee543a27919542c2ea03eabaa70b24dcd4e6c8e05621de6b67a94e4c5058e6",
+    # Seen in one project only, unlike the others.
+    "Cnn14_DecisionLevelMax_mAP=0.385.pth": (
+        "dd3b4043a87d4ec13df8082c0fcfee3fb5084151808e47e060987a95eabdd142"
+    ),
 }
 
 
-def _row(
+def _record(
     network: type[Backbone],
     file: str,
     width: float,
     mAP: float | None = None,  # noqa: N803
     **other: Any,
 ) -> NetworkRecord:
-    """Make a row; `other` are `hop` for the front-end and arguments of the network."""
+    """Return a record; `other` are `hop` for the front-end and arguments of the network."""
     resolution = {key: other[key] for key in ("hop", "n_mels") if key in other}
     other.pop("hop", None)
     return NetworkRecord(
@@ -54,20 +58,27 @@ def _row(
 
 
 def _shipped(file: str, sha256: str, width: float) -> NetworkRecord:
-    """Make a row whose weights are part of this package."""
+    """Return a record whose weights are part of this package."""
     checkpoint = Checkpoint(file, "", sha256, package="hear_mn")
-    return replace(_row(MobileNet, file, width), checkpoint=checkpoint)
+    return replace(_record(MobileNet, file, width), checkpoint=checkpoint)
 
 
-def _cnn14(file: str, mAP: float, window: int, **other: Any) -> NetworkRecord:  # noqa: N803
-    """Make a row; `window` and `other` are arguments of `DecibelMel`."""
+def _cnn14(
+    file: str,
+    mAP: float,  # noqa: N803
+    window: int = 1024,
+    *,
+    decision: str = "clip",
+    **other: Any,
+) -> NetworkRecord:
+    """Return a record; `window` and `other` are arguments of `DecibelMel`."""
     bins = window // 2 + 1
     return NetworkRecord(
         network=Cnn14,
-        arguments={},
+        arguments={"decision": decision},
         frontend=partial(DecibelMel, window=window, **other),
         labels=audioset_labels(),
-        checkpoint=Checkpoint(file, _PANNS + quote(file), _SHA256[file], "CC-BY-4.0"),
+        checkpoint=Checkpoint(file, _PANNS + quote(file), _SHA256.get(file), "CC-BY-4.0"),
         constants={
             "spectrogram_extractor.stft.conv_real.weight": (bins, 1, window),
             "spectrogram_extractor.stft.conv_imag.weight": (bins, 1, window),
@@ -78,9 +89,9 @@ def _cnn14(file: str, mAP: float, window: int, **other: Any) -> NetworkRecord:  
     )
 
 
-_mn, _dymn = partial(_row, MobileNet), partial(_row, DynamicMobileNet)
+_mn, _dymn = partial(_record, MobileNet), partial(_record, DynamicMobileNet)
 _FC = {"head": "fully_convolutional"}
-_16_KHZ = {"sample_rate": 16000, "hop": 160, "fmax": 8000.0}
+_16_KHZ: dict[str, Any] = {"sample_rate": 16000, "hop": 160, "fmax": 8000.0}
 
 # fmt: off
 ZOO = Zoo({
@@ -146,7 +157,10 @@ ZOO = Zoo({
     "dymn10_im": _dymn("dymn10_im", 1.0),
     "dymn20_im": _dymn("dymn20_im", 2.0),
     # CNN14 of PANNs, trained on AudioSet.
-    "cnn14": _cnn14("Cnn14_mAP=0.431.pth", 0.431, 1024),
+    "cnn14": _cnn14("Cnn14_mAP=0.431.pth", 0.431),
     "cnn14_16k": _cnn14("Cnn14_16k_mAP=0.438.pth", 0.438, 512, **_16_KHZ),
+    # … which decides for every segment of a clip.
+    "cnn14_max": _cnn14("Cnn14_DecisionLevelMax_mAP=0.385.pth", 0.385, decision="max"),
+    "cnn14_att": _cnn14("Cnn14_DecisionLevelAtt_mAP=0.425.pth", 0.425, decision="att"),
 })
 # fmt: on

@@ -139,7 +139,7 @@ def verify_checkpoint(path: Path, checkpoint: Checkpoint) -> bool:
     expected = _expected(checkpoint)
     if expected is None:
         return False
-    if (actual := _sha256_of(path)) != expected:
+    if (actual := checksum_of(path)) != expected:
         source = "released" if checkpoint.sha256 else "first used here"
         msg = (
             f"{path} is not the file that was {source} as {checkpoint.file}: its SHA-256 is "
@@ -149,6 +149,19 @@ def verify_checkpoint(path: Path, checkpoint: Checkpoint) -> bool:
         )
         raise CheckpointError(msg)
     return True
+
+
+def checksum_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+    """
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error}"
+        raise CheckpointError(msg) from error
 
 
 def keep_checksum(path: Path, checkpoint: Checkpoint) -> None:
@@ -163,7 +176,7 @@ def keep_checksum(path: Path, checkpoint: Checkpoint) -> None:
     log.info("no checksum of %s was published; keeping that of %s", checkpoint.file, path)
     try:
         with atomic_write(kept) as part:
-            part.write_text(f"{_sha256_of(path)}  {checkpoint.file}\n")
+            part.write_text(f"{checksum_of(path)}  {checkpoint.file}\n")
     except OSError as error:
         log.warning("the checksum of %s could not be kept: %s", checkpoint.file, error)
 
@@ -173,14 +186,6 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # a folder that this user may not look into
         return False
-
-
-def _sha256_of(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        msg = f"{path} cannot be read: {error}"
-        raise CheckpointError(msg) from error
 
 
 def _kept_checksum(file: str) -> Path:

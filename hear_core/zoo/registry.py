@@ -117,7 +117,7 @@ class Zoo(dict[str, NetworkRecord]):
     """Networks by name.
 
     The path of a checkpoint is a name as well if the file says which network it holds: by its
-    metadata, or by having the name of a released file.
+    metadata, or by having the name or the checksum of a released file.
 
     Args:
         records: Networks by name.
@@ -300,9 +300,12 @@ class Zoo(dict[str, NetworkRecord]):
         return record
 
     def _released(self, path: Path) -> NetworkRecord | None:
-        """Return the record of the released checkpoint that has the name of a file."""
-        named = (record for record in self.values() if record.checkpoint.file == path.name)
-        return next(named, None)
+        """Return the record of the released checkpoint that a file is, by its name or checksum."""
+        records = [*self.values()]
+        if named := [record for record in records if record.checkpoint.file == path.name]:
+            return named[0]
+        known = {r.checkpoint.sha256: r for r in records if r.checkpoint.sha256}
+        return known.get(checkpoints.checksum_of(path)) if known else None
 
     def _fitting(self, found: Mapping[str, Tensor]) -> str:
         """Return the first names of the networks that take the tensors of a file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from torch import nn
 
 from hear_core.errors import CheckpointError, ConfigError
 from hear_core.networks.batch_norm_folding import fold_batch_norms
+from hear_core.zoo.download import sha256_of
+from hear_core.zoo.registry import Zoo
 from hear_mn import ZOO
 from hear_mn.panns import Cnn14
 from tests import goldens
@@ -66,6 +69,48 @@ def test_equals_the_original(row, folded):
     values = run(network, golden(row, "logmel").squeeze(1).swapaxes(1, 2).copy(), ("clf", "logits"))
     goldens.assert_close(values["clf"], golden(row, "embedding"), **CLOSE)
     goldens.assert_close(values["logits"].sigmoid(), golden(row, "clipwise_output"), **CLOSE)
+
+
+@pytest.mark.parametrize("decision", ["max", "avg", "att"])
+def test_decisions_for_segments_equal_the_original(decision):
+    name = f"Cnn14_DecisionLevel{decision.title()}"
+    network = Cnn14(decision=decision).eval()
+    state = {k: v for k, v in goldens.panns(name).items() if "extractor" not in k}
+    network.load_state_dict(state)
+    fold_batch_norms(network)
+    log_mel = ZOO["cnn14_max"].frontend()(waveform(2.0, batch=2, sample_rate=32000))
+    values = run(network, log_mel, tuple(network.tap_shapes))
+    for tap, (channels, bands) in network.tap_shapes.items():
+        sizes = (2, channels) if bands is None else (2, channels, bands)
+        assert values[tap].shape[: len(sizes)] == sizes
+    found = goldens.arrays("sed/panns")
+    golden = found[f"{name}.clipwise_output"]
+    goldens.assert_close(values["logits"].sigmoid(), golden, atol=1e-5, rtol=1e-4)
+    # The original repeats every segment for its 32 frames, and the last one up to the end.
+    segments = values["segments"].sigmoid().squeeze(2).transpose(1, 2)
+    frames = segments.repeat_interleave(32, dim=1)
+    frames = torch.cat([frames, frames[:, -1:].expand(-1, 201 - 192, -1)], dim=1)
+    golden = found[f"{name}.framewise_output"]
+    goldens.assert_close(frames[:, :: -(-201 // golden.shape[1])], golden, atol=1e-5, rtol=1e-4)
+
+
+def test_a_released_file_of_a_variant_is_not_loaded_as_another(tmp_path, monkeypatch):
+    """Their weights have the same names and shapes."""
+    record = ZOO["cnn14_max"]
+    path = tmp_path / record.checkpoint.file
+    path.write_bytes(b"weights")
+    with pytest.raises(CheckpointError, match=r"decision is 'max' in the file and 'clip' here"):
+        ZOO.load("cnn14", path)
+    renamed = path.rename(tmp_path / "own.pth")
+    checkpoint = replace(record.checkpoint, sha256=sha256_of(renamed))
+    zoo = Zoo({**ZOO, "cnn14_max": replace(record, checkpoint=checkpoint)})
+    with pytest.raises(CheckpointError, match=r"decision is 'max' in the file and 'clip' here"):
+        zoo.load("cnn14", renamed)
+
+
+def test_an_unknown_decision_is_explained():
+    with pytest.raises(ConfigError, match=r"unknown decision 'mean'"):
+        Cnn14(decision="mean")
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnx"])
