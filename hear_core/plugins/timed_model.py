@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hear_core.audio.reading import as_waveform, read_audio
+from hear_core.audio.reading import as_waveform, read_blocks
 from hear_core.events.timed_scores import TimedScores
 from hear_core.zoo.labels import group_scores
 
@@ -83,11 +83,11 @@ class TimedModel:
         Raises:
             AudioError: The file cannot be read, or the waveform is not a finite float array.
         """
-        if isinstance(audio, str | Path):
-            waveform = read_audio(audio, self.sample_rate).numpy()
-        else:
-            waveform = as_waveform(audio, sample_rate or self.sample_rate, self.sample_rate)
         size = round(_BLOCK * self.sample_rate)
+        if isinstance(audio, str | Path):
+            yield from read_blocks(audio, self.sample_rate, size)
+            return
+        waveform = as_waveform(audio, sample_rate or self.sample_rate, self.sample_rate)
         for start in range(0, len(waveform), size):
             yield waveform[start : start + size]
 
