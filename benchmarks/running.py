@@ -59,8 +59,8 @@ def measure(way: str, task: Path) -> dict[str, float]:
             start, processors = time.perf_counter(), time.process_time()
             task_embeddings(embedding, task, target)
         else:
-            from hear_eval.embeddings.of_tasks import run_task
             from hear_eval.embeddings.plugin import Plugin
+            from hear_eval.embeddings.tasks import run_task
 
             plugin = Plugin(MODULE, options=OPTIONS)
             start, processors = time.perf_counter(), time.process_time()

@@ -15,9 +15,10 @@ from hear_cli.outputs import check_output_folder
 from hear_cli.progress import progress_bar
 from hear_core.audio.files import find_audio_files
 from hear_core.errors import ConfigError
+from hear_eval.embeddings.files import BACKENDS, FileProgress, embed_files
 from hear_eval.embeddings.formats import FORMATS
-from hear_eval.embeddings.index import Entry, index_of
-from hear_eval.embeddings.of_files import PLACES, Recipe, Step, embed
+from hear_eval.embeddings.index import index_path
+from hear_eval.embeddings.units import EmbeddingOptions, FileEntry
 
 _SHOWN = 5
 
@@ -60,7 +61,7 @@ def embed_command(
     model_options: ModelOptions = "{}",
     random_weights: RandomWeights = False,
     on: Annotated[
-        str, typer.Option(help=f"Where to run: {' or '.join(PLACES)}, a cluster.")
+        str, typer.Option(help=f"Where to run: {' or '.join(BACKENDS)}, a cluster.")
     ] = "local",
     retry: Annotated[
         bool, typer.Option("--retry", help="Try files again that failed before.")
@@ -79,14 +80,14 @@ def embed_command(
     weights = str(model.absolute()) if model else ""
     try:
         (module,) = module_names([name])
-        recipe = Recipe(module, weights, options, timestamps, format_, part_files)
+        recipe = EmbeddingOptions(module, weights, options, timestamps, format_, part_files)
         found = find_audio_files(inputs, except_in=output)
         if others := found.ignored.total():
             kinds = ", ".join(
                 f"{n} {suffix or 'without a suffix'}" for suffix, n in found.ignored.most_common()
             )
             typer.echo(f"{others} files without the suffix of an audio format are ignored: {kinds}")
-        steps = embed(recipe, found.sources, output, part=part, on=on, retry=retry)
+        steps = embed_files(recipe, found.sources, output, shard=part, backend=on, retry=retry)
         before = next(steps)
     except ConfigError as error:
         typer.echo(f"hear: {error}", err=True)
@@ -103,13 +104,13 @@ def embed_command(
     )
     failed = [entry for entry in [*before.entries, *entries] if entry.reason]
     if failed:
-        _list_failures(failed, index_of(output, *part))
+        _list_failures(failed, index_path(output, format_, part))
         raise typer.Exit(1)
 
 
-def _follow(steps: Iterable[Step], left: int) -> list[Entry]:
+def _follow(steps: Iterable[FileProgress], left: int) -> list[FileEntry]:
     """Run the steps under a progress bar, and return their entries."""
-    entries: list[Entry] = []
+    entries: list[FileEntry] = []
     with progress_bar() as progress:
         task = progress.add_task("", total=left, now="")
         for step in steps:
@@ -118,7 +119,7 @@ def _follow(steps: Iterable[Step], left: int) -> list[Entry]:
     return entries
 
 
-def _list_failures(failed: list[Entry], index: Path) -> None:
+def _list_failures(failed: list[FileEntry], index: Path) -> None:
     typer.echo(f"{len(failed)} files could not be embedded; {index} holds the reasons:", err=True)
     for entry in failed[:_SHOWN]:
         typer.echo(f"  {entry.file!r}: {entry.reason}", err=True)

@@ -26,8 +26,8 @@ from hear_cli.tables import print_table
 from hear_core.errors import ConfigError, HearError
 from hear_eval.downstream.evaluation import Options, differences
 from hear_eval.downstream.results import primary_score
-from hear_eval.embeddings.of_tasks import folder_name
 from hear_eval.embeddings.plugin import Plugin
+from hear_eval.embeddings.tasks import folder_name
 from hear_eval.mini import make_mini
 from hear_eval.tasks.description import METADATA
 from hear_eval.tasks.resampling import resample_task

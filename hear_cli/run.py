@@ -24,8 +24,8 @@ from hear_cli.options import (
 from hear_cli.outputs import check_output_folder
 from hear_cli.progress import progress_bar
 from hear_core.errors import HearError
-from hear_eval.embeddings.of_tasks import BATCH_SAMPLES, folder_name, run_task
 from hear_eval.embeddings.plugin import Plugin
+from hear_eval.embeddings.tasks import BATCH_SAMPLES, folder_name, run_task
 from hear_eval.tasks.description import find_tasks
 
 

@@ -24,8 +24,8 @@ from hear_core.plugins.configs import embedding_configs
 from hear_core.plugins.loading import extractor_skeleton
 from hear_core.plugins.names import find_plugin
 from hear_eval.downstream.embedded_task import read_embedded_task
-from hear_eval.embeddings.of_tasks import folder_name
 from hear_eval.embeddings.plugin import Plugin
+from hear_eval.embeddings.tasks import folder_name
 from hear_eval.search import Candidate, front, search
 from hear_eval.tasks.description import find_tasks
 

@@ -1,1 +1,1 @@
-"""Embeddings by any HEAR plug-in: of tasks, in heareval's folders, and of any audio files."""
+"""Embeddings by any HEAR plug-in: of tasks, in the layout of heareval, and of audio files."""

@@ -1,4 +1,4 @@
-"""Clips in batches, and the embeddings of a batch, which must be what the API of HEAR says."""
+"""Batches of clips, and their embeddings, which are checked against the HEAR API."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from hear_eval.embeddings.plugin import Plugin
 
 
 class EmbeddingError(HearError, ValueError):
-    """An embedding that a plug-in cannot make, or that is none."""
+    """A plug-in fails, or returns what is not an embedding."""
 
 
-def batches(
+def make_batches(
     clips: Iterable[str], reads: Iterable[Future[np.ndarray]], most: int
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Put neighbours of one length together.
+    """Put consecutive clips of equal length into batches.
 
     Args:
-        clips: Their names.
-        reads: Their waveforms.
-        most: Samples in a batch; a longer clip is a batch of its own.
+        clips: Names of the clips.
+        reads: Waveforms (samples,) of the clips.
+        most: Largest number of samples in a batch; a longer clip is a batch by itself.
 
     Yields:
-        Names of clips, and their audio (clips, samples).
+        Names of the clips of a batch, and their audio (clips, samples).
     """
     names: list[str] = []
     waveforms: list[np.ndarray] = []
@@ -43,7 +43,7 @@ def batches(
         yield names, np.stack(waveforms)
 
 
-def embed(
+def embed_batch(
     plugin: Plugin,
     audio: np.ndarray,
     names: Sequence[str],
@@ -51,44 +51,44 @@ def embed(
     *,
     timestamps: bool,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Embed a batch; one that a GPU has no memory for, in halves.
+    """Embed a batch; if the memory of a GPU is too small for it, in halves.
 
     Args:
-        plugin: What it is embedded with.
-        audio: (clips, samples).
-        names: Of the clips, for what there may be to say of them.
-        size: Of an embedding, if it is known.
-        timestamps: Take embeddings over time.
+        plugin: Plug-in that embeds the batch.
+        audio: Audio (clips, samples), float32.
+        names: Names of the clips, for error messages.
+        size: Number of values of an embedding, if it is known.
+        timestamps: Whether to compute timestamp embeddings.
 
     Returns:
-        As `Plugin.embed`.
+        Embeddings and timestamps, see `Plugin.embed`.
 
     Raises:
-        EmbeddingError: The plug-in fails, or what it gives is no embedding.
+        EmbeddingError: The plug-in fails, or its embeddings have the wrong shape or are not finite.
     """
     half = len(names) // 2
     try:
         found, times = plugin.embed(torch.from_numpy(audio), timestamps=timestamps)
     except torch.cuda.OutOfMemoryError as error:
         if not half:
-            msg = f"{plugin.name} has no memory for {names[0]}: {error}"
+            msg = f"the memory of the GPU is too small for {names[0]}: {error}"
             raise EmbeddingError(msg) from error
     except Exception as error:
         reason = str(error) if isinstance(error, HearError) else repr(error)
-        msg = f"{plugin.name} fails on {among(names)}: {reason}"
+        msg = f"{plugin.name} fails on {first_of(names)}: {reason}"
         raise EmbeddingError(msg) from error
     else:
         _check(found, times, names, size, timestamps=timestamps)
         return found, times
     torch.cuda.empty_cache()
-    first = embed(plugin, audio[:half], names[:half], size, timestamps=timestamps)
-    second = embed(plugin, audio[half:], names[half:], size, timestamps=timestamps)
+    first = embed_batch(plugin, audio[:half], names[:half], size, timestamps=timestamps)
+    second = embed_batch(plugin, audio[half:], names[half:], size, timestamps=timestamps)
     stamps = [times for _, times in (first, second) if times is not None]
     return np.concatenate([first[0], second[0]]), np.concatenate(stamps) if stamps else None
 
 
-def among(names: Sequence[str]) -> str:
-    """Return the first of some names, and how many there are besides."""
+def first_of(names: Sequence[str]) -> str:
+    """Return the first of some names, and the number of the others."""
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
@@ -100,21 +100,24 @@ def _check(
     *,
     timestamps: bool,
 ) -> None:
-    """Make sure that embeddings are what the API of HEAR says.
+    """Check that embeddings are what the HEAR API specifies.
 
     Raises:
-        EmbeddingError: Shapes contradict one another, or a value is no number.
+        EmbeddingError: A shape is wrong, or a value is not finite.
     """
     wanted = "(clips, timestamps, size)" if timestamps else "(clips, size)"
     problem = None
-    if found.ndim != (3 if timestamps else 2) or len(found) != len(names):
-        problem = f"have the shape {found.shape}; of {len(names)} clips it must be {wanted}"
+    if found.ndim != (3 if timestamps else 2) or len(found) != len(names) or not found.size:
+        problem = f"have the shape {found.shape}; for {len(names)} clips it must be {wanted}"
     elif size is not None and found.shape[-1] != size:
-        problem = f"are of {found.shape[-1]} values, and not of {size}"
-    elif times is not None and times.shape != found.shape[:2]:
-        problem = f"are {found.shape[1]} a clip, and their timestamps have the shape {times.shape}"
+        problem = f"have {found.shape[-1]} values instead of {size}"
+    elif times is not None and not np.issubdtype(times.dtype, np.number):
+        problem = f"have timestamps of the type {times.dtype}, which are not numbers"
+    elif timestamps and (times is None or times.shape != found.shape[:2]):
+        shape = None if times is None else times.shape
+        problem = f"are {found.shape[1]} per clip, but their timestamps have the shape {shape}"
     if problem:
-        msg = f"the embeddings of {among(names)} {problem}"
+        msg = f"the embeddings of {first_of(names)} {problem}"
         raise EmbeddingError(msg)
     for i, name in enumerate(names):
         if not np.isfinite(found[i]).all() or (

@@ -1,45 +1,50 @@
-"""The files that embeddings are kept in: each appears under its name only when it is whole.
+"""File formats of embeddings.
 
-A format is a context manager. It is opened on the path of one output file, replaces what may
-stand there, and gives a function ``add(file, embeddings, timestamps)``, to be called once for
-every audio file that goes into it. The bytes depend on what is added and on nothing else.
+A format opens one output file as a context manager, which gives a function
+``add(file, embeddings, timestamps)`` to be called once per audio file. The output file replaces an
+older one and appears when it is complete. Its bytes depend only on what is added.
 """
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from hear_core.io.files import atomic_write
+from hear_core.io.files import atomic_write, writing
 
 Add: TypeAlias = Callable[[str, np.ndarray, np.ndarray | None], None]
 
 _ROW_GROUP_BYTES = 32 << 20
 
 
-class Format(NamedTuple):
-    """One way of keeping embeddings.
+class EmbeddingFormat(NamedTuple):
+    """A file format of embeddings.
 
     Args:
-        suffix: Of its files.
-        joins: Whether one file takes the embeddings of many audio files.
-        open: The context manager.
+        suffix: Suffix of the output files.
+        joins: Whether one output file holds the embeddings of several audio files.
+        open: Context manager that writes an output file.
+        is_complete: Function of the path of an output file that returns whether it is undamaged,
+            and of whether it should hold timestamps.
+        prefix: Prefix of the names of the index and of the settings in the output folder.
     """
 
     suffix: str
     joins: bool
     open: Callable[[Path], AbstractContextManager[Add]]
+    is_complete: Callable[[Path, bool], bool]
+    prefix: str = ""
 
 
 @contextmanager
-def _npy(path: Path) -> Iterator[Add]:
-    beside = path.with_suffix(".timestamps.npy")
-    path.unlink(missing_ok=True)
-    beside.unlink(missing_ok=True)
+def _open_npy(path: Path) -> Iterator[Add]:
+    beside = _timestamps_path(path)
+    _remove(path, beside)
 
     def add(file: str, embeddings: np.ndarray, timestamps: np.ndarray | None) -> None:
         for target, array in ((beside, timestamps), (path, embeddings)):
@@ -50,9 +55,27 @@ def _npy(path: Path) -> Iterator[Add]:
     yield add
 
 
+def _is_complete_npy(path: Path, timestamps: bool) -> bool:
+    paths = [path, _timestamps_path(path)] if timestamps else [path]
+    return all(map(_is_complete_array, paths))
+
+
+def _is_complete_array(path: Path) -> bool:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError):
+        return False
+    # A header that does not match the size of the file is refused by mmap only if it is too short.
+    return isinstance(array, np.memmap) and array.offset + array.nbytes == path.stat().st_size
+
+
+def _timestamps_path(path: Path) -> Path:
+    return path.with_suffix(".timestamps.npy")
+
+
 @contextmanager
-def _npz(path: Path) -> Iterator[Add]:
-    path.unlink(missing_ok=True)
+def _open_npz(path: Path) -> Iterator[Add]:
+    _remove(path)
 
     def add(file: str, embeddings: np.ndarray, timestamps: np.ndarray | None) -> None:
         arrays = {"embeddings": embeddings}
@@ -64,14 +87,23 @@ def _npz(path: Path) -> Iterator[Add]:
     yield add
 
 
+def _is_complete_npz(path: Path, timestamps: bool) -> bool:
+    wanted = {"embeddings.npy", "timestamps.npy"} if timestamps else {"embeddings.npy"}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return set(archive.namelist()) == wanted and archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError):
+        return False
+
+
 @contextmanager
-def _parquet(path: Path) -> Iterator[Add]:
+def _open_parquet(path: Path) -> Iterator[Add]:
     import pyarrow as pa
     from pyarrow import parquet
 
     writer: Any = None
     waiting: list[Any] = []
-    path.unlink(missing_ok=True)
+    _remove(path)
 
     def add(file: str, embeddings: np.ndarray, timestamps: np.ndarray | None) -> None:
         rows = np.atleast_2d(embeddings)
@@ -81,7 +113,8 @@ def _parquet(path: Path) -> Iterator[Add]:
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(rows.ravel(), rows.shape[1])
         waiting.append(pa.table(columns))
         if sum(table.nbytes for table in waiting) > _ROW_GROUP_BYTES:
-            flush()
+            with writing(path, part):
+                flush()
 
     def flush() -> None:
         nonlocal writer
@@ -92,21 +125,55 @@ def _parquet(path: Path) -> Iterator[Add]:
         # One row group, so that its length is decided here and by nothing else.
         writer.write_table(table, row_group_size=len(table))
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
+    with _maybe_written(path) as part:
+        try:
+            yield add
+            if waiting:
+                flush()
+        finally:
+            if writer is not None:
+                writer.close()
+
+
+class _NotWrittenError(Exception):
+    pass
+
+
+@contextmanager
+def _maybe_written(path: Path) -> Iterator[Path]:
+    """Provide a temporary path as `atomic_write` does, that need not be written."""
+    with suppress(_NotWrittenError), atomic_write(path) as part:
+        yield part
+        if not part.exists():
+            raise _NotWrittenError
+
+
+def _is_complete_parquet(path: Path, timestamps: bool) -> bool:
+    import pyarrow as pa
+    from pyarrow import parquet
+
     try:
-        yield add
-        if waiting:
-            flush()
-    finally:
-        if writer is not None:
-            writer.close()
-    if writer is not None:
-        part.replace(path)
+        names = set(parquet.read_schema(path).names)
+    except (OSError, pa.ArrowException):
+        return False
+    return names == {"file", "embedding"} | ({"timestamp"} if timestamps else set())
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        with writing(path):
+            path.unlink(missing_ok=True)
 
 
 FORMATS = {
-    "npy": Format(".npy", joins=False, open=_npy),
-    "npz": Format(".npz", joins=False, open=_npz),
-    "parquet": Format(".parquet", joins=True, open=_parquet),
+    "npy": EmbeddingFormat(".npy", joins=False, open=_open_npy, is_complete=_is_complete_npy),
+    "npz": EmbeddingFormat(".npz", joins=False, open=_open_npz, is_complete=_is_complete_npz),
+    "parquet": EmbeddingFormat(
+        ".parquet",
+        joins=True,
+        open=_open_parquet,
+        is_complete=_is_complete_parquet,
+        # Arrow and pandas read a folder as one table, except for names that begin with _ or a dot.
+        prefix="_",
+    ),
 }

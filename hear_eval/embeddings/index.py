@@ -1,74 +1,96 @@
-"""What is written beside embeddings: how they were made, and what became of every audio file.
+"""Index of embedded audio files: JSON Lines, one `FileEntry` each, sorted by file name.
 
-An index is a file of JSON Lines, an `Entry` each, in the order of their names. While a run is
-under way its entries go into a journal, ``.index.jsonl.journal``, one after the other.
+While a run is under way, its entries are added to a journal, ``.index.jsonl.journal``.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from hear_core.io.files import atomic_write
+from hear_core.errors import ConfigError
+from hear_core.io.journal import Journal
+from hear_core.io.names import check_name
+from hear_eval.embeddings.formats import FORMATS
+from hear_eval.embeddings.units import FileEntry
+
+# Types of the fields of an entry; all but the first may be None.
+_TYPES: tuple[type | tuple[type, ...], ...] = (str, int, str, (int, float), str, str)
 
 
-class Entry(NamedTuple):
-    """What became of an audio file.
+def index_path(folder: Path, format_: str = "npy", shard: tuple[int, int] = (1, 1)) -> Path:
+    """Return the path of the index of a shard.
 
     Args:
-        file: Its name.
-        bytes: Its size, by which another one that takes its name later is known; None if it
-            could not be told.
-        seconds: Its length; None if it could not be embedded.
-        embedding: The file that its embedding is in, relative to the folder; None if it has none.
-        reason: Why it could not be embedded; None if it could.
+        folder: Output folder.
+        format_: Format of the embeddings.
+        shard: Number of the shard, from 1, and the number of shards.
     """
-
-    file: str
-    bytes: int | None
-    seconds: float | None = None
-    embedding: str | None = None
-    reason: str | None = None
+    number, of = shard
+    name = "index.jsonl" if of == 1 else f"index.{number}-of-{of}.jsonl"
+    return folder / f"{FORMATS[format_].prefix}{name}"
 
 
-def line(entry: Entry) -> str:
-    """Return an entry as a line of an index."""
-    return json.dumps(entry._asdict()) + "\n"
-
-
-def read(path: Path) -> dict[str, Entry]:
-    """Return the entries of an index or a journal by file; of lines that are cut off, none."""
-    entries = {}
-    if path.is_file():
-        for text in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = Entry(**json.loads(text))
-            except (ValueError, TypeError):
-                continue
-            entries[entry.file] = entry
-    return entries
-
-
-def write(path: Path, entries: Iterable[Entry]) -> None:
-    """Write entries, in the order of their files."""
-    with atomic_write(path) as part:
-        ordered = sorted(entries, key=lambda entry: entry.file)
-        part.write_text("".join(map(line, ordered)), encoding="utf-8")
-
-
-def index_of(folder: Path, number: int = 1, of: int = 1) -> Path:
-    """Return the path of the index of a shard."""
-    return folder / ("index.jsonl" if of == 1 else f"index.{number}-of-{of}.jsonl")
-
-
-def journal_of(index: Path) -> Path:
+def journal_path(index: Path) -> Path:
     """Return the path of the journal of an index."""
     return index.with_name(f".{index.name}.journal")
 
 
-def read_all(folder: Path) -> dict[str, Entry]:
-    """Return the entries of all indexes and journals in a folder, of all shards."""
-    paths = [*sorted(folder.glob("index*.jsonl")), *sorted(folder.glob(".index*.jsonl.journal"))]
-    return {name: entry for path in paths for name, entry in read(path).items()}
+def read_entries(path: Path) -> dict[str, FileEntry]:
+    """Return the entries of an index or a journal, by file name.
+
+    An entry after a damaged line is not known; its file is embedded again.
+
+    Raises:
+        ConfigError: An entry is not valid, or its embedding is outside the folder.
+    """
+    return {entry.file: entry for entry in _entries(path)}
+
+
+def read_all_entries(folder: Path, format_: str) -> dict[str, FileEntry]:
+    """Return the entries of the indexes and journals of all shards, by file name."""
+    prefix = FORMATS[format_].prefix
+    indexes = sorted(folder.glob(f"{prefix}index*.jsonl"))
+    journals = sorted(folder.glob(f".{prefix}index*.jsonl.journal"))
+    return {e.file: e for path in (*indexes, *journals) for e in _entries(path)}
+
+
+def write_index(path: Path, entries: Iterable[FileEntry]) -> None:
+    """Write an index, sorted by file name.
+
+    Raises:
+        FileError: The file cannot be written.
+    """
+    Journal(path).write(e._asdict() for e in sorted(entries, key=lambda entry: entry.file))
+
+
+def _entries(path: Path) -> Iterator[FileEntry]:
+    for number, found in enumerate(Journal(path).read(), start=1):
+        try:
+            yield _entry(found)
+        except (TypeError, ConfigError) as error:
+            msg = (
+                f"{path}, line {number}: {error}. Delete this file to embed its audio files again."
+            )
+            raise ConfigError(msg) from error
+
+
+def _entry(found: Any) -> FileEntry:
+    """Return an entry.
+
+    Raises:
+        TypeError: It is not an entry.
+        ConfigError: Its embedding is outside the folder.
+    """
+    if not isinstance(found, dict):
+        msg = f"a {type(found).__name__} is not the entry of an audio file"
+        raise TypeError(msg)
+    entry = FileEntry(**found)
+    for value, kind, field in zip(entry, _TYPES, entry._fields, strict=True):
+        if not (isinstance(value, kind) or (value is None and field != "file")):
+            msg = f"the entry has {field} {value!r}"
+            raise TypeError(msg)
+    if entry.embedding is not None:
+        check_name(entry.embedding, "the embedding", folders=True)
+    return entry

@@ -1,4 +1,4 @@
-"""Any plug-in with the API of HEAR, loaded and called as heareval does it."""
+"""HEAR plug-ins, loaded and called as heareval does it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
@@ -20,20 +21,22 @@ from hear_core.zoo.download import sha256_of
 
 
 class Plugin:
-    """A plug-in's model.
+    """A plug-in module and its model.
 
     Args:
         module: Importable name of a plug-in module.
-        model_file: Its weights; without a path they are those that the plug-in takes by itself.
-        options: For its ``load_model``, as in heareval.
-        device: Such as ``cuda``; without one it is the GPU if there is one.
+        model_file: Path of the weights; empty for those that the plug-in uses by default.
+        options: Keyword arguments of the plug-in's ``load_model``, as in heareval.
+        device: Device such as ``cuda``; empty for a GPU if there is one, else the CPU.
 
     Attributes:
-        settings: What its embeddings depend on, as JSON takes it.
+        name: Name of the module.
+        device: Device of the model.
+        settings: Everything that the embeddings depend on, as JSON can hold it.
 
     Raises:
-        ConfigError: There is no such module or device, the module is no plug-in, or it raises
-            something while it is loaded.
+        ConfigError: There is no such module or device, the module is not a HEAR plug-in, or it
+            cannot be loaded.
     """
 
     def __init__(
@@ -50,28 +53,28 @@ class Plugin:
                 msg = f"there is no plug-in module {module!r}: {error}"
                 raise ConfigError(msg) from error
         if not hasattr(self._module, "load_model"):
-            msg = f"{module} is no HEAR plug-in: it has no function load_model"
+            msg = f"{module} is not a HEAR plug-in: it has no function load_model"
             raise ConfigError(msg)
         options = dict(options or {})
         file = [model_file] if model_file else []
         with _loading(module):
             self._model = self._module.load_model(*file, **options)
-        if not hasattr(self._model, "sample_rate"):
-            msg = f"{module} is no HEAR plug-in: its model has no sample_rate"
+        if not _is_sample_rate(getattr(self._model, "sample_rate", None)):
+            msg = f"{module} is not a HEAR plug-in: its model has no valid sample_rate"
             raise ConfigError(msg)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if isinstance(self._model, nn.Module):
             try:
                 self._model.to(self.device)
             except (RuntimeError, AssertionError) as error:
-                msg = f"{module} cannot be put on the device {self.device!r}: {error}"
+                msg = f"{module} cannot be moved to the device {self.device!r}: {error}"
                 raise ConfigError(msg) from error
         self.name = module
         self.settings = {
             "module": module,
             "package": _package(module),
-            # A name in a user's own YAML may come to mean something else.
-            "config": str(getattr(self._module, "config", "")),
+            # A user may change what a name means in a YAML file of their own.
+            "config": _config(self._module),
             "weights": _checksum(self._model, model_file),
             "options": options,
             "sample_rate": self.sample_rate,
@@ -79,25 +82,25 @@ class Plugin:
 
     @property
     def sample_rate(self) -> int:
-        """Of the audio that it takes, in Hz."""
+        """Sample rate in Hz of the audio that the model takes."""
         return int(self._model.sample_rate)
 
     def size(self, *, timestamps: bool) -> int | None:
-        """Return how large it says that an embedding is; None if it says nothing."""
+        """Return the embedding size that the model declares; None if it does not declare one."""
         found = getattr(self._model, f"{'timestamp' if timestamps else 'scene'}_embedding_size", 0)
         return int(found) or None
 
     @torch.no_grad()
     def embed(self, audio: Tensor, *, timestamps: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Embed clips of one length.
+        """Embed clips of equal length.
 
         Args:
-            audio: (clips, samples), float32.
-            timestamps: Take embeddings over time instead of one of the scene.
+            audio: Audio (clips, samples), float32.
+            timestamps: Whether to compute timestamp embeddings instead of scene embeddings.
 
         Returns:
-            Scene embeddings (clips, size) and None; or embeddings over time (clips, timestamps,
-            size) and their times in milliseconds (clips, timestamps).
+            Scene embeddings (clips, size) and None; or timestamp embeddings (clips, timestamps,
+            size) and their timestamps in milliseconds (clips, timestamps).
         """
         given = self._as_input(audio)
         if timestamps:
@@ -115,7 +118,7 @@ class Plugin:
 
 @contextmanager
 def _loading(module: str) -> Iterator[None]:
-    """Say of whatever somebody else's code raises where it comes from; our own errors do."""
+    """Name the module in errors that the code of others raises."""
     try:
         yield
     except HearError:
@@ -127,22 +130,37 @@ def _loading(module: str) -> Iterator[None]:
 
 def _array(found: Any) -> np.ndarray:
     if not isinstance(found, Tensor):
-        return np.asarray(found)  # of TensorFlow
+        return np.asarray(found)  # a tensor of TensorFlow, or an array
     found = found.detach().cpu()
     return (found.float() if found.dtype == torch.bfloat16 else found).numpy()
 
 
+def _is_sample_rate(value: Any) -> bool:
+    try:
+        return int(value) > 0
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _config(module: Any) -> Any:
+    """Return the config of a plug-in as JSON can hold it; empty if it has none of a known type."""
+    config = getattr(module, "config", "")
+    if is_dataclass(config) and not isinstance(config, type):
+        return asdict(config)
+    return config if isinstance(config, str) else ""
+
+
 @cache
 def _package(module: str) -> str | None:
-    """Return what was installed to have a module, with its version, where that is known."""
+    """Return the distribution that a module is from, with its version; None if it is not known."""
     names = metadata.packages_distributions().get(module.partition(".")[0], [])
     return ", ".join(f"{name} {metadata.version(name)}" for name in sorted(set(names))) or None
 
 
 def _checksum(model: Any, model_file: str) -> str | None:
-    """Return the SHA-256 of the file of weights, or of the weights where no file is known."""
+    """Return the SHA-256 of the file of weights, or of the weights if the file is not known."""
     file = model_file or getattr(model, "weights", None)
-    # It may as well be the name of weights, or be the weights.
+    # A plug-in of others may have the name of weights there, or the weights themselves.
     if isinstance(file, str | Path) and (path := Path(file).expanduser()).is_file():
         return sha256_of(path)
     if not isinstance(model, nn.Module):
@@ -150,6 +168,6 @@ def _checksum(model: Any, model_file: str) -> str | None:
     key = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         key.update(name.encode())
-        # As bytes, which any type has, and flat, since a number by itself has no view of another.
+        # As bytes, for tensors of any type; flat, since a scalar has no view of another type.
         key.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
     return key.hexdigest()

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from tests.hear_cli.command import HEAR, ROOT, hear
-from tests.hear_eval.embeddings.test_of_tasks import contents
+from tests.hear_eval.embeddings.test_tasks import contents
 
 MODULE = "mn01_all_b_mel_avgs"
 OPTIONS = {"pretrained": False, "engine": "torch"}

@@ -69,9 +69,9 @@ def test_a_module_that_breaks_on_import_is_named(tmp_path, monkeypatch):
         Plugin("breaks_on_import")
 
 
-def test_a_model_without_a_sample_rate_is_none(stub):
+def test_a_model_without_a_sample_rate_is_refused(stub):
     stub.model = torch.nn.Identity()
-    with pytest.raises(ConfigError, match="stub is no HEAR plug-in: its model has no sample_rate"):
+    with pytest.raises(ConfigError, match="its model has no valid sample_rate"):
         Plugin("stub")
 
 

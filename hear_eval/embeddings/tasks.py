@@ -1,8 +1,8 @@
-"""Embeddings of HEAR tasks, in the folders that heareval writes and its predictions read.
+"""Embedding of HEAR tasks, in the layout that heareval writes and its predictions read.
 
 A task is embedded split by split, and a split in batches, in the order in which heareval writes
-rows. A run that was killed goes on after the last batch that was written, and ends with the same
-bytes: how clips are put into batches depends on the task and on nothing else.
+rows. A run that was killed resumes after the last batch that was written, and ends with the same
+bytes: how clips are put into batches depends on the task only.
 """
 
 from __future__ import annotations
@@ -13,18 +13,26 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from hear_core.io.files import SETTINGS, atomic_write, check_or_write_settings, exclusive_lock
+from hear_core.errors import ConfigError
+from hear_core.io.files import (
+    SETTINGS,
+    atomic_write,
+    check_or_write_settings,
+    exclusive_lock,
+    remove_stale_parts,
+    writing,
+)
 from hear_core.io.prefetch import prefetch
-from hear_eval.embeddings.batches import among, batches, embed
+from hear_eval.embeddings.batches import embed_batch, first_of, make_batches
 from hear_eval.embeddings.plugin import Plugin
-from hear_eval.embeddings.rows import Append, SplitFiles
+from hear_eval.embeddings.split_files import Append, SplitFiles
 from hear_eval.tasks.audio import read_clip, sample_rates_of
 from hear_eval.tasks.description import (
     METADATA,
@@ -36,21 +44,21 @@ from hear_eval.tasks.description import (
     read_task_json,
 )
 
-# What heareval puts into a batch at most, so that any plug-in that ran there has the memory.
+# Largest batch of heareval, so that any plug-in that ran there has enough memory.
 BATCH_SAMPLES = round(0.7 * 120 * 16000)
 
 _DONE, _PROFILE = ".done.embeddings", "profile.embeddings.json"
-_MOST_READ = 64  # clips that are read ahead
+_MOST_READ = 64  # clips to prefetch
 
 
-class Step(NamedTuple):
-    """What was embedded just now, and what is left of the task.
+class TaskProgress(NamedTuple):
+    """The clips of a task that were embedded last, and what is left.
 
     Args:
-        split: Of the clips.
-        clips: How many.
-        seconds: How long they are together.
-        left: How many clips of the task are to be embedded yet.
+        split: Split of the clips.
+        clips: Number of the clips.
+        seconds: Total length of the clips in seconds.
+        left: Number of clips of the task that are still to be embedded.
     """
 
     split: str
@@ -59,36 +67,49 @@ class Step(NamedTuple):
     left: int
 
 
+class EmbeddedAudio(NamedTuple):
+    """The number of clips that were embedded, their length, and the time taken, in seconds."""
+
+    clips: int
+    seconds: float
+    elapsed: float
+
+
 def folder_name(module: str, options: Mapping[str, Any]) -> str:
-    """Return what heareval calls the folder of a module's embeddings."""
+    """Return the name that heareval gives to the folder of a module's embeddings."""
     parts = [f"{_slug(key)}={_slug(str(value))}" for key, value in options.items()]
     return "-".join([module, *parts])
 
 
 def run_task(
     plugin: Plugin, task: Path, out: Path, *, batch_samples: int = BATCH_SAMPLES
-) -> Iterator[Step]:
-    """Embed a task, or what is left of it.
+) -> Iterator[TaskProgress]:
+    """Embed a task, or resume its embedding.
 
     Args:
-        plugin: What it is embedded with.
+        plugin: Plug-in that embeds the task.
         task: Folder of the task.
-        out: Folder of its embeddings, which is called like the task.
-        batch_samples: Most samples in a batch; a longer clip is a batch of its own.
+        out: Folder of its embeddings, with the name of the task.
+        batch_samples: Largest number of samples in a batch; a longer clip is a batch by itself.
 
     Yields:
-        First how much is to be done, with no clips; nothing at all if everything was done before.
+        First a step without clips, with the number that is left; nothing if the task is complete.
 
     Raises:
-        TaskError: The task contradicts itself, or has no audio of the plug-in's rate.
+        TaskError: The task is damaged, or has no audio at the sample rate of the plug-in.
         AudioError: A clip cannot be read.
-        EmbeddingError: The plug-in fails, or what it gives is no embedding.
-        ConfigError: Another process embeds the task, or the folder was made otherwise.
+        EmbeddingError: The plug-in fails, or its embeddings are not valid.
+        ConfigError: Another process embeds the task, the folder has embeddings that were made with
+            other settings, or `batch_samples` is not positive.
+        FileError: A file cannot be written.
     """
+    if batch_samples < 1:
+        msg = f"a batch must have at least 1 sample, not {batch_samples}"
+        raise ConfigError(msg)
     description = read_description(task)
     for split in description.splits:
-        read_labels(task, split, description)  # for what may be wrong with them
-    # As they stand there: numbers are numbers in what heareval writes.
+        read_labels(task, split, description)  # to check them
+    # Unchanged: what is a number in the task is a number in what heareval writes.
     labels = {split: read_task_json(task / f"{split}.json") for split in description.splits}
     timestamps = description.embedding_type == "event"
     settings = plugin.settings | {
@@ -104,22 +125,51 @@ def run_task(
             return
         files = {split: SplitFiles(out, split) for split in description.splits}
         if not (out / SETTINGS).is_file():
-            # Nobody knows how far heareval came before it was stopped here.
+            # It is not known how far heareval came before it was interrupted here.
             for there in files.values():
                 there.discard()
         check_or_write_settings(out, settings)
+        remove_stale_parts(out)
         for name in (METADATA, VOCABULARY, *(f"{split}.json" for split in description.splits)):
             with atomic_write(out / name) as part:
                 shutil.copyfile(task / name, part)
         start = time.perf_counter()
-        run = _Run(plugin, task / str(plugin.sample_rate), description, batch_samples)
-        yield from run.splits(files, labels)
+        embedder = _TaskEmbedder(plugin, task / str(plugin.sample_rate), description, batch_samples)
+        yield from embedder.splits(files, labels)
         _profile(out / _PROFILE, plugin.device, time.perf_counter() - start)
-        (out / _DONE).touch()
+        with writing(out / _DONE):
+            (out / _DONE).touch()
+
+
+def embed_task(
+    plugin: Plugin,
+    task: Path,
+    out: Path,
+    *,
+    batch_samples: int = BATCH_SAMPLES,
+    on_progress: Callable[[TaskProgress], object] = lambda _: None,
+) -> EmbeddedAudio:
+    """Embed a task as `run_task` does, to its end.
+
+    Args:
+        plugin: Plug-in that embeds the task.
+        task: Folder of the task.
+        out: Folder of its embeddings, with the name of the task.
+        batch_samples: Largest number of samples in a batch; a longer clip is a batch by itself.
+        on_progress: Called with every step of `run_task`.
+
+    Returns:
+        What was embedded; no clips if the task was complete.
+    """
+    start, clips, seconds = time.perf_counter(), 0, 0.0
+    for step in run_task(plugin, task, out, batch_samples=batch_samples):
+        clips, seconds = clips + step.clips, seconds + step.seconds
+        on_progress(step)
+    return EmbeddedAudio(clips, seconds, time.perf_counter() - start)
 
 
 def _is_done(out: Path, settings: Mapping[str, Any]) -> bool:
-    """Say whether a folder is whole; if it is heareval's own, that is all that is known of it."""
+    """Return whether a folder is complete; of one that heareval made, nothing else is known."""
     if not (out / _DONE).is_file():
         return False
     if (out / SETTINGS).is_file():
@@ -127,7 +177,7 @@ def _is_done(out: Path, settings: Mapping[str, Any]) -> bool:
     return True
 
 
-class _Run:
+class _TaskEmbedder:
     """Embeds the splits of a task, one after the other."""
 
     def __init__(
@@ -140,8 +190,8 @@ class _Run:
 
     def splits(
         self, files: Mapping[str, SplitFiles], labels: Mapping[str, Mapping[str, list[Any]]]
-    ) -> Iterator[Step]:
-        shuffler = random.Random(0)  # noqa: S311  # that of heareval, whose rows stand in its order
+    ) -> Iterator[TaskProgress]:
+        shuffler = random.Random(0)  # noqa: S311  # that of heareval, for the same order of rows
         todo: dict[str, list[str]] = {}
         for split, by_clip in labels.items():
             clips = list(by_clip)
@@ -152,12 +202,12 @@ class _Run:
                 written = files[split].resume(clips)
                 todo[split] = clips[written:]
         left = sum(map(len, todo.values()))
-        yield Step("", 0, 0.0, left)
+        yield TaskProgress("", 0, 0.0, left)
         for split, clips in todo.items():
             with files[split].appending() as append:
                 for count, seconds in self._split(split, clips, files[split], append):
                     left -= count
-                    yield Step(split, count, seconds, left)
+                    yield TaskProgress(split, count, seconds, left)
             files[split].finish(labels[split])
 
     def _split(
@@ -167,9 +217,11 @@ class _Run:
         size = files.size or self._plugin.size(timestamps=self._timestamps)
         reads = prefetch(lambda path: read_clip(path, self._plugin.sample_rate), paths, self._depth)
         with closing(reads):
-            for names, audio in batches(clips, reads, self._batch_samples):
+            for names, audio in make_batches(clips, reads, self._batch_samples):
                 places = [f"{split}/{name}" for name in names]
-                found, times = embed(self._plugin, audio, places, size, timestamps=self._timestamps)
+                found, times = embed_batch(
+                    self._plugin, audio, places, size, timestamps=self._timestamps
+                )
                 size = found.shape[-1]
                 append(names, found, times)
                 yield len(names), audio.size / self._plugin.sample_rate
@@ -180,7 +232,7 @@ def _check_audio(task: Path, labels: Mapping[str, Mapping[str, Any]], sample_rat
     if not folder.is_dir():
         found = ", ".join(map(str, sample_rates_of(task))) or "none"
         msg = (
-            f"{task} has no audio at {sample_rate} Hz, only at {found}: "
+            f"{task} has no audio at {sample_rate} Hz, only at {found}; add it with: "
             f"hear tasks resample {task} --rate {sample_rate}"
         )
         raise TaskError(msg)
@@ -188,7 +240,7 @@ def _check_audio(task: Path, labels: Mapping[str, Mapping[str, Any]], sample_rat
         there = {path.name for path in (folder / split).glob("*")}
         if missing := [clip for clip in by_clip if clip not in there]:
             msg = (
-                f"{folder / split} lacks {among(missing)} of {len(by_clip)} clips: "
+                f"{folder / split} lacks {first_of(missing)} of {len(by_clip)} clips; for details: "
                 f"hear tasks check {task}"
             )
             raise TaskError(msg)

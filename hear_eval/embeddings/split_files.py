@@ -1,11 +1,11 @@
-"""The files of embeddings of one split of a task, in the format of heareval.
+"""Files of the embeddings of one split of a task, in the format of heareval.
 
-``<split>.embeddings.npy`` holds rows of float32 and no header, whose number and length stand in
-``<split>.embedding-dimensions.json``; ``<split>.target-labels.pkl`` the labels of every row, and
-``<split>.filename-timestamps.json``, of events only, its clip and its time in milliseconds.
+``<split>.embeddings.npy`` has rows of float32 without a header; their number and length are in
+``<split>.embedding-dimensions.json``. ``<split>.target-labels.pkl`` has the labels of every row,
+and for events ``<split>.filename-timestamps.json`` has the clip and the time in milliseconds.
 
-Rows are appended to a file that takes its name when the last of them is there. What is in it is
-said by a journal, with a line for every batch, which is written after the rows of that batch.
+Rows are appended to a temporary file that gets its name when all rows are there. A journal has a
+line for every batch in it, which is written after the rows of the batch.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from hear_core.io.files import atomic_write
+from hear_core.io.files import atomic_write, writing
+from hear_core.io.journal import Journal
 
-# Takes the clips of a batch, their rows, and the times (clips, timestamps) of those if any.
+# Called with the clips of a batch, their rows, and the times (clips, timestamps) of events.
 Append: TypeAlias = Callable[[Sequence[str], np.ndarray, np.ndarray | None], None]
 
-_AFTER = 0.0001  # milliseconds after its end in which an event is still heard, as in heareval
+_AFTER = 0.0001  # milliseconds after its end in which an event still counts, as in heareval
 _BYTES = np.dtype(np.float32).itemsize
 
 
-class Batch(NamedTuple):
+class WrittenBatch(NamedTuple):
     """A line of the journal.
 
     Args:
         clips: Names of the clips whose rows were written.
-        size: Of an embedding.
-        times: Of the rows of each clip, in milliseconds; None for scenes, which have one row.
+        size: Number of values of an embedding.
+        times: Times of the rows of each clip in milliseconds; None for scenes, with one row each.
     """
 
     clips: list[str]
@@ -44,7 +45,7 @@ class Batch(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """How many rows it has."""
+        """Number of rows."""
         return len(self.clips) if self.times is None else sum(map(len, self.times))
 
 
@@ -52,7 +53,7 @@ class SplitFiles:
     """The files of a split in a folder of embeddings.
 
     Args:
-        folder: The folder.
+        folder: Folder of the embeddings of a task.
         split: Name of the split.
     """
 
@@ -60,39 +61,39 @@ class SplitFiles:
         self._folder, self._split = folder, split
         self._rows = self._file("embeddings.npy")
         self._part = folder / f".{split}.embeddings.npy.part"
-        self._journal = folder / f".{split}.journal"
-        self._batches: list[Batch] = []
+        self._journal = Journal(folder / f".{split}.journal")
+        self._batches: list[WrittenBatch] = []
 
     @property
     def done(self) -> bool:
-        """Whether all of them are there."""
+        """Whether all files are there."""
         return self._rows.is_file()
 
     @property
     def size(self) -> int | None:
-        """Of the embeddings that were written so far; None if there are none."""
+        """Number of values of the embeddings written so far; None if there are none."""
         return self._batches[0].size if self._batches else None
 
     def discard(self) -> None:
-        """Remove what is there, finished or not."""
-        for path in (self._rows, self._part, self._journal):
+        """Remove the embeddings, complete or not."""
+        for path in (self._rows, self._part, self._journal.path):
             path.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Remove what a run left that was killed when all was done."""
-        self._journal.unlink(missing_ok=True)
+        """Remove the journal, which a run leaves that is killed after its last batch."""
+        self._journal.remove()
 
     def resume(self, clips: Sequence[str]) -> int:
-        """Take up the batches that were written before.
+        """Keep the batches that were written before.
 
         Args:
-            clips: All of the split, in the order of the rows.
+            clips: Names of all clips of the split, in the order of the rows.
 
         Returns:
-            How many of the first clips are written.
+            The number of clips at the beginning that are written.
         """
         written, count, kept = self._part.stat().st_size if self._part.is_file() else 0, 0, 0
-        for batch in _read(self._journal):
+        for batch in _batches(self._journal):
             bytes_ = batch.rows * batch.size * _BYTES
             if list(clips[count : count + len(batch.clips)]) != batch.clips:
                 break
@@ -100,34 +101,37 @@ class SplitFiles:
                 break
             self._batches.append(batch)
             count, kept = count + len(batch.clips), kept + bytes_
-        with atomic_write(self._journal) as part:
-            part.write_text("".join(map(_line, self._batches)), encoding="utf-8")
-        self._part.touch()
-        os.truncate(self._part, kept)
+        self._journal.write(self._batches)
+        with writing(self._rows, self._part):
+            self._part.touch()
+            os.truncate(self._part, kept)
         return count
 
     @contextmanager
     def appending(self) -> Iterator[Append]:
-        """Open the files to write further batches, whose rows are (clips, …, size)."""
-        with self._part.open("ab") as rows, self._journal.open("a", encoding="utf-8") as journal:
+        """Open the files to write further batches, with rows (clips, ..., size)."""
+        with (
+            writing(self._rows, self._part),
+            self._part.open("ab") as rows,
+            self._journal.appending() as append_line,
+        ):
 
             def append(clips: Sequence[str], found: np.ndarray, times: np.ndarray | None) -> None:
                 listed = None if times is None else [row.tolist() for row in times]
-                batch = Batch(list(clips), found.shape[-1], listed)
+                batch = WrittenBatch(list(clips), found.shape[-1], listed)
                 rows.write(np.ascontiguousarray(found, np.float32).tobytes())
                 rows.flush()
                 os.fsync(rows.fileno())
-                journal.write(_line(batch))
-                journal.flush()
+                append_line(batch)
                 self._batches.append(batch)
 
             yield append
 
     def finish(self, labels: Mapping[str, Sequence[Any]]) -> None:
-        """Write all other files, and give the rows their name.
+        """Write all other files, and give the file of rows its name.
 
         Args:
-            labels: By clip: its classes, or its events with times in milliseconds.
+            labels: Labels by clip: its classes, or its events with times in milliseconds.
         """
         rows = sum(batch.rows for batch in self._batches)
         dimensions = json.dumps([rows, self.size])
@@ -158,34 +162,31 @@ class SplitFiles:
 
 
 def labels_at(events: Sequence[Mapping[str, Any]], times: Sequence[float]) -> list[list[Any]]:
-    """Return the classes that are heard at points in time.
+    """Return the classes that are active at points in time.
 
     Args:
-        events: With a label, a start and an end in milliseconds; they include both.
-        times: In milliseconds.
+        events: Events with a label, a start and an end in milliseconds, both inclusive.
+        times: Points in time in milliseconds.
 
     Returns:
-        The classes at every time, each once.
+        The active classes at every time, each once.
     """
     at = np.asarray(times, np.float64)
-    heard: list[dict[Any, None]] = [{} for _ in times]
+    active: list[dict[Any, None]] = [{} for _ in times]
     for event in events:
         start, end = float(event["start"]), float(event["end"])
         for row in np.flatnonzero((start <= at) & (at < end + _AFTER)):
-            heard[row][event["label"]] = None
-    return [list(found) for found in heard]
+            active[row][event["label"]] = None
+    return [list(found) for found in active]
 
 
-def _line(batch: Batch) -> str:
-    return json.dumps(batch) + "\n"
-
-
-def _read(journal: Path) -> Iterator[Batch]:
-    """Yield the batches of a journal up to a line that was cut off."""
-    if not journal.is_file():
-        return
-    for text in journal.read_text(encoding="utf-8").splitlines():
+def _batches(journal: Journal) -> Iterator[WrittenBatch]:
+    """Yield the batches of a journal up to the first entry that is not one."""
+    for found in journal.read():
         try:
-            yield Batch(*json.loads(text))
-        except (ValueError, TypeError):
+            batch = WrittenBatch(*found)
+            if not (batch.clips and type(batch.size) is int and batch.size > 0 and batch.rows):
+                return
+        except (TypeError, ValueError):
             return
+        yield batch

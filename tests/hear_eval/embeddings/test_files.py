@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
+import re
 import sys
 import threading
 from types import SimpleNamespace
@@ -17,11 +19,13 @@ import torch
 from hear_core.audio.files import find_audio_files
 from hear_core.audio.reading import read_audio
 from hear_core.errors import ConfigError
-from hear_eval.embeddings import of_files as embedding
-from hear_eval.embeddings.of_files import Recipe, embed
+from hear_eval.embeddings import files as embedding
+from hear_eval.embeddings import local
+from hear_eval.embeddings.files import embed_files
+from hear_eval.embeddings.units import EmbeddingOptions
 from hear_mn import ZOO, mn01_all_b_mel_avgs
 
-RECIPE = Recipe("hear_mn.mn01_all_b_mel_avgs", options={"pretrained": False})
+OPTIONS = EmbeddingOptions("hear_mn.mn01_all_b_mel_avgs", options={"pretrained": False})
 SIZE = 184
 
 needs_pyarrow = pytest.mark.skipif(
@@ -34,8 +38,10 @@ needs_ray = pytest.mark.skipif(
 
 def clip(path, seconds=0.5, rate=32000, channels=1, seed=0, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
+    whole, path = path, path.with_name(f"written{path.suffix}")
     noise = np.random.default_rng(seed).uniform(-0.5, 0.5, (int(seconds * rate), channels))
     soundfile.write(path, noise, rate, **options)
+    path.rename(whole)  # soundfile cannot write to every name
 
 
 @pytest.fixture
@@ -50,7 +56,7 @@ def sounds(tmp_path):
 
 def run(recipe, folder, out, **options):
     """Embed a folder; return the entries that were made now, by file."""
-    before, *steps = embed(recipe, find_audio_files([folder]).sources, out, **options)
+    before, *steps = embed_files(recipe, find_audio_files([folder]).sources, out, **options)
     assert not steps or steps[-1].left == 0
     assert before.left == sum(len(step.entries) for step in steps)
     return {entry.file: entry for step in steps for entry in step.entries}
@@ -94,7 +100,7 @@ def stored(out, entry, format_):
 @pytest.mark.parametrize("timestamps", [False, True])
 @pytest.mark.parametrize("format_", ["npy", "npz", pytest.param("parquet", marks=needs_pyarrow)])
 def test_embeddings_are_those_of_the_plugin(sounds, tmp_path, format_, timestamps):
-    recipe = RECIPE._replace(format=format_, timestamps=timestamps, joined=5)
+    recipe = OPTIONS._replace(format=format_, timestamps=timestamps, joined=5)
     entries = run(recipe, sounds, tmp_path / "out")
     assert len(entries) == 12
     for file, entry in entries.items():
@@ -111,12 +117,13 @@ def test_embeddings_are_those_of_the_plugin(sounds, tmp_path, format_, timestamp
 
 
 def test_the_index_says_what_became_of_every_file(sounds, tmp_path):
-    run(RECIPE, sounds, tmp_path / "out")
+    run(OPTIONS, sounds, tmp_path / "out")
     lines = index(tmp_path / "out" / "index.jsonl")
     assert [line["file"] for line in lines] == sorted(line["file"] for line in lines)
     assert lines[0] == {
         "file": "a/00.flac",
         "bytes": (sounds / "a/00.flac").stat().st_size,
+        "sha256": hashlib.sha256((sounds / "a/00.flac").read_bytes()).hexdigest(),
         "seconds": 0.2,
         "embedding": "a/00.flac.npy",
         "reason": None,
@@ -124,8 +131,9 @@ def test_the_index_says_what_became_of_every_file(sounds, tmp_path):
 
 
 def test_what_was_done_is_recorded(sounds, tmp_path):
-    run(RECIPE, sounds, tmp_path / "out")
+    run(OPTIONS, sounds, tmp_path / "out")
     made = json.loads((tmp_path / "out" / "embedding.json").read_text())
+    assert made["config"]["backbone"] == "mn01_as"
     assert made["module"] == "hear_mn.mn01_all_b_mel_avgs"
     assert made["options"] == {"pretrained": False}
     assert len(made["weights"]) == 64
@@ -149,7 +157,7 @@ def broken(tmp_path):
 
 @pytest.mark.parametrize("format_", ["npy", "npz", pytest.param("parquet", marks=needs_pyarrow)])
 def test_broken_files_are_reported_and_stop_nothing(broken, tmp_path, format_):
-    entries = run(RECIPE._replace(format=format_), broken, tmp_path / "out")
+    entries = run(OPTIONS._replace(format=format_), broken, tmp_path / "out")
     # A wav that ends early is as long as what there is of it.
     seconds = {file: entry.seconds for file, entry in entries.items() if entry.reason is None}
     assert seconds == {"good.wav": 0.5, "stereo.wav": 0.5, "short.wav": 0.25}
@@ -164,36 +172,38 @@ def test_broken_files_are_reported_and_stop_nothing(broken, tmp_path, format_):
     for file in ("stereo.wav", "short.wav"):
         found, _ = stored(tmp_path / "out", entries[file], format_)
         np.testing.assert_allclose(found, directly(broken / file)[0], atol=1e-5, rtol=1e-5)
-    assert {line["file"]: line["reason"] for line in index(tmp_path / "out" / "index.jsonl")} == {
+    prefix = "_" if format_ == "parquet" else ""
+    path = tmp_path / "out" / f"{prefix}index.jsonl"
+    assert {line["file"]: line["reason"] for line in index(path)} == {
         file: entry.reason for file, entry in entries.items()
     }
 
 
 def test_failures_are_tried_again_when_asked_or_when_the_file_changes(broken, tmp_path):
     out = tmp_path / "out"
-    run(RECIPE, broken, out)
-    assert run(RECIPE, broken, out) == {}
+    run(OPTIONS, broken, out)
+    assert run(OPTIONS, broken, out) == {}
     clip(broken / "empty.wav")
-    assert run(RECIPE, broken, out).keys() == {"empty.wav"}
-    again = run(RECIPE, broken, out, retry=True)
+    assert run(OPTIONS, broken, out).keys() == {"empty.wav"}
+    again = run(OPTIONS, broken, out, retry=True)
     assert again.keys() == {"header.wav", "text.wav", "silent.wav", "nan.wav", "dangling.wav"}
 
 
 def test_a_file_that_became_broken_has_no_embedding_any_more(sounds, tmp_path):
     out = tmp_path / "out"
-    run(RECIPE, sounds, out)
+    run(OPTIONS, sounds, out)
     (sounds / "a/00.flac").write_bytes(b"")
-    assert run(RECIPE, sounds, out)["a/00.flac"].reason
+    assert run(OPTIONS, sounds, out)["a/00.flac"].reason
     assert not (out / "a/00.flac.npy").exists()
     assert len(index(out / "index.jsonl")) == 12
 
 
 def test_an_output_that_was_deleted_is_made_again(sounds, tmp_path):
     out = tmp_path / "out"
-    run(RECIPE, sounds, out)
+    run(OPTIONS, sounds, out)
     whole = contents(out)
     (out / "a/00.flac.npy").unlink()
-    assert run(RECIPE, sounds, out).keys() == {"a/00.flac"}
+    assert run(OPTIONS, sounds, out).keys() == {"a/00.flac"}
     assert contents(out) == whole
 
 
@@ -207,7 +217,7 @@ def test_a_run_that_broke_off_ends_with_the_same_bytes(
     sounds, tmp_path, monkeypatch, format_, after
 ):
     (sounds / "a/broken.wav").write_bytes(b"")
-    recipe = RECIPE._replace(format=format_, timestamps=True, joined=5)
+    recipe = OPTIONS._replace(format=format_, timestamps=True, joined=5)
     run(recipe, sounds, tmp_path / "whole")
     out, real, calls = tmp_path / "out", embedding.Plugin.embed, []
 
@@ -221,9 +231,18 @@ def test_a_run_that_broke_off_ends_with_the_same_bytes(
         patch.setattr(embedding.Plugin, "embed", until)
         with pytest.raises(Killed):
             run(recipe, sounds, out)
-    assert not (out / "index.jsonl").exists()
-    with (out / ".index.jsonl.journal").open("a") as journal:
-        journal.write('{"file": "a/02.wa')  # a line that was cut off
+    prefix = "_" if format_ == "parquet" else ""
+    assert not (out / f"{prefix}index.jsonl").exists()
+    with (out / f".{prefix}index.jsonl.journal").open("a") as journal:
+        journal.write('{"file": "a/02.wa')  # an incomplete line
+    (out / f".{prefix}index.jsonl.{12 * 'a'}.part").touch()
+    (out / f".part-00000.parquet.{12 * 'a'}.part").touch()
+    (out / "a").mkdir(exist_ok=True)
+    (out / f"a/.02.wav.npz.{12 * 'a'}.part").touch()
+    (out / f"a/.02.wav.timestamps.npy.{12 * 'a'}.part").touch()
+    for other in {"npy", "npz", "parquet"} - {format_}:
+        for path in out.rglob(f"*.{other}.*.part"):
+            path.unlink()
     again = run(recipe, sounds, out)
     done = after if format_ != "parquet" else after - after % 5
     assert len(again) <= 13 - done
@@ -232,12 +251,12 @@ def test_a_run_that_broke_off_ends_with_the_same_bytes(
 
 def test_shards_are_joined_by_a_run_without(sounds, tmp_path):
     out = tmp_path / "out"
-    shares = [run(RECIPE, sounds, out, part=(number, 3)) for number in (1, 2, 3)]
+    shares = [run(OPTIONS, sounds, out, shard=(number, 3)) for number in (1, 2, 3)]
     assert sum(map(len, shares)) == 12
     assert len(set().union(*shares)) == 12
     assert {line["file"] for line in index(out / "index.2-of-3.jsonl")} == shares[1].keys()
-    assert run(RECIPE, sounds, out) == {}
-    run(RECIPE, sounds, tmp_path / "whole")
+    assert run(OPTIONS, sounds, out) == {}
+    run(OPTIONS, sounds, tmp_path / "whole")
     assert (out / "index.jsonl").read_bytes() == (tmp_path / "whole/index.jsonl").read_bytes()
 
 
@@ -245,9 +264,9 @@ def test_shards_are_joined_by_a_run_without(sounds, tmp_path):
 def test_shards_in_parquet_are_a_table_of_all(sounds, tmp_path):
     from pyarrow import dataset
 
-    recipe = RECIPE._replace(format="parquet", joined=2)
+    recipe = OPTIONS._replace(format="parquet", joined=2)
     for number in (1, 2, 3):
-        run(recipe, sounds, tmp_path / "out", part=(number, 3))
+        run(recipe, sounds, tmp_path / "out", shard=(number, 3))
     files = sorted((tmp_path / "out").glob("*.parquet"))
     table = dataset.dataset(files, format="parquet").to_table()
     assert sorted(table["file"].to_pylist()) == [s.name for s in find_audio_files([sounds]).sources]
@@ -263,10 +282,10 @@ def test_shards_in_parquet_are_a_table_of_all(sounds, tmp_path):
     ],
 )
 def test_other_settings_are_not_mixed_in(sounds, tmp_path, change, message):
-    run(RECIPE, sounds, tmp_path / "out")
+    run(OPTIONS, sounds, tmp_path / "out")
     before = contents(tmp_path / "out")
     with pytest.raises(ConfigError, match=message):
-        run(RECIPE._replace(**change), sounds, tmp_path / "out")
+        run(OPTIONS._replace(**change), sounds, tmp_path / "out")
     assert contents(tmp_path / "out") == before
 
 
@@ -274,7 +293,7 @@ def test_other_weights_are_not_mixed_in(sounds, tmp_path):
     file = tmp_path / "weights.pt"
     for seed, refused in ((1, False), (2, True)):
         torch.save(ZOO.random_init("mn01_as", seed=seed).state_dict(), file)
-        recipe = RECIPE._replace(model_file=str(file), options={})
+        recipe = OPTIONS._replace(model_file=str(file), options={})
         if refused:
             with pytest.raises(ConfigError, match=r"weights is"):
                 run(recipe, sounds, tmp_path / "out")
@@ -284,26 +303,188 @@ def test_other_weights_are_not_mixed_in(sounds, tmp_path):
 
 @needs_pyarrow
 def test_parts_of_other_files_are_not_mixed_in(sounds, tmp_path):
-    recipe = RECIPE._replace(format="parquet")
+    recipe = OPTIONS._replace(format="parquet")
     run(recipe, sounds, tmp_path / "out")
     clip(sounds / "more.wav")
     with pytest.raises(ConfigError, match=r"files is"):
         run(recipe, sounds, tmp_path / "out")
 
 
+def test_a_file_whose_content_changes_is_embedded_again(sounds, tmp_path):
+    """Even if its size and its time of modification are the same."""
+    out, file = tmp_path / "out", sounds / "b/01.wav"
+    run(OPTIONS, sounds, out)
+    state, before = file.stat(), np.load(out / "b/01.wav.npy")
+    content = bytearray(file.read_bytes())
+    content[1000:2000] = bytes(1000)
+    file.write_bytes(content)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert file.stat().st_size == state.st_size
+    assert run(OPTIONS, sounds, out).keys() == {"b/01.wav"}
+    assert not np.array_equal(np.load(out / "b/01.wav.npy"), before)
+
+
+def test_an_index_without_checksums_is_kept(sounds, tmp_path):
+    out = tmp_path / "out"
+    run(OPTIONS, sounds, out)
+    path = out / "index.jsonl"
+    older = [{k: v for k, v in line.items() if k != "sha256"} for line in index(path)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in older))
+    assert run(OPTIONS, sounds, out) == {}
+
+
+@pytest.mark.parametrize("format_", ["npy", "npz", pytest.param("parquet", marks=needs_pyarrow)])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(path.read_bytes()[:40]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"PK" + bytes(500)),
+    ],
+)
+def test_a_damaged_output_is_made_again(sounds, tmp_path, format_, damage):
+    out, options = tmp_path / "out", OPTIONS._replace(format=format_, joined=5, timestamps=True)
+    run(options, sounds, out)
+    whole = contents(out)
+    name = "part-00001.parquet" if format_ == "parquet" else f"a/02.wav.{format_}"
+    damage(out / name)
+    assert len(run(options, sounds, out)) == (5 if format_ == "parquet" else 1)
+    assert contents(out) == whole
+    if format_ == "npy":
+        damage(out / "a/02.wav.timestamps.npy")
+        assert run(options, sounds, out).keys() == {"a/02.wav"}
+        assert contents(out) == whole
+
+
+@needs_pyarrow
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_a_folder_of_parquet_is_read_as_one_table(sounds, tmp_path, timestamps):
+    pandas = pytest.importorskip("pandas")
+    options = OPTIONS._replace(format="parquet", joined=5, timestamps=timestamps)
+    run(options, sounds, tmp_path / "out")
+    table = pandas.read_parquet(tmp_path / "out")
+    assert set(table["file"]) == {source.name for source in find_audio_files([sounds]).sources}
+
+
+@needs_pyarrow
+def test_a_folder_of_parquet_with_the_older_names_is_resumed(sounds, tmp_path):
+    out, options = tmp_path / "out", OPTIONS._replace(format="parquet", joined=5)
+    run(options, sounds, out)
+    whole = contents(out)
+    for name in ("index.jsonl", "embedding.json"):
+        (out / f"_{name}").rename(out / name)
+    assert run(options, sounds, out) == {}
+    assert contents(out).items() >= whole.items()
+
+
+def test_names_of_any_length_and_encoding_are_embedded(tmp_path):
+    folder, out = tmp_path / "sounds", tmp_path / "out"
+    stem = 246 * "x"
+    names = [f"{stem}1.wav", f"{stem}2.wav", os.fsdecode(b"caf\xe9.wav"), "a'\n\".wav"]
+    for seed, name in enumerate(names):
+        clip(folder / name, seed=seed)
+    for format_ in ("npy", "npz"):
+        entries = run(OPTIONS._replace(format=format_), folder, out / format_)
+        assert entries.keys() == set(names)
+        found = {
+            np.load(out / format_ / entry.embedding)["embeddings"].tobytes()
+            if format_ == "npz"
+            else np.load(out / format_ / entry.embedding).tobytes()
+            for entry in entries.values()
+        }
+        assert len(found) == 4
+        assert run(OPTIONS._replace(format=format_), folder, out / format_) == {}
+
+
+@needs_pyarrow
+def test_a_name_that_is_not_text_is_escaped_in_parquet(tmp_path):
+    from pyarrow import parquet
+
+    clip(tmp_path / "sounds" / os.fsdecode(b"caf\xe9.wav"))
+    run(OPTIONS._replace(format="parquet"), tmp_path / "sounds", tmp_path / "out")
+    table = parquet.read_table(tmp_path / "out" / "part-00000.parquet")
+    assert table["file"].to_pylist() == ["caf\\xe9.wav"]
+
+
+@pytest.mark.parametrize(
+    ("found", "timestamps", "reason"),
+    [
+        (torch.full((1, 4), torch.nan), False, "contains NaN or infinite values"),
+        (torch.zeros(4), False, r"have the shape \(4,\)"),
+        (torch.zeros(1, 0), False, r"have the shape \(1, 0\)"),
+        (None, False, r"have the shape \(\)"),
+        ("text", False, "could not convert string"),
+        (None, True, "fails on a.wav"),
+        ((torch.zeros(1, 2, 4), None), True, "timestamps of the type object"),
+        ((torch.zeros(1, 2, 4), torch.zeros(1, 3)), True, r"timestamps have the shape \(1, 3\)"),
+        ((torch.zeros(1, 2, 4), torch.full((1, 2), torch.inf)), True, "NaN or infinite"),
+    ],
+)
+def test_what_a_plugin_returns_is_checked(tmp_path, monkeypatch, found, timestamps, reason):
+    clip(tmp_path / "sounds" / "a.wav")
+    plugin = SimpleNamespace(
+        load_model=lambda model_file_path="": SimpleNamespace(sample_rate=32000),
+        get_scene_embeddings=lambda audio, model: found,
+        get_timestamp_embeddings=lambda audio, model: found,
+    )
+    monkeypatch.setitem(sys.modules, "broken_plugin", plugin)
+    options = EmbeddingOptions("broken_plugin", timestamps=timestamps)
+    (entry,) = run(options, tmp_path / "sounds", tmp_path / "out").values()
+    assert entry.embedding is None
+    assert re.search(reason, entry.reason)
+    assert not list((tmp_path / "out").glob("*.npy"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"file": "a/00.flac", "bytes": 1, "embedding": "../../../etc/passwd"},
+        {"file": "a/00.flac", "bytes": 1, "embedding": "/etc/passwd"},
+        {"file": "a/00.flac", "bytes": 1, "embedding": "a\0.npy"},
+        {"file": 5, "bytes": 1},
+        {"file": "a/00.flac", "bytes": "1"},
+        {"file": "a/00.flac", "more": 1},
+        {"bytes": 1},
+        ["a/00.flac"],
+        None,
+    ],
+)
+def test_an_invalid_index_is_named(sounds, tmp_path, line):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "index.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(ConfigError, match=r"index\.jsonl, line 1: .* Delete this file"):
+        run(OPTIONS, sounds, out)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_damaged_settings_are_named(sounds, tmp_path, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "embedding.json").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"embedding\.json .* to start over"):
+        run(OPTIONS, sounds, tmp_path / "out")
+
+
+@pytest.mark.parametrize("options", [{"shard": (0, 1)}, {"shard": (3, 2)}])
+def test_a_shard_that_does_not_exist_is_refused(sounds, tmp_path, options):
+    with pytest.raises(ConfigError, match="number of a shard must be"):
+        run(OPTIONS, sounds, tmp_path / "out", **options)
+
+
 def test_more_files_are_added(sounds, tmp_path):
-    run(RECIPE, sounds, tmp_path / "out")
+    run(OPTIONS, sounds, tmp_path / "out")
     clip(sounds / "more.wav")
-    assert run(RECIPE, sounds, tmp_path / "out").keys() == {"more.wav"}
+    assert run(OPTIONS, sounds, tmp_path / "out").keys() == {"more.wav"}
     assert len(index(tmp_path / "out" / "index.jsonl")) == 13
 
 
 def test_two_runs_of_one_shard_at_once_are_refused(sounds, tmp_path):
     sources = find_audio_files([sounds]).sources
-    first = embed(RECIPE, sources, tmp_path / "out")
+    first = embed_files(OPTIONS, sources, tmp_path / "out")
     next(first)
     with pytest.raises(ConfigError, match=r"another process is writing .*index.jsonl"):
-        next(embed(RECIPE, sources, tmp_path / "out"))
+        next(embed_files(OPTIONS, sources, tmp_path / "out"))
     assert list(first)[-1].left == 0
 
 
@@ -311,14 +492,14 @@ def test_two_runs_of_one_shard_at_once_are_refused(sounds, tmp_path):
     ("change", "on", "message"),
     [
         ({"module": "hear_mn.mn1_all_b"}, "local", r"no plug-in module.*did you mean"),
-        ({"module": "json"}, "local", r"json is no HEAR plug-in"),
+        ({"module": "json"}, "local", r"json is not a HEAR plug-in"),
         ({"format": "np"}, "local", r"unknown format 'np'; did you mean 'npz' or 'npy'"),
-        ({}, "moon", r"unknown place 'moon'; known: local, ray"),
+        ({}, "moon", r"unknown backend 'moon'; known: local, ray"),
     ],
 )
 def test_what_means_nothing_is_explained(tmp_path, change, on, message):
     with pytest.raises(ConfigError, match=message):
-        next(embed(RECIPE._replace(**change), [], tmp_path / "out", on=on))
+        next(embed_files(OPTIONS._replace(**change), [], tmp_path / "out", backend=on))
     assert not (tmp_path / "out").exists()
 
 
@@ -332,7 +513,7 @@ def test_what_is_not_installed_is_named(tmp_path, monkeypatch, change, on, missi
         embedding, "find_spec", lambda name: None if name == missing else real(name)
     )
     with pytest.raises(ConfigError, match=rf"needs {missing}: install the extra"):
-        next(embed(RECIPE._replace(**change), [], tmp_path / "out", on=on))
+        next(embed_files(OPTIONS._replace(**change), [], tmp_path / "out", backend=on))
 
 
 def test_any_plugin_will_do(sounds, tmp_path, monkeypatch):
@@ -348,7 +529,7 @@ def test_any_plugin_will_do(sounds, tmp_path, monkeypatch):
         get_scene_embeddings=get_scene_embeddings,
     )
     monkeypatch.setitem(sys.modules, "loudness", plugin)
-    entries = run(Recipe("loudness"), sounds, tmp_path / "out")
+    entries = run(EmbeddingOptions("loudness"), sounds, tmp_path / "out")
     for file, entry in entries.items():
         waveform = read_audio(sounds / file, 32000)
         expected = waveform.square().mean().sqrt().item()
@@ -359,11 +540,11 @@ def test_any_plugin_will_do(sounds, tmp_path, monkeypatch):
 def test_files_are_read_ahead_but_not_all(sounds, tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    real = embedding.read_audio
+    real = local.read_audio
     monkeypatch.setattr(
-        embedding, "read_audio", lambda path, rate: read.append(path) or real(path, rate)
+        local, "read_audio", lambda path, rate: read.append(path) or real(path, rate)
     )
-    steps = embed(RECIPE, find_audio_files([sounds]).sources, tmp_path / "out")
+    steps = embed_files(OPTIONS, find_audio_files([sounds]).sources, tmp_path / "out")
     next(steps)
     next(steps)
     assert 1 <= len(read) <= 3
@@ -377,18 +558,18 @@ def test_files_are_read_ahead_but_not_all(sounds, tmp_path, monkeypatch):
 def test_ray_makes_the_same_files(sounds, tmp_path, monkeypatch, format_):
     import ray
 
-    monkeypatch.setattr(embedding.torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(local.torch, "get_num_threads", lambda: 1)
     (sounds / "a/broken.wav").write_bytes(b"")
-    recipe = RECIPE._replace(
-        format=format_, joined=5, options={**RECIPE.options, "engine": "torch"}
+    recipe = OPTIONS._replace(
+        format=format_, joined=5, options={**OPTIONS.options, "engine": "torch"}
     )
     run(recipe, sounds, tmp_path / "local")
     try:
-        entries = run(recipe, sounds, tmp_path / "ray", on="ray")
+        entries = run(recipe, sounds, tmp_path / "ray", backend="ray")
         assert len(entries) == 13
-        assert run(recipe, sounds, tmp_path / "ray", on="ray") == {}
+        assert run(recipe, sounds, tmp_path / "ray", backend="ray") == {}
         (tmp_path / "ray" / entries["b/01.wav"].embedding).unlink()
-        assert "b/01.wav" in run(recipe, sounds, tmp_path / "ray", on="ray")
+        assert "b/01.wav" in run(recipe, sounds, tmp_path / "ray", backend="ray")
     finally:
         ray.shutdown()
     ours, theirs = contents(tmp_path / "local"), contents(tmp_path / "ray")
