@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
@@ -180,7 +181,8 @@ def _open(source: Path | Pieces) -> soundfile.SoundFile:
         def seekable(self) -> bool:
             return False
 
-    return Sequential(source)
+    # soundfile encodes names strictly, and not every name is text.
+    return Sequential(os.fsencode(source) if isinstance(source, Path) else source)
 
 
 def _with_av(path: Path) -> Iterator[Block]:
