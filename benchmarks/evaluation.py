@@ -76,11 +76,13 @@ def measure(way: str, folder: Path, points: int) -> dict[str, float]:
         )
         scores = json.loads((folder / "test.predicted-scores.json").read_text())
     else:
-        from hear_eval.downstream.evaluation import Options, evaluate
+        from hear_eval.downstream.evaluation import EvaluationSettings, evaluate
 
         precision = way.partition(", ")[2] or "auto"
         before = _start()
-        scores = evaluate(folder, Options(grid_points=points, device="cpu", precision=precision))
+        scores = evaluate(
+            folder, EvaluationSettings(grid_points=points, device="cpu", precision=precision)
+        )
     memory = _memory("VmHWM") - before[2]
     seconds, cores, _ = (now - then for now, then in zip(_start(), before, strict=True))
     folds = scores.get("aggregated_scores") or scores["test"]

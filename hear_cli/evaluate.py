@@ -12,9 +12,9 @@ from hear_cli.options import EvaluationOptions
 from hear_cli.progress import progress_bar
 from hear_cli.tables import print_table
 from hear_core.errors import HearError
-from hear_eval.downstream.evaluation import Options, State, evaluate
-from hear_eval.downstream.files import read_scores, task_folders
-from hear_eval.downstream.results import Folds, folds_of, metrics
+from hear_eval.downstream.evaluation import EvaluationProgress, EvaluationSettings, evaluate
+from hear_eval.downstream.result_files import read_scores, task_folders
+from hear_eval.downstream.results import FoldScores, fold_scores, metric_names
 from hear_eval.tasks.description import METADATA, TaskError
 
 
@@ -52,7 +52,7 @@ def evaluate_command(
             continue
         if done:
             typer.echo(f"{folder} was done before; --again evaluates it again")
-        found = [folds_of(scores, metric) for metric in metrics(scores)]
+        found = [fold_scores(scores, metric) for metric in metric_names(scores)]
         rows += [(folder.absolute().parent.name, folder.name, *_row(folds)) for folds in found]
         for folds in found:
             if folds.undefined:
@@ -64,15 +64,17 @@ def evaluate_command(
         raise typer.Exit(1)
 
 
-def evaluate_folder(folder: Path, options: Options, *, again: bool = False) -> dict[str, Any]:
+def evaluate_folder(
+    folder: Path, options: EvaluationSettings, *, again: bool = False
+) -> dict[str, Any]:
     """Evaluate a folder of embeddings under a progress bar, and return its scores."""
     with progress_bar() as progress:
         bar = progress.add_task(folder.name, total=None, now="")
 
-        def on_state(state: State) -> None:
+        def on_progress(state: EvaluationProgress) -> None:
             progress.update(bar, completed=state.done, total=state.of, now=state.doing)
 
-        return evaluate(folder, options, again=again, on_state=on_state)
+        return evaluate(folder, options, again=again, on_progress=on_progress)
 
 
 def _found(folders: list[Path]) -> list[Path]:
@@ -85,7 +87,7 @@ def _found(folders: list[Path]) -> list[Path]:
     return found
 
 
-def _row(folds: Folds) -> tuple[str, str, str]:
+def _row(folds: FoldScores) -> tuple[str, str, str]:
     """Return a metric, its mean over folds, and their standard deviation."""
     spread = "" if folds.std is None else f"± {folds.std:.4f} ({len(folds.values)})"
     return folds.metric, f"{folds.mean:.4f}", spread

@@ -24,7 +24,7 @@ from hear_cli.progress import counting
 from hear_cli.run import embed_task
 from hear_cli.tables import print_table
 from hear_core.errors import ConfigError, HearError
-from hear_eval.downstream.evaluation import Options, differences
+from hear_eval.downstream.evaluation import EvaluationSettings, differences
 from hear_eval.downstream.results import primary_score
 from hear_eval.embeddings.plugin import Plugin
 from hear_eval.embeddings.tasks import folder_name
@@ -122,7 +122,9 @@ def mini(
         raise typer.Exit(1)
 
 
-def _score(plugin: Plugin, task: Path, embeddings: Path, options: Options) -> float | None:
+def _score(
+    plugin: Plugin, task: Path, embeddings: Path, options: EvaluationSettings
+) -> float | None:
     """Embed and evaluate a task as far as that is not done, and return its score.
 
     If that fails, print the reason and return None.

@@ -17,7 +17,7 @@ from hear_core.events.decoding import EventDecoding
 from hear_core.events.formats import FORMATS
 from hear_core.plugins.names import module_name
 from hear_core.zoo.labels import read_groups, read_thresholds, select_classes
-from hear_eval.downstream.evaluation import Options as EvaluationSettings
+from hear_eval.downstream.evaluation import EvaluationSettings
 
 LONGEST_WINDOW = 60.0  # seconds; a network processes a window in one piece
 
@@ -229,7 +229,7 @@ class EventOptions(NamedTuple):
 
 
 class EvaluationOptions(NamedTuple):
-    """How embeddings are evaluated; see `hear_eval.downstream.evaluation.Options`."""
+    """How embeddings are evaluated; see `hear_eval.downstream.evaluation.EvaluationSettings`."""
 
     grid: Annotated[
         str,

@@ -26,7 +26,7 @@ from hear_core.plugins.names import find_plugin
 from hear_eval.downstream.embedded_task import read_embedded_task
 from hear_eval.embeddings.plugin import Plugin
 from hear_eval.embeddings.tasks import folder_name
-from hear_eval.search import Candidate, front, search
+from hear_eval.search import TapCombination, pareto_front, search_taps
 from hear_eval.tasks.description import find_tasks
 
 # Taps to try by default, as far as the backbone has them.
@@ -94,15 +94,15 @@ def search_command(
         embed_task(plugin, path, folder)
         embedded.append(read_embedded_task(folder / path.name))
     with counting("evaluations") as count:
-        candidates = search(
+        candidates = search_taps(
             embedded,
             parts,
             evaluation.settings(),
             most=most,
             journal=output / "search.jsonl",
-            on_state=lambda state: count(state.done, state.of),
+            on_progress=lambda state: count(state.done, state.of),
         )
-    best = front(candidates)
+    best = pareto_front(candidates)
     table = output / f"{config.backbone}.csv"
     with atomic_write(table) as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(_rows(candidates, best))
@@ -116,7 +116,9 @@ def _columns(extractor: Extractor, part: str) -> list[int]:
     return [c for tap in taps for c in columns[extractor.slices[tap]]]
 
 
-def _rows(candidates: Sequence[Candidate], best: Sequence[Candidate]) -> list[list[object]]:
+def _rows(
+    candidates: Sequence[TapCombination], best: Sequence[TapCombination]
+) -> list[list[object]]:
     tasks = list(candidates[0].scores)
     return [
         ["taps", "dimensions", "mean", *tasks, "best of its size"],
@@ -127,7 +129,7 @@ def _rows(candidates: Sequence[Candidate], best: Sequence[Candidate]) -> list[li
     ]
 
 
-def _shown(best: Sequence[Candidate]) -> tuple[Sequence[str], list[list[str]]]:
+def _shown(best: Sequence[TapCombination]) -> tuple[Sequence[str], list[list[str]]]:
     columns = ["taps", "dimensions", "mean", *best[0].scores]
     return columns, [
         [" ".join(c.parts), str(c.dimensions), *(f"{x:.4f}" for x in (c.mean, *c.scores.values()))]

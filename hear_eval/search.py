@@ -1,7 +1,7 @@
-"""Which taps make the best embedding: parts of an embedding, evaluated alone and together.
+"""Search for the taps that make the best embedding.
 
-A task is embedded once, with all taps. Every candidate is then some of the columns of what there
-is, evaluated as `hear_eval.downstream.evaluation` does it.
+A task is embedded once, with all taps. Every combination of taps is some of the columns of that
+embedding, evaluated by `hear_eval.downstream.evaluation`.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from hear_core.errors import ConfigError
 from hear_core.io.journal import Journal
 from hear_core.metrics.registry import METRICS
 from hear_eval.downstream.embedded_task import EmbeddedTask
-from hear_eval.downstream.evaluation import DEFAULT, Options, evaluate_task
-from hear_eval.downstream.files import fingerprint
+from hear_eval.downstream.evaluation import DEFAULT, EvaluationSettings, evaluate_task
+from hear_eval.downstream.result_files import fingerprint
 from hear_eval.downstream.results import primary_score
 
 Columns = Sequence[int]
 
 
-class Candidate(NamedTuple):
-    """Some parts of an embedding, and what they are worth.
+class TapCombination(NamedTuple):
+    """A combination of the parts of an embedding, and its scores.
 
     Args:
-        parts: Their names.
-        dimensions: Of the embedding that they make.
-        scores: Primary test scores, by task.
+        parts: Names of the parts.
+        dimensions: Number of dimensions of the parts together.
+        scores: Main metric on the test split, by task.
     """
 
     parts: tuple[str, ...]
@@ -40,12 +40,12 @@ class Candidate(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """The mean of its scores."""
+        """Mean of the scores over the tasks."""
         return sum(self.scores.values()) / len(self.scores)
 
 
-class State(NamedTuple):
-    """How far a search is: evaluations that are done, how many there are at most, what is next."""
+class SearchProgress(NamedTuple):
+    """Evaluations that are done, the largest number of all, and the next combination and task."""
 
     done: int
     of: int
@@ -53,44 +53,44 @@ class State(NamedTuple):
     task: str
 
 
-def search(
+def search_taps(
     tasks: Sequence[EmbeddedTask],
     parts: Mapping[str, Columns],
-    options: Options = DEFAULT,
+    options: EvaluationSettings = DEFAULT,
     *,
     most: int = 63,
     journal: Path | None = None,
-    on_state: Callable[[State], None] = lambda _: None,
-) -> list[Candidate]:
+    on_progress: Callable[[SearchProgress], None] = lambda _: None,
+) -> list[TapCombination]:
     """Evaluate combinations of the parts of an embedding.
 
-    All combinations are tried if they are not too many. Else each part is tried alone, the best of
-    them with each of the others, and so on, which finds what adds most to what there is.
+    All combinations are tried if there are not too many. Otherwise the search is greedy: each part
+    is tried alone, the best of them with each of the others, and so on.
 
     Args:
-        tasks: Embedded with all parts, whose primary scores are the better the higher.
+        tasks: Tasks, embedded with all parts, with a main metric for which higher is better.
         parts: Columns of the embeddings, by the name of the part.
         options: How tasks are evaluated.
-        most: Most combinations to try, at least as many as there are parts.
-        journal: A file that keeps what is evaluated, so that a search that was cut off goes on.
-        on_state: Is told what is evaluated next.
+        most: Largest number of combinations to try, at least the number of parts.
+        journal: File that records what is evaluated, so that an interrupted search can be resumed.
+        on_progress: Called before every evaluation.
 
     Returns:
-        What was tried, in that order.
+        The combinations, in the order in which they were tried.
 
     Raises:
-        ConfigError: There are no tasks, no parts or two of one name, too few combinations are
-            allowed, or the lower the primary score of a task the better.
+        ConfigError: There are no tasks, no parts or two tasks of one name, too few combinations are
+            allowed, or lower is better for the main metric of a task.
         TaskError: A task cannot be evaluated.
     """
     _check(tasks, parts, most)
-    bench = _Bench(tasks, parts, options, journal, on_state)
+    bench = _Bench(tasks, parts, options, journal, on_progress)
     names = list(parts)
     if 2 ** len(names) - 1 <= most:
         subsets = chain.from_iterable(combinations(names, n + 1) for n in range(len(names)))
         bench.of = (2 ** len(names) - 1) * len(tasks)
         return [bench.measure(subset) for subset in subsets]
-    found: list[Candidate] = []
+    found: list[TapCombination] = []
     bench.of = sum(range(1, len(names) + 1)) * len(tasks)
     chosen: tuple[str, ...] = ()
     while len(found) + len(left := [name for name in names if name not in chosen]) <= most and left:
@@ -100,9 +100,9 @@ def search(
     return found
 
 
-def front(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return those that none is better than at as few dimensions, the smallest first."""
-    best: list[Candidate] = []
+def pareto_front(candidates: Sequence[TapCombination]) -> list[TapCombination]:
+    """Return the combinations that no other exceeds with as few dimensions, the smallest first."""
+    best: list[TapCombination] = []
     for candidate in sorted(candidates, key=lambda c: (c.dimensions, -c.mean)):
         if not best or candidate.mean > best[-1].mean:
             best.append(candidate)
@@ -115,46 +115,46 @@ def _ordered(parts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
 
 def _check(tasks: Sequence[EmbeddedTask], parts: Mapping[str, Columns], most: int) -> None:
     if not tasks or not parts:
-        msg = f"a search takes tasks and parts, and there are {len(tasks)} and {len(parts)}"
+        msg = f"a search needs tasks and parts, but there are {len(tasks)} and {len(parts)}"
         raise ConfigError(msg)
     if most < len(parts):
         msg = f"{most} combinations are not enough to try each of {len(parts)} parts"
         raise ConfigError(msg)
     names = [task.description.name for task in tasks]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        msg = f"there are several tasks called {twice[0]}"
+        msg = f"there are several tasks named {twice[0]}"
         raise ConfigError(msg)
     for task in tasks:
         score = task.description.evaluation[0]
         if not METRICS[score].maximise:
-            msg = f"{task.description.name} is scored by {score}, the lower the better: no mean"
+            msg = f"{task.description.name} is scored by {score}, for which lower is better"
             raise ConfigError(msg)
 
 
 class _Bench:
-    """Evaluates combinations, unless the journal has what came of them."""
+    """Evaluates combinations whose scores are not in the journal."""
 
     def __init__(
         self,
         tasks: Sequence[EmbeddedTask],
         parts: Mapping[str, Columns],
-        options: Options,
+        options: EvaluationSettings,
         journal: Path | None,
-        on_state: Callable[[State], None],
+        on_progress: Callable[[SearchProgress], None],
     ) -> None:
         self._tasks, self._parts, self._options = tasks, parts, options
         self._journal = Journal(journal) if journal else None
-        self._on_state = on_state
+        self._on_state = on_progress
         self._keys = [self._key(task) for task in tasks]
         self._known = _known(self._journal) if self._journal else {}
         self.of, self._done = 0, 0
 
-    def measure(self, names: tuple[str, ...]) -> Candidate:
+    def measure(self, names: tuple[str, ...]) -> TapCombination:
         columns = [column for name in names for column in self._parts[name]]
         scores = {}
         for task, key in zip(self._tasks, self._keys, strict=True):
             name = task.description.name
-            self._on_state(State(self._done, self.of, names, name))
+            self._on_state(SearchProgress(self._done, self.of, names, name))
             entry = hashlib.sha256(f"{key} {columns}".encode()).hexdigest()
             if entry not in self._known:
                 found = evaluate_task(task.columns(columns), self._options)
@@ -162,10 +162,11 @@ class _Bench:
                 self._keep(entry, names, name)
             scores[name] = self._known[entry]
             self._done += 1
-        return Candidate(names, len(columns), scores)
+        return TapCombination(names, len(columns), scores)
 
     def _key(self, task: EmbeddedTask) -> str:
-        return f"{fingerprint(task)} {self._options} {json.dumps(task.description.metadata)}"
+        settings = json.dumps([self._options._asdict(), task.description.metadata])
+        return f"{fingerprint(task)} {settings}"
 
     def _keep(self, entry: str, names: Sequence[str], task: str) -> None:
         if self._journal:

@@ -1,1 +1,1 @@
-"""What embeddings are worth: heareval's downstream evaluation, its predictors trained together."""
+"""Downstream evaluation of embeddings by the protocol of heareval."""

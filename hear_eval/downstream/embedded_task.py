@@ -1,4 +1,4 @@
-"""A task whose audio is embedded: read from a folder of heareval's, or made of arrays."""
+"""Embedded tasks: read from a folder in the layout of heareval, or made from arrays."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from hear_eval.tasks.description import (
     read_labels,
 )
 
-_AT_ONCE = 4 << 20  # bytes that are read at a time
+_AT_ONCE = 4 << 20  # bytes to read at a time
 
 
-class Moments(NamedTuple):
-    """Where the rows of a split of an event task stand, and what is to be heard in its files.
+class EventRows(NamedTuple):
+    """The files and timestamps of the rows of a split of an event task, and its events.
 
     Args:
         files: Name or path of the file of each row.
-        timestamps: (rows,), in milliseconds.
-        events: By name of file, as `hear_eval.tasks.description.read_labels` gives them.
+        timestamps: Time of each row in milliseconds, (rows,).
+        events: Events by file name, as `hear_eval.tasks.description.read_labels` returns them.
     """
 
     files: Sequence[str]
@@ -40,28 +40,28 @@ class Moments(NamedTuple):
 
 @dataclass(frozen=True)
 class EmbeddedTask:
-    """Embeddings, and what is to be predicted of them.
+    """Embeddings of a task and their targets.
 
     Args:
-        description: Of the task.
-        embeddings: (rows, dimensions), those of all splits.
-        targets: (rows, classes), 0 or 1, float32.
-        rows: Those of each split.
-        moments: Of each split; empty for a task of scenes.
+        description: Description of the task.
+        embeddings: Embeddings of all splits, (rows, dimensions).
+        targets: Targets, (rows, classes), 0 or 1, float32.
+        rows: Rows of each split.
+        event_rows: Files, timestamps and events of each split; empty for a task of scenes.
     """
 
     description: TaskDescription
     embeddings: Tensor
     targets: Tensor
     rows: Mapping[str, slice]
-    moments: Mapping[str, Moments]
+    event_rows: Mapping[str, EventRows]
 
     def columns(self, index: Sequence[int] | Tensor) -> EmbeddedTask:
-        """Return the same task with some of the dimensions of its embeddings."""
+        """Return the task with some of the dimensions of its embeddings."""
         return replace(self, embeddings=self.embeddings[:, torch.as_tensor(index)])
 
     def to(self, device: torch.device, dtype: torch.dtype) -> EmbeddedTask:
-        """Return the same task with its embeddings elsewhere, or of another type."""
+        """Return the task with its embeddings on a device and in a type."""
         embeddings = self.embeddings.to(device, dtype)
         return replace(self, embeddings=embeddings, targets=self.targets.to(device))
 
@@ -70,19 +70,19 @@ def task_of_arrays(
     description: TaskDescription,
     embeddings: Mapping[str, np.ndarray | Tensor],
     labels: Mapping[str, Sequence[Sequence[Any]]],
-    moments: Mapping[str, Moments] | None = None,
+    event_rows: Mapping[str, EventRows] | None = None,
 ) -> EmbeddedTask:
-    """Make a task of what is in memory.
+    """Make an embedded task from arrays.
 
     Args:
-        description: Of the task.
-        embeddings: Of each split, (rows, dimensions).
-        labels: Of each split: the classes of each row.
-        moments: Of each split of an event task.
+        description: Description of the task.
+        embeddings: Embeddings of each split, (rows, dimensions).
+        labels: Classes of each row, by split.
+        event_rows: Files, timestamps and events of each split of an event task.
 
     Raises:
         TaskError: A split is missing, is empty or has other dimensions than the others, an
-            embedding is not finite, or labels do not fit.
+            embedding is not finite, or the labels do not match the rows.
     """
     parts: list[Tensor] = []
     targets, rows, end = [], {}, 0
@@ -98,7 +98,7 @@ def task_of_arrays(
         parts.append(part)
         targets.append(_targets(labels[split], len(part), description, split))
         rows[split] = slice(end, end := end + len(part))
-    if description.embedding_type == "event" and set(moments or {}) < set(description.splits):
+    if description.embedding_type == "event" and set(event_rows or {}) < set(description.splits):
         msg = f"{description.name} is a task of events, whose splits all need timestamps"
         raise TaskError(msg)
     return EmbeddedTask(
@@ -106,21 +106,21 @@ def task_of_arrays(
         torch.cat(parts),
         torch.from_numpy(np.concatenate(targets)),
         rows,
-        moments or {},
+        event_rows or {},
     )
 
 
 def read_embedded_task(folder: Path, dtype: torch.dtype = torch.float32) -> EmbeddedTask:
     """Read a folder of embeddings, as heareval's runner writes it.
 
-    There are never more of them in memory than those it returns.
+    Not more embeddings are in memory than are returned.
 
     Args:
-        folder: That of one task.
-        dtype: In which embeddings are kept.
+        folder: Folder of the embeddings of one task.
+        dtype: Type of the returned embeddings.
 
     Raises:
-        TaskError: A file is missing, damaged, or does not fit to the others.
+        TaskError: A file is missing, damaged, or does not match the others.
     """
     description = read_description(folder)
     sizes = {split: _size(folder, split) for split in description.splits}
@@ -135,23 +135,23 @@ def read_embedded_task(folder: Path, dtype: torch.dtype = torch.float32) -> Embe
     total = sum(number for number, _ in sizes.values())
     embeddings = torch.empty(total, sizes[first][1], dtype=dtype)
     targets = np.empty((total, len(description.vocabulary)), np.float32)
-    rows, moments, end = {}, {}, 0
+    rows, event_rows, end = {}, {}, 0
     for split, (number, _) in sizes.items():
         rows[split] = slice(end, end := end + number)
         _read_embeddings(folder / f"{split}.embeddings.npy", embeddings[rows[split]])
         path = folder / f"{split}.target-labels.pkl"
         targets[rows[split]] = _targets(_read_pickle(path), number, description, str(path))
         if description.embedding_type == "event":
-            moments[split] = _read_moments(folder, split, number, description)
-    return EmbeddedTask(description, embeddings, torch.from_numpy(targets), rows, moments)
+            event_rows[split] = _read_event_rows(folder, split, number, description)
+    return EmbeddedTask(description, embeddings, torch.from_numpy(targets), rows, event_rows)
 
 
 def _size(folder: Path, split: str) -> tuple[int, int]:
-    """Return rows and dimensions of a split, whose embeddings are as large as they say."""
+    """Return the rows and dimensions of a split, after checking the size of its embeddings."""
     path, data = folder / f"{split}.embedding-dimensions.json", folder / f"{split}.embeddings.npy"
     for needed in (path, data):
         if not needed.is_file():
-            msg = f"{folder} has no {needed.name}: its split {split} is not embedded, or not wholly"
+            msg = f"{folder} has no {needed.name}: its split {split} is not embedded completely"
             raise TaskError(msg)
     found = _json(path)
     if not (
@@ -159,7 +159,7 @@ def _size(folder: Path, split: str) -> tuple[int, int]:
         and len(found) == 2
         and all(type(n) is int and n >= 0 for n in found)
     ):
-        msg = f"{path} holds {found!r}, and not the number of rows and of dimensions"
+        msg = f"{path} must hold the numbers of rows and of dimensions, but holds {found!r}"
         raise TaskError(msg)
     number, width = found
     if not number or not width:
@@ -173,7 +173,7 @@ def _size(folder: Path, split: str) -> tuple[int, int]:
 
 
 def _read_embeddings(path: Path, into: Tensor) -> None:
-    """Read raw float32, a piece at a time."""
+    """Read raw float32 in pieces."""
     number, width = into.shape
     buffer = np.empty((max(1, _AT_ONCE // (4 * width)), width), np.float32)
     with path.open("rb") as file:
@@ -186,7 +186,7 @@ def _read_embeddings(path: Path, into: Tensor) -> None:
 
 
 def _check_finite(rows: Tensor, name: str, begin: int) -> None:
-    # What is not finite makes the sum so. A sum that overflowed is rare, and looked into.
+    # A value that is not finite makes the sum not finite. A sum that overflows is rare.
     if rows.sum().isfinite() or rows.isfinite().all():
         return
     row = int((~rows.isfinite()).any(1).nonzero()[0])
@@ -196,7 +196,7 @@ def _check_finite(rows: Tensor, name: str, begin: int) -> None:
 
 def _read_pickle(path: Path) -> Any:
     if not path.is_file():
-        msg = f"{path.parent} has no {path.name}, which says what its embeddings stand for"
+        msg = f"{path.parent} has no {path.name}, the labels of its embeddings"
         raise TaskError(msg)
     return read_pickle(path, "lists of labels", error=TaskError)
 
@@ -212,7 +212,7 @@ def _targets(labels: Any, number: int, description: TaskDescription, name: str) 
     single = description.prediction_type == "multiclass"
     for row, found in enumerate(labels):
         if not isinstance(found, Sequence) or isinstance(found, str):
-            msg = f"{name}: the labels in row {row} are {found!r}, and no list"
+            msg = f"{name}: the labels in row {row} are {found!r}, which are not a list"
             raise TaskError(msg)
         for label in map(str, found):
             if label not in index:
@@ -225,7 +225,9 @@ def _targets(labels: Any, number: int, description: TaskDescription, name: str) 
     return targets
 
 
-def _read_moments(folder: Path, split: str, number: int, description: TaskDescription) -> Moments:
+def _read_event_rows(
+    folder: Path, split: str, number: int, description: TaskDescription
+) -> EventRows:
     path = folder / f"{split}.filename-timestamps.json"
     found: Any = _json(path) if path.is_file() else ()
     try:
@@ -237,7 +239,7 @@ def _read_moments(folder: Path, split: str, number: int, description: TaskDescri
     if len(files) != number or not np.isfinite(timestamps).all():
         msg = f"{path} has {len(files)} rows, but there are {number} embeddings"
         raise TaskError(msg)
-    return Moments(list(map(str, files)), timestamps, read_labels(folder, split, description))
+    return EventRows(list(map(str, files)), timestamps, read_labels(folder, split, description))
 
 
 def _json(path: Path) -> Any:

@@ -1,41 +1,41 @@
-"""Downstream evaluation, the protocol of heareval: what embeddings are worth for a task.
+"""Downstream evaluation of embeddings by the protocol of heareval.
 
 The points of a grid are searched on the first fold. The best in validation is trained on the other
-folds too, and every predictor is tested on the test split of its fold. `evaluate` reads a folder
-of embeddings and writes into it what heareval writes; `evaluate_task` does without files.
+folds too, and every predictor is tested on the test split of its fold. `evaluate` reads a folder of
+embeddings and writes into it what heareval writes; `evaluate_task` works in memory.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hear_core.errors import ConfigError
 from hear_core.runtime.heap import keep_freed_memory
-from hear_eval.downstream import files
-from hear_eval.downstream.early_stopping import Criterion, Job, Outcome, criterion_of
+from hear_eval.downstream import result_files
 from hear_eval.downstream.embedded_task import EmbeddedTask, read_embedded_task
-from hear_eval.downstream.grid import Point, choose_points
-from hear_eval.downstream.judging import Judge, judge
-from hear_eval.downstream.predictors import Arithmetic, choose_arithmetic
-from hear_eval.downstream.results import Evaluation, put_together
-from hear_eval.downstream.training import Progress, groups_of, train_together
+from hear_eval.downstream.grid import Hyperparameters, choose_hyperparameters
+from hear_eval.downstream.predictors import DeviceAndDtype, choose_device_and_dtype
+from hear_eval.downstream.protocol import Criterion, Job, Outcome, Protocol, protocol_of
+from hear_eval.downstream.results import Evaluation, make_results
+from hear_eval.downstream.training import TrainingProgress, group_jobs, train_together
 
 _log = logging.getLogger(__name__)
 
 
-class Options(NamedTuple):
+class EvaluationSettings(NamedTuple):
     """How a task is evaluated.
 
     Args:
-        grid: ``default``, ``fast`` or ``faster``; those of heareval.
-        grid_points: How many points of the grid are tried.
-        seed: Of their choice, of weights and of dropout. heareval's is 42.
-        device: Such as ``cpu`` or ``cuda``; by default a GPU if there is one.
-        precision: Of multiplications: ``float32``, ``bfloat16``, or that which is faster.
+        grid: Grid of heareval: ``default``, ``fast`` or ``faster``.
+        grid_points: Number of points of the grid to try.
+        seed: Seed of the choice of points, the weights and dropout. heareval uses 42.
+        device: Device such as ``cpu`` or ``cuda``; ``auto`` is a GPU if there is one.
+        precision: Precision of matrix products: ``float32``, ``bfloat16``, or ``auto`` for the
+            faster one.
     """
 
     grid: str = "default"
@@ -45,16 +45,16 @@ class Options(NamedTuple):
     precision: str = "auto"
 
 
-DEFAULT = Options()
+DEFAULT = EvaluationSettings()
 
 
-class State(NamedTuple):
-    """How far an evaluation is.
+class EvaluationProgress(NamedTuple):
+    """The progress of an evaluation.
 
     Args:
-        done: Predictors that are trained, and shares of those that are being trained.
-        of: How many there are.
-        doing: In words.
+        done: Number of predictors that are trained, with fractions for those in training.
+        of: Number of all predictors.
+        doing: Description of what is trained.
     """
 
     done: float
@@ -62,57 +62,62 @@ class State(NamedTuple):
     doing: str
 
 
-OnState = Callable[[State], None]
+OnProgress = Callable[[EvaluationProgress], None]
 
 
 def evaluate(
     folder: Path,
-    options: Options = DEFAULT,
+    options: EvaluationSettings = DEFAULT,
     *,
     again: bool = False,
-    on_state: OnState = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
 ) -> dict[str, Any]:
     """Evaluate the embeddings in a folder, and write the scores and predictions into it.
 
-    A folder that is done, be it by heareval, is left as it is, unless something else is asked for;
-    see `differences`. One whose evaluation was cut off goes on after the predictors that were
-    trained, and ends with the same scores.
+    A folder that was evaluated before, also by heareval, is left as it is if the options and the
+    embeddings are the same; see `differences`. An interrupted evaluation is resumed after the
+    predictors that were trained, and ends with the same scores.
 
     Args:
-        folder: Of the embeddings of one task.
+        folder: Folder of the embeddings of one task.
         options: How they are evaluated.
-        again: Evaluate it even if it is done.
-        on_state: Is told how far it is.
+        again: Whether to evaluate a folder again that was evaluated before.
+        on_progress: Called with the progress.
 
     Returns:
-        The scores, as they stand in ``test.predicted-scores.json``.
+        The content of ``test.predicted-scores.json``.
 
     Raises:
-        TaskError: A file of the folder is missing, damaged, or does not fit to the others.
-        ConfigError: An option means nothing here, another process evaluates the folder, or it is
-            done with other options or other embeddings.
+        TaskError: A file of the folder is missing, damaged, or does not match the others.
+        ConfigError: An option is not valid, another process evaluates the folder, or it was
+            evaluated with other options or other embeddings.
+        FileError: A file cannot be written.
     """
-    with files.alone(folder):
-        if not again and (scores := files.read_scores(folder)) is not None:
+    with result_files.evaluation_lock(folder):
+        if not again and (scores := result_files.read_scores(folder)) is not None:
             if found := differences(folder, options):
-                msg = f"{folder} was evaluated otherwise: {'; '.join(found)}; --again does it again"
+                msg = (
+                    f"{folder} was evaluated with other settings: {'; '.join(found)}; "
+                    "evaluate it again with --again"
+                )
                 raise ConfigError(msg)
-            _log.info("%s is evaluated; its scores stand in %s", folder, files.SCORES)
+            _log.info("%s is evaluated; its scores are in %s", folder, result_files.SCORES)
             return scores
         start = time.perf_counter()
-        arithmetic = choose_arithmetic(options.device, options.precision)
-        task = read_embedded_task(folder, arithmetic.dtype)
-        plan = _plan(task, options, arithmetic)
+        compute = choose_device_and_dtype(options.device, options.precision)
+        task = read_embedded_task(folder, compute.dtype)
+        plan = _plan(task, options, compute)
         settings = {
             **options._asdict(),
-            "precision": str(arithmetic.dtype).removeprefix("torch."),
-            "device": str(arithmetic.device),
-            "embeddings": files.fingerprint(task),
+            "precision": str(compute.dtype).removeprefix("torch."),
+            "device": str(compute.device),
+            "embeddings": result_files.fingerprint(task),
         }
-        # Only now that nothing is wrong with what is asked for are older scores given up.
-        files.reopen(folder)
-        journal = files.Journal(folder, settings | {"metadata": dict(task.description.metadata)})
-        evaluation = _carry_out(plan, journal, on_state)
+        # Older scores are given up only now that nothing is wrong with the input.
+        result_files.reopen(folder)
+        metadata = {"metadata": dict(task.description.metadata)}
+        journal = result_files.OutcomeJournal(folder, settings | metadata)
+        evaluation = _carry_out(plan, journal, on_progress)
         scores = {**evaluation.scores, "embedding_path": str(folder)}
         done = {
             "time": time.perf_counter() - start,
@@ -122,111 +127,117 @@ def evaluate(
             "in_memory": True,
             "deterministic": True,
         }
-        files.write(folder, scores, evaluation.predictions, done)
+        result_files.write_results(folder, scores, evaluation.predictions, done)
         journal.remove()
     return scores
 
 
-def differences(folder: Path, options: Options = DEFAULT) -> list[str]:
-    """Say in what the evaluation that a folder is done with differs from another.
+def differences(folder: Path, options: EvaluationSettings = DEFAULT) -> list[str]:
+    """Return in what the evaluation of a folder differs from an evaluation with other options.
 
-    Of a folder that is not done, or that heareval has done, nothing is known to differ.
+    Nothing is known to differ in a folder that was not evaluated, or that heareval evaluated.
 
     Args:
-        folder: Of the embeddings of one task.
-        options: Of the other. What is left to us, as ``auto`` does, does not differ.
+        folder: Folder of the embeddings of one task.
+        options: Options of the other evaluation. An option that is ``auto`` never differs.
 
     Raises:
-        TaskError: What was embedded since does not make a task.
+        TaskError: The folder has new embeddings that are not those of a task.
     """
-    done = files.read_done(folder)
-    if "seed" not in done:  # heareval has but one, and does not say it
+    done = result_files.read_done(folder)
+    if "seed" not in done:  # heareval has only one, and does not write it
         return []
     found = [
         f"{name} is {done[name]} there and {value} here"
         for name, value in options._asdict().items()
         if value not in ("auto", done.get(name, value))
     ]
-    if "embeddings" in done and files.touched(folder):
-        # Its checksum is that of embeddings as they were rounded for the evaluation.
-        dtype = choose_arithmetic("cpu", done["precision"]).dtype
-        if files.fingerprint(read_embedded_task(folder, dtype)) != done["embeddings"]:
+    if "embeddings" in done and result_files.may_have_changed(folder):
+        # The checksum is that of embeddings as they were rounded for the evaluation.
+        dtype = choose_device_and_dtype("cpu", str(done.get("precision"))).dtype
+        if result_files.fingerprint(read_embedded_task(folder, dtype)) != done["embeddings"]:
             found.append("its embeddings or labels have changed since")
     return found
 
 
 def evaluate_task(
     task: EmbeddedTask,
-    options: Options = DEFAULT,
+    options: EvaluationSettings = DEFAULT,
     *,
-    journal: files.Journal | None = None,
-    on_state: OnState = lambda _: None,
+    journal: result_files.OutcomeJournal | None = None,
+    on_progress: OnProgress = lambda _: None,
 ) -> Evaluation:
     """Evaluate embeddings in memory.
 
     Args:
-        task: See `hear_eval.downstream.embedded_task.task_of_arrays`, and `EmbeddedTask.columns`
-            to evaluate some of the dimensions.
-        options: How they are evaluated.
-        journal: Where predictors that are trained are kept.
-        on_state: Is told how far it is.
+        task: Task, see `hear_eval.downstream.embedded_task.task_of_arrays`, and
+            `EmbeddedTask.columns` to evaluate some of the dimensions.
+        options: How the task is evaluated.
+        journal: Journal of predictors that are trained.
+        on_progress: Called with the progress.
 
     Raises:
         TaskError: The task cannot be trained or scored.
-        ConfigError: An option means nothing here.
+        ConfigError: An option is not valid.
     """
-    plan = _plan(task, options, choose_arithmetic(options.device, options.precision))
-    return _carry_out(plan, journal, on_state)
+    plan = _plan(task, options, choose_device_and_dtype(options.device, options.precision))
+    return _carry_out(plan, journal, on_progress)
 
 
 class _Plan(NamedTuple):
-    """An evaluation whose options are known to mean something."""
+    """An evaluation with valid options."""
 
     task: EmbeddedTask
-    arithmetic: Arithmetic
+    compute: DeviceAndDtype
     seed: int
-    points: Sequence[Point]
-    judges: Mapping[str, Judge]
-    criterion: Criterion
+    points: Sequence[Hyperparameters]
+    protocol: Protocol
 
 
-def _plan(task: EmbeddedTask, options: Options, arithmetic: Arithmetic) -> _Plan:
-    description = task.description
-    points = choose_points(description, options.grid, options.grid_points, options.seed)
-    judges = {fold.test[0]: judge(task, fold.test[0]) for fold in description.folds}
-    return _Plan(task, arithmetic, options.seed, points, judges, criterion_of(task))
+def _plan(task: EmbeddedTask, options: EvaluationSettings, compute: DeviceAndDtype) -> _Plan:
+    if options.seed < 0:
+        msg = f"the seed must be at least 0, but is {options.seed}"
+        raise ConfigError(msg)
+    points = choose_hyperparameters(
+        task.description, options.grid, options.grid_points, options.seed
+    )
+    return _Plan(task, compute, options.seed, points, protocol_of(task))
 
 
-def _carry_out(plan: _Plan, journal: files.Journal | None, on_state: OnState) -> Evaluation:
-    task, points, criterion = plan.task, plan.points, plan.criterion
-    trainer = _Trainer(plan, journal, on_state)
+def _carry_out(
+    plan: _Plan, journal: result_files.OutcomeJournal | None, on_progress: OnProgress
+) -> Evaluation:
+    task, points = plan.task, plan.points
+    trainer = _JobTrainer(plan, journal, on_progress)
     with keep_freed_memory():
         search = trainer.train([Job(0, number, point) for number, point in enumerate(points)])
-        best = _best(search, criterion)
+        best = _best(search, plan.protocol.criterion)
         point = points[best]
         others = [Job(fold, best, point) for fold in range(1, len(task.description.folds))]
         chosen = [search[best], *trainer.train(others)]
     outcomes = [outcome for outcome in chosen if outcome is not None]
-    return put_together(task, point, outcomes, plan.judges, criterion)
+    return make_results(task, point, outcomes, plan.protocol)
 
 
-class _Trainer:
-    """Trains jobs in groups of one shape, and keeps in a journal what is trained."""
+class _JobTrainer:
+    """Trains jobs in groups of one shape, and keeps the outcomes in a journal."""
 
-    def __init__(self, plan: _Plan, journal: files.Journal | None, on_state: OnState) -> None:
-        self._task = plan.task.to(*plan.arithmetic)
-        self._arithmetic, self._seed, self._criterion = plan.arithmetic, plan.seed, plan.criterion
-        self._journal, self._on_state = journal, on_state
+    def __init__(
+        self, plan: _Plan, journal: result_files.OutcomeJournal | None, on_progress: OnProgress
+    ) -> None:
+        self._task = plan.task.to(*plan.compute)
+        self._compute, self._seed, self._protocol = plan.compute, plan.seed, plan.protocol
+        self._journal, self._on_progress = journal, on_progress
         self._done, self._of = 0, len(plan.points) + len(plan.task.description.folds) - 1
 
     def train(self, jobs: Sequence[Job]) -> list[Outcome | None]:
         """Return the outcomes of jobs, or None for those that an earlier one is certain to beat."""
         found: dict[Job, Outcome | None] = {}
-        for group in groups_of(self._task, jobs):
+        for group in group_jobs(self._task, jobs):
             perfect = [
                 (job.fold, job.number)
                 for job, outcome in found.items()
-                if outcome is not None and outcome.score == self._criterion.best
+                if outcome is not None and outcome.score == self._protocol.criterion.best
             ]
             left = [
                 job
@@ -236,35 +247,38 @@ class _Trainer:
             found |= dict.fromkeys(group)
             if left:
                 found |= zip(left, self._together(left), strict=True)
-            self._tell(Progress(len(group) - len(left), 0, 0.0), group)
+            self._report(TrainingProgress(len(group) - len(left), 0, 0.0), group)
         return [found[job] for job in jobs]
 
     def _together(self, group: Sequence[Job]) -> list[Outcome | None]:
         key = "-".join(f"{job.fold}.{job.number}" for job in group)
         if self._journal and (kept := self._journal.read(key)) is not None:
-            self._tell(Progress(len(group), 0, 0.0), group)
+            self._report(TrainingProgress(len(group), 0, 0.0), group)
             return kept
         left = list(group)
 
-        def on_progress(progress: Progress) -> None:
-            self._tell(progress, left)
+        def on_training(progress: TrainingProgress) -> None:
+            self._report(progress, left)
             del left[: progress.stopped]
 
-        outcomes = train_together(self._task, group, self._arithmetic, self._seed, on_progress)
+        outcomes = train_together(
+            self._task, group, self._protocol, self._compute, self._seed, on_training
+        )
         if self._journal:
             self._journal.write(key, outcomes)
         return outcomes
 
-    def _tell(self, progress: Progress, group: Sequence[Job]) -> None:
+    def _report(self, progress: TrainingProgress, group: Sequence[Job]) -> None:
         self._done += progress.stopped
         point, active = group[0].point, len(group) - progress.stopped
         part = f"{point.hidden_layers} layers" if group[0].fold == 0 else "other folds"
         doing = f"{part}, epoch {progress.epoch}" if progress.epoch else part
-        self._on_state(State(self._done + active * progress.share, self._of, doing))
+        state = EvaluationProgress(self._done + active * progress.share, self._of, doing)
+        self._on_progress(state)
 
 
 def _best(outcomes: Sequence[Outcome | None], criterion: Criterion) -> int:
-    """Return the number of the best outcome, the first of equals."""
+    """Return the index of the best outcome, the first of equal ones."""
     numbers = [number for number, outcome in enumerate(outcomes) if outcome is not None]
     sign = -1 if criterion.maximise else 1
     return min(numbers, key=lambda number: sign * outcomes[number].score)  # type: ignore[union-attr]

@@ -1,13 +1,13 @@
-"""From the predictions of an event task at points in time to events, as heareval makes them.
+"""Decoding of predictions at points in time to events, as heareval does.
 
-A prediction above a threshold is a class that is heard, the median of those around it takes away
-what is too short, and each run of points at which a class is heard is an event from the first to
-the last.
+A class is active where its prediction exceeds a threshold, a median filter removes what is too
+short, and each run of points at which a class is active is an event from the first to the last.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, TypeAlias
@@ -17,22 +17,35 @@ import numpy as np
 from hear_core.metrics.events import EventArrays
 from hear_eval.tasks.description import TaskError
 
-# What a task may choose, and what is taken where it does not, as in heareval.
+# Fields of post-processing that a task may set, and their defaults, as in heareval.
 DEFAULTS = {"median_filter_ms": 150.0, "min_duration": 60.0, "threshold": 0.5}
 
-Setting: TypeAlias = tuple[tuple[str, float], ...]  # such as (("median_filter_ms", 250), …)
+PostProcessing: TypeAlias = tuple[
+    tuple[str, float], ...
+]  # such as (("median_filter_ms", 250), ...)
 
 
-def settings_of(grid: Mapping[str, Sequence[float]], task: str) -> list[Setting]:
+def postprocessing_settings(grid: Mapping[str, Sequence[float]], task: str) -> list[PostProcessing]:
     """Return all settings of a grid, in the order of scikit-learn's ParameterGrid.
 
     Args:
-        grid: Values to try, by field: some of `DEFAULTS`.
-        task: Name of the task that it is of.
+        grid: Values to try, by field; the fields are those of `DEFAULTS`.
+        task: Name of the task, for error messages.
 
     Raises:
-        TaskError: The grid has a field that means nothing here.
+        TaskError: The grid has an unknown field, or a value that is not a list of finite numbers
+            of at least 0.
     """
+    if not isinstance(grid, Mapping):
+        msg = f"{task}: its event_postprocessing_grid is {grid!r}, which is not an object"
+        raise TaskError(msg)
+    for name, values in grid.items():
+        if not (isinstance(values, list | tuple) and values and all(map(_is_value, values))):
+            msg = (
+                f"{task}: its event_postprocessing_grid has {values!r} for {name}, which is not a "
+                "list of numbers of at least 0"
+            )
+            raise TaskError(msg)
     if unknown := sorted(set(grid) - set(DEFAULTS)):
         known = ", ".join(DEFAULTS)
         msg = f"{task}: its event_postprocessing_grid has {unknown[0]!r}; known: {known}"
@@ -44,18 +57,22 @@ def settings_of(grid: Mapping[str, Sequence[float]], task: str) -> list[Setting]
     ]
 
 
-class Decoder:
-    """Makes events of the predictions for one split.
+def _is_value(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+class RowDecoder:
+    """Decodes the predictions for the rows of a split to events.
 
     Args:
         files: Name or path of the file of each row.
-        timestamps: (rows,), in milliseconds.
+        timestamps: Time of each row in milliseconds, (rows,).
 
     Attributes:
-        files: Names of the files, in the order in which they come.
+        files: Names of the files, in order of appearance.
 
     Raises:
-        TaskError: Two rows stand for one point in time.
+        TaskError: Two rows have the same file and time.
     """
 
     def __init__(self, files: Sequence[str], timestamps: np.ndarray) -> None:
@@ -74,49 +91,49 @@ class Decoder:
             raise TaskError(msg)
         self._windows: dict[float, list[tuple[np.ndarray, np.ndarray]]] = {}
 
-    def decode(self, predictions: np.ndarray, setting: Setting) -> EventArrays:
+    def decode(self, predictions: np.ndarray, setting: PostProcessing) -> EventArrays:
         """Return the events in predictions.
 
         Args:
-            predictions: (rows, classes), in [0, 1].
-            setting: Milliseconds of the median, those that an event lasts at least, and the
+            predictions: Probabilities (rows, classes).
+            setting: Length of the median filter and shortest event in milliseconds, and the
                 threshold; see `DEFAULTS`.
         """
         options = DEFAULTS | dict(setting)
-        heard = self._smooth(
+        active = self._smooth(
             predictions[self._order] > options["threshold"], options["median_filter_ms"]
         )
-        # Where a class begins or ceases to be heard; nothing is heard across files.
-        before = np.zeros_like(heard)
-        before[1:] = heard[:-1] & (self._file[1:] == self._file[:-1])[:, None]
-        after = np.zeros_like(heard)
-        after[:-1] = heard[1:] & (self._file[1:] == self._file[:-1])[:, None]
-        label, first = np.nonzero((heard & ~before).T)
-        _, last = np.nonzero((heard & ~after).T)
+        # Where a class starts and stops to be active; no event extends across files.
+        before = np.zeros_like(active)
+        before[1:] = active[:-1] & (self._file[1:] == self._file[:-1])[:, None]
+        after = np.zeros_like(active)
+        after[:-1] = active[1:] & (self._file[1:] == self._file[:-1])[:, None]
+        label, first = np.nonzero((active & ~before).T)
+        _, last = np.nonzero((active & ~after).T)
         onset, offset = self._time[first], self._time[last]
         long = offset - onset >= options["min_duration"]
         kept = label[long], onset[long] / 1000, offset[long] / 1000
         return EventArrays(self._file[first[long]], *kept)
 
-    def _smooth(self, heard: np.ndarray, milliseconds: float) -> np.ndarray:
-        """Return the median of windows of rows: what more than half of them say.
+    def _smooth(self, active: np.ndarray, milliseconds: float) -> np.ndarray:
+        """Return the median over windows of rows: whether more than half of them are active.
 
-        It is above the threshold if they are. Beyond its ends a file goes on mirrored. A window of
-        an even size reaches farther back, and half of it is enough.
+        Files are extended by reflection. A window of even size reaches farther back, and half of
+        its rows suffice.
         """
         if not milliseconds:
-            return heard
-        smooth = heard.copy()
+            return active
+        smooth = active.copy()
         for rows, windows in self._windows_of(milliseconds):
             size = windows.shape[1]
-            votes = np.zeros((len(rows), heard.shape[1]), np.int32)
+            votes = np.zeros((len(rows), active.shape[1]), np.int32)
             for column in windows.T:
-                votes += heard[column]
+                votes += active[column]
             smooth[rows] = votes >= size - size // 2
         return smooth
 
     def _windows_of(self, milliseconds: float) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return rows, and for each the rows around it: once for every size of window."""
+        """Return rows and the rows of the window around each, for every size of window."""
         if milliseconds not in self._windows:
             by_size: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
             for begin, end in itertools.pairwise(self._begin.tolist()):
@@ -135,7 +152,7 @@ class Decoder:
         return self._windows[milliseconds]
 
 
-def as_lists(
+def events_by_file(
     events: EventArrays, files: Sequence[str], labels: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
     """Return events by file as HEAR writes them, with times in milliseconds."""

@@ -1,12 +1,13 @@
-"""The grid of heareval: what is tried when a predictor is trained, and in which order.
+"""The grid of hyperparameters of heareval, and the order in which its points are tried.
 
-Values are those of heareval 2021.1 (``task_predictions.py``). It searches the points that come
-first after a shuffle, on the first fold, and trains on the others with the best of them.
+Values are those of heareval 2021.1 (``task_predictions.py``). It tries the first points after a
+shuffle on the first fold, and trains on the other folds with the best of them.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -37,12 +38,12 @@ GRIDS = {
         "check_val_every_n_epoch": (1,),
     },
 }
-# What is always tried for a task, by its name.
+# Values that replace those of the grid, by the name of the task.
 _OF_TASK: dict[str, dict[str, tuple[Any, ...]]] = {
     "dcase2016_task2": {"check_val_every_n_epoch": (10,)}
 }
 
-# What heareval's grids have besides, always the same; written into results as it writes them.
+# Further fields of heareval's grids, which have one value; written into results as it writes them.
 CONSTANT = {
     "hidden_norm": "<class 'torch.nn.modules.batchnorm.BatchNorm1d'>",
     "norm_after_activation": False,
@@ -51,19 +52,19 @@ CONSTANT = {
 }
 
 
-class Point(NamedTuple):
-    """How a predictor is trained.
+class Hyperparameters(NamedTuple):
+    """Hyperparameters of a predictor.
 
     Args:
-        hidden_layers: Number of hidden layers; with none, classes are a linear function.
-        hidden_dim: Units in each.
-        dropout: Share of the units that is left out at each step.
-        lr: Rate of learning.
-        patience: Validations without improvement after which training ends.
-        max_epochs: Epochs after which it ends.
-        check_val_every_n_epoch: Epochs from one validation to the next.
-        batch_size: Rows in a step.
-        initialization: Of weights: ``xavier_uniform_`` or ``xavier_normal_``.
+        hidden_layers: Number of hidden layers; 0 is a linear classifier.
+        hidden_dim: Number of units in a hidden layer.
+        dropout: Dropout probability.
+        lr: Learning rate.
+        patience: Number of validations without improvement after which training ends.
+        max_epochs: Largest number of epochs.
+        check_val_every_n_epoch: Number of epochs from one validation to the next.
+        batch_size: Number of rows in a batch.
+        initialization: Initialisation of weights: ``xavier_uniform_`` or ``xavier_normal_``.
     """
 
     hidden_layers: int = 1
@@ -77,45 +78,54 @@ class Point(NamedTuple):
     initialization: str = "xavier_uniform_"
 
 
-def choose_points(
+def choose_hyperparameters(
     description: TaskDescription, grid: str = "default", number: int = 8, seed: int = 42
-) -> list[Point]:
-    """Return the points that heareval chooses for a task, in its order.
+) -> list[Hyperparameters]:
+    """Return the points of a grid that heareval tries for a task, in its order.
 
     Args:
-        description: Of the task; its metadata may change the grid.
+        description: Description of the task, whose metadata may change the grid.
         grid: A key of `GRIDS`.
-        number: How many points; fewer are returned if the grid is smaller.
-        seed: Of the shuffle; that of heareval is 42.
+        number: Number of points; fewer are returned if the grid is smaller.
+        seed: Seed of the shuffle; heareval uses 42.
 
     Raises:
-        ConfigError: There is no such grid, or a point is wanted of none.
-        TaskError: The task wants of the grid what it does not have.
+        ConfigError: The grid is unknown, or the number of points is not positive.
+        TaskError: The metadata of the task have an unknown field or an invalid value for the grid.
     """
     if grid not in GRIDS:
         raise ConfigError(unknown("grid", grid, GRIDS))
     if number < 1:
-        msg = f"{number} grid points are too few; there must be one to train a predictor with"
+        msg = f"the number of grid points must be at least 1, but is {number}"
         raise ConfigError(msg)
     own = description.metadata.get("evaluation_params", {}).get("task_specific_param_grid", {})
+    _check(own, f"{description.name}: its task_specific_param_grid")
     fields: Mapping[str, Sequence[Any]] = (
         {**GRIDS[grid], **{name: [value] for name, value in CONSTANT.items()}}
         | _OF_TASK.get(description.name, {})
         | own
     )
-    _check(own, f"{description.name}: its task_specific_param_grid")
     # The order of scikit-learn's ParameterGrid, and a shuffle that depends on its length only.
     names = sorted(fields)
     points = [
-        Point(**{name: v for name, v in zip(names, values, strict=True) if name in Point._fields})
+        Hyperparameters(
+            **{
+                name: v
+                for name, v in zip(names, values, strict=True)
+                if name in Hyperparameters._fields
+            }
+        )
         for values in itertools.product(*(fields[name] for name in names))
     ]
-    random.Random(seed).shuffle(points)  # noqa: S311  # it keeps no secret
+    random.Random(seed).shuffle(points)  # noqa: S311  # that of heareval
     return points[:number]
 
 
 def _check(own: Mapping[str, Any], whose: str) -> None:
-    """Check what a task wants of the grid: known fields, and lists of what they may hold."""
+    """Check the values of a task for the grid."""
+    if not isinstance(own, Mapping):
+        msg = f"{whose} is {own!r}, which is not an object"
+        raise TaskError(msg)
     for name, values in own.items():
         default = DEFAULT.get(name)
         if default is None:
@@ -123,19 +133,20 @@ def _check(own: Mapping[str, Any], whose: str) -> None:
             raise TaskError(msg)
         numbers = (int, float) if isinstance(default[0], float) else (type(default[0]),)
         if not (isinstance(values, list) and values and all(type(v) in numbers for v in values)):
-            msg = f"{whose} has {values!r} for {name}, which is no list of it"
+            msg = f"{whose} has {values!r} for {name}, which is not a list of its values"
             raise TaskError(msg)
         least = 0 if name in ("hidden_layers", "dropout") else 1e-12
         if name == "initialization":
             wrong = [v for v in values if v not in DEFAULT[name]]
         else:
-            wrong = [v for v in values if v < least or (name == "dropout" and v >= 1)]
+            most = 1 if name == "dropout" else math.inf
+            wrong = [v for v in values if not least <= v < most]
         if wrong:
             msg = f"{whose} has {wrong[0]!r} for {name}"
             raise TaskError(msg)
 
 
-def hparams(point: Point) -> dict[str, Any]:
-    """Return a point as heareval writes it into its results."""
+def as_heareval(point: Hyperparameters) -> dict[str, Any]:
+    """Return hyperparameters as heareval writes them into its results."""
     named = {"initialization": f"<function {point.initialization}>"}
     return dict(sorted({**point._asdict(), **CONSTANT, **named}.items()))

@@ -1,10 +1,10 @@
-"""Predictors of one shape, computed together: perceptrons, each trained by an Adam of its own.
+"""Predictors of one shape, computed together: perceptrons, each trained by its own Adam.
 
 They are those of heareval: layers of linear, batch norm, dropout and ReLU, then a projection. What
-heareval computes one after the other is one multiplication of matrices here. Dropout leaves out the
-same units of all of them; for each by itself, that is the same as leaving out others. The bias of
-a hidden layer is not trained, since the batch norm takes it away again; it only shifts the running
-mean, until that has forgotten its first value.
+heareval computes one after the other is one matrix product here. Dropout has the same mask for all
+of them, which makes no difference to each by itself. The bias of a hidden layer is not trained,
+since batch norm removes it; it only shifts the running mean, until that has forgotten its first
+value.
 """
 
 from __future__ import annotations
@@ -20,28 +20,32 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from hear_core.errors import ConfigError
-from hear_eval.downstream.grid import Point
+from hear_eval.downstream.grid import Hyperparameters
 
 _ONE = np.uint16(0x3F80)  # the bits of 1 in bfloat16
-_MOMENTUM = 0.1  # of the running statistics of a batch norm
+_MOMENTUM = 0.1  # of the running statistics of batch norm
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-class Arithmetic(NamedTuple):
-    """Where predictors are computed, and in which type their matrices are multiplied.
+class DeviceAndDtype(NamedTuple):
+    """The device of predictors, and the type of their matrix products.
 
-    Weights, what Adam knows of them, and the statistics of batches are float32 in any case.
+    Weights, the state of Adam and the statistics of batch norm are float32 in any case.
     """
 
     device: torch.device
     dtype: torch.dtype
 
 
-def choose_arithmetic(device: str = "auto", precision: str = "auto") -> Arithmetic:
-    """Return how to compute: by default on a GPU if there is one, in bfloat16 where it is faster.
+def choose_device_and_dtype(device: str = "auto", precision: str = "auto") -> DeviceAndDtype:
+    """Return the device and type to compute with.
+
+    Args:
+        device: Device such as ``cpu``; ``auto`` is a GPU if there is one.
+        precision: ``float32``, ``bfloat16``, or ``auto`` for bfloat16 if it is fast on the device.
 
     Raises:
-        ConfigError: There is no such device or precision.
+        ConfigError: The device or the precision is not available.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -52,11 +56,11 @@ def choose_arithmetic(device: str = "auto", precision: str = "auto") -> Arithmet
         msg = f"predictors cannot be computed on {device!r}: {str(error).splitlines()[0]}"
         raise ConfigError(msg) from error
     if precision == "auto":
-        return Arithmetic(place, torch.bfloat16 if _has_bfloat16(place) else torch.float32)
+        return DeviceAndDtype(place, torch.bfloat16 if _has_bfloat16(place) else torch.float32)
     if precision not in _PRECISIONS:
         msg = f"unknown precision {precision!r}; known: auto, {', '.join(_PRECISIONS)}"
         raise ConfigError(msg)
-    return Arithmetic(place, _PRECISIONS[precision])
+    return DeviceAndDtype(place, _PRECISIONS[precision])
 
 
 def _has_bfloat16(device: torch.device) -> bool:
@@ -67,15 +71,15 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 
 class _Layer(NamedTuple):
-    """What is trained of a layer of all predictors, and what a batch norm knows.
+    """The parameters of a layer of all predictors, and the running statistics of batch norm.
 
     Args:
-        weight: (predictors, outputs, inputs).
-        shift: (predictors, outputs), of the batch norm; of the projection, its bias.
-        scale: Of the batch norm; empty in the projection, as is what follows.
-        bias: That is not trained.
-        mean: Running statistics.
-        variance: As the mean.
+        weight: Weights, (predictors, outputs, inputs).
+        shift: Shift of batch norm, (predictors, outputs); for the projection, its bias.
+        scale: Scale of batch norm; empty for the projection, as all that follow.
+        bias: Bias, which is not trained.
+        mean: Running mean.
+        variance: Running variance.
     """
 
     weight: Tensor
@@ -90,40 +94,40 @@ class _Layer(NamedTuple):
 
 
 class _Adam(NamedTuple):
-    """What an Adam knows: its rate, the moments of gradients, and how often they were updated.
+    """The state of Adam: its learning rate, the moments of gradients, and the number of steps.
 
-    That is all of `torch.optim.Adam`, which takes a second to import what it does not need here.
+    It replaces `torch.optim.Adam`, whose import takes a second.
     """
 
-    rate: float
+    lr: float
     first: list[Tensor]
     second: list[Tensor]
     steps: list[Tensor]
 
     @classmethod
-    def new(cls, rate: float, parameters: Sequence[Tensor]) -> _Adam:
+    def new(cls, lr: float, parameters: Sequence[Tensor]) -> _Adam:
         first, second = ([torch.zeros_like(part) for part in parameters] for _ in range(2))
-        return cls(rate, first, second, [torch.zeros((), device=p.device) for p in parameters])
+        return cls(lr, first, second, [torch.zeros((), device=p.device) for p in parameters])
 
 
 class Predictors:
-    """Perceptrons that differ in their rates of learning, their weights and their data.
+    """Perceptrons that differ in their learning rates, weights and training data.
 
     Args:
-        points: How each is trained; layers, units, dropout and batches are the same for all.
-        inputs: Dimensions of an embedding.
+        points: Hyperparameters of each; layers, units, dropout and batch size are the same for all.
+        inputs: Number of dimensions of an embedding.
         classes: Number of classes.
-        seeds: Of the weights of each.
-        arithmetic: How they are computed.
+        seeds: Seed of the weights of each.
+        compute: Device and type to compute with.
     """
 
     def __init__(
         self,
-        points: Sequence[Point],
+        points: Sequence[Hyperparameters],
         inputs: int,
         classes: int,
         seeds: Sequence[int],
-        arithmetic: Arithmetic,
+        compute: DeviceAndDtype,
     ) -> None:
         sizes = [inputs, *[points[0].hidden_dim] * points[0].hidden_layers, classes]
         made = [
@@ -131,16 +135,16 @@ class Predictors:
             for point, seed in zip(points, seeds, strict=True)
         ]
         self._layers = [
-            _Layer(*(torch.stack(parts).to(arithmetic.device) for parts in zip(*each, strict=True)))
+            _Layer(*(torch.stack(parts).to(compute.device) for parts in zip(*each, strict=True)))
             for each in zip(*made, strict=True)
         ]
-        self._dtype, self._dropout = arithmetic.dtype, points[0].dropout
+        self._dtype, self._dropout = compute.dtype, points[0].dropout
         self._steps = 0
         self._adams = [
             _Adam.new(point.lr, [part[0] for part in self._trained()]) for point in points
         ]
-        self._fused = arithmetic.device.type in ("cpu", "cuda")
-        # Gradients of one predictor in float32, which all have in turn.
+        self._fused = compute.device.type in ("cpu", "cuda")
+        # Gradients of one predictor in float32, used by all in turn.
         self._gradients = [torch.empty_like(part[0]) for part in self._trained()]
         self._leaves = self._new_leaves()
 
@@ -148,24 +152,24 @@ class Predictors:
         return len(self._adams)
 
     def _trained(self) -> list[Tensor]:
-        """Return what is trained, stacked over predictors."""
+        """Return the trained parameters, stacked over predictors."""
         return [part for layer in self._layers for part in layer[:3] if part.numel()]
 
     def _new_leaves(self) -> list[Tensor]:
-        """Return what is computed with: the same, with matrices in the type of the arithmetic."""
+        """Return copies of the trained parameters to compute with, matrices in the reduced type."""
         return [
             part.to(self._dtype if part.dim() == 3 else part.dtype, copy=True).requires_grad_()
             for part in self._trained()
         ]
 
     def keep(self, index: Sequence[int]) -> None:
-        """Let go of all predictors but some."""
+        """Keep some predictors only."""
         self._layers = [layer.of(index) for layer in self._layers]
         self._adams = [self._adams[i] for i in index]
         self._leaves = self._new_leaves()
 
     def masks(self, rows: int, random: np.random.Generator) -> list[Tensor]:
-        """Draw which units of the hidden layers are left out (units, rows): 0 for those, else 1."""
+        """Draw dropout masks (units, rows) of the hidden layers: 0 for dropped units, else 1."""
         units = [layer.weight.shape[1] for layer in self._layers[:-1]]
         limit = round(self._dropout * 2**16)
         drawn = (_sixteen_bits(n * rows, random).reshape(n, rows) >= limit for n in units)
@@ -179,9 +183,9 @@ class Predictors:
 
         Args:
             rows: Embeddings (rows, inputs), or those of each predictor (predictors, rows, inputs).
-            targets: For the loss: of each row, or of each predictor and row.
-            masks: See `masks`.
-            loss: What is minimised.
+            targets: Targets of each row, or of each predictor and row; see `Loss.targets`.
+            masks: Dropout masks; see `masks`.
+            loss: Loss to minimise.
         """
         leaves = iter(self._leaves)
         x, factor = rows.mT, 1 / (1 - self._dropout)
@@ -196,7 +200,7 @@ class Predictors:
                 training=True,
                 momentum=_MOMENTUM,
             )[0].unflatten(0, (len(self), -1))
-            # What is left out is 0 behind the ReLU, and so has no gradient anyway.
+            # A dropped unit is 0 after the ReLU, and so has no gradient anyway.
             y.detach().mul_(mask)
             x = y.relu_()
         weight, shift = leaves
@@ -206,10 +210,10 @@ class Predictors:
 
     @torch.no_grad()
     def _descend(self) -> None:
-        """Take a step of every Adam; only one has its gradients in float32 at a time."""
+        """Take a step of every Adam; only one at a time has gradients in float32."""
         for number, state in enumerate(self._adams):
             for gradient, leaf in zip(self._gradients, self._leaves, strict=True):
-                gradient.copy_(leaf.grad[number])  # type: ignore[index]  # there is one now
+                gradient.copy_(leaf.grad[number])  # type: ignore[index]  # it is set now
             adam(
                 [part[number] for part in self._trained()],
                 self._gradients,
@@ -221,7 +225,7 @@ class Predictors:
                 amsgrad=False,
                 beta1=0.9,
                 beta2=0.999,
-                lr=state.rate,
+                lr=state.lr,
                 weight_decay=0.0,
                 eps=1e-8,
                 maximize=False,
@@ -234,11 +238,11 @@ class Predictors:
     def predict(self, rows: Tensor, index: Sequence[int]) -> Tensor:
         """Return the logits of some predictors (predictors, classes, rows).
 
-        The projection is in float32: bfloat16 has too few different numbers to rank clips by.
+        The projection is computed in float32: bfloat16 has too few different numbers to rank clips.
 
         Args:
             rows: Embeddings (rows, inputs).
-            index: Which predictors.
+            index: Indices of the predictors.
         """
         x, number = rows.T, len(index)
         for layer, leaf in zip(self._layers[:-1], self._leaves[::3], strict=False):
@@ -253,25 +257,26 @@ class Predictors:
 
 
 class Loss:
-    """What predictors minimise, which heareval calls by the type of prediction.
+    """The loss of predictors.
 
     Args:
-        multiclass: Cross entropy of the one right class; else the mean of that of each class.
+        multiclass: Whether it is the cross entropy of one class; else it is the mean over classes
+            of the binary cross entropy.
     """
 
     def __init__(self, *, multiclass: bool) -> None:
         self._multiclass = multiclass
 
     def targets(self, binary: Tensor) -> Tensor:
-        """Return targets (rows, classes), 0 or 1, as the loss takes those of its rows."""
+        """Return targets (rows, classes), 0 or 1, in the form that the loss takes."""
         return binary.argmax(1) if self._multiclass else binary
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean over rows for each predictor.
 
         Args:
-            logits: (predictors, classes, rows).
-            targets: See `targets`: of each row, or of each predictor and row.
+            logits: Logits (predictors, classes, rows).
+            targets: Targets of each row, or of each predictor and row; see `targets`.
         """
         if self._multiclass:
             targets = targets.expand(len(logits), -1)
@@ -281,18 +286,18 @@ class Loss:
         return losses.mean((1, 2))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return predictions in [0, 1] of logits (…, rows, classes)."""
+        """Return the probabilities for logits (..., rows, classes)."""
         return logits.softmax(-1) if self._multiclass else logits.sigmoid()
 
 
 def _multiply(weight: Tensor, x: Tensor) -> Tensor:
-    """Multiply the weights of each predictor by inputs, the same or others for each.
+    """Multiply the weights of each predictor by shared inputs or by its own.
 
-    Rows come last, so that neither this nor its gradient has to copy a matrix.
+    Rows come last, so that neither the product nor its gradient copies a matrix.
 
     Args:
-        weight: (predictors, outputs, inputs).
-        x: (inputs, rows) or (predictors, inputs, rows).
+        weight: Weights (predictors, outputs, inputs).
+        x: Inputs (inputs, rows) or (predictors, inputs, rows).
 
     Returns:
         (predictors, outputs, rows).
@@ -303,20 +308,22 @@ def _multiply(weight: Tensor, x: Tensor) -> Tensor:
 
 
 def _sixteen_bits(number: int, random: np.random.Generator) -> np.ndarray:
-    """Draw numbers from 0 to 65535, four at once: three times as fast as `random.integers`."""
+    """Draw numbers from 0 to 65535, four at a time: three times as fast as `random.integers`."""
     raw = np.asarray(random.bit_generator.random_raw(-(-number // 4)), np.uint64)
     return raw.view(np.uint16)[:number]
 
 
 def _zeros_and_ones(kept: np.ndarray, dtype: torch.dtype) -> Tensor:
-    """Turn a mask into numbers; bfloat16, which numpy does not know, is made of its bits."""
+    """Convert a mask to numbers; bfloat16, which numpy does not have, is made from its bits."""
     if dtype == torch.bfloat16:
         return torch.from_numpy(kept * _ONE).view(torch.bfloat16)
     return torch.from_numpy(kept).to(dtype)
 
 
-def _layers(point: Point, sizes: Sequence[int], generator: torch.Generator) -> list[_Layer]:
-    """Make the layers of one predictor, as heareval and torch initialise them."""
+def _layers(
+    point: Hyperparameters, sizes: Sequence[int], generator: torch.Generator
+) -> list[_Layer]:
+    """Return the layers of one predictor, initialised as by heareval and PyTorch."""
     initialise = getattr(nn.init, point.initialization)
     empty = torch.empty(0)
     made = []

@@ -1,4 +1,4 @@
-"""What comes of an evaluation: scores as heareval writes them, and the predictions behind them."""
+"""Results of an evaluation: scores as heareval writes them, and the predictions behind them."""
 
 from __future__ import annotations
 
@@ -10,38 +10,45 @@ import numpy as np
 import torch
 
 from hear_core.metrics.registry import METRICS
-from hear_eval.downstream.early_stopping import Criterion, Outcome
 from hear_eval.downstream.embedded_task import EmbeddedTask
-from hear_eval.downstream.grid import Point, hparams
-from hear_eval.downstream.judging import Judge
+from hear_eval.downstream.grid import Hyperparameters, as_heareval
 from hear_eval.downstream.predictors import Loss
+from hear_eval.downstream.protocol import Outcome, Protocol
+from hear_eval.downstream.scoring import Scorer
 
 _AGGREGATED = "aggregated_scores"
 _NO_METRICS = ("test_loss", "test_score")
 
 
 class Evaluation(NamedTuple):
-    """What came of an evaluation.
+    """The results of an evaluation.
 
     Args:
-        scores: What heareval writes into its ``test.predicted-scores.json``, apart from the path.
-        predictions: By test split: arrays ``target``, ``prediction`` and ``prediction_logit``
-            (rows, classes); of events also ``filename`` and ``timestamp`` of each row, and
-            ``event_file``, ``event_label``, ``event_start`` and ``event_end`` in milliseconds.
+        scores: Content of heareval's ``test.predicted-scores.json``, except for the path.
+        predictions: Predictions by test split: arrays ``target``, ``prediction`` and
+            ``prediction_logit`` (rows, classes); for events also ``filename`` and ``timestamp`` of
+            each row, and ``event_file``, ``event_label``, ``event_start`` and ``event_end`` in
+            milliseconds.
     """
 
     scores: dict[str, Any]
     predictions: dict[str, dict[str, np.ndarray]]
 
 
-def put_together(
+def make_results(
     task: EmbeddedTask,
-    point: Point,
+    point: Hyperparameters,
     outcomes: Sequence[Outcome],
-    judges: Mapping[str, Judge],
-    criterion: Criterion,
+    protocol: Protocol,
 ) -> Evaluation:
-    """Score predictors on their test splits, and put together what heareval writes."""
+    """Score predictors on their test splits, and return the results as heareval writes them.
+
+    Args:
+        task: Task that was evaluated.
+        point: Hyperparameters that were selected.
+        outcomes: Trained predictor of each fold.
+        protocol: How the predictors are tested.
+    """
     loss = Loss(multiclass=task.description.prediction_type == "multiclass")
     scores: dict[str, Any] = {}
     predictions = {}
@@ -50,7 +57,7 @@ def put_together(
         targets = task.targets[task.rows[name]].cpu()
         logits = torch.from_numpy(outcome.logits)
         probabilities = loss.probabilities(logits).numpy()
-        tested = judges[name].test(probabilities, outcome.setting)
+        tested = protocol.scorers[name].test(probabilities, outcome.setting)
         scores[name] = {
             "test_loss": float(loss(logits.T[None], loss.targets(targets))),
             "test_score": tested[task.description.evaluation[0]],
@@ -63,29 +70,29 @@ def put_together(
             "target": targets.numpy(),
             "prediction": probabilities,
             "prediction_logit": outcome.logits,
-            **_events(task, name, judges[name], probabilities, outcome),
+            **_events(task, name, protocol.scorers[name], probabilities, outcome),
         }
     if len(scores) > 1:
         scores[_AGGREGATED] = aggregate([*scores.values()])
     scores |= {
-        "hparams": hparams(point),
+        "hparams": as_heareval(point),
         "postprocessing": [list(pair) for pair in outcomes[0].setting],
-        "score_mode": "max" if criterion.maximise else "min",
+        "score_mode": "max" if protocol.criterion.maximise else "min",
     }
     return Evaluation(scores, predictions)
 
 
 def _events(
-    task: EmbeddedTask, split: str, judge: Judge, probabilities: np.ndarray, outcome: Outcome
+    task: EmbeddedTask, split: str, scorer: Scorer, probabilities: np.ndarray, outcome: Outcome
 ) -> dict[str, np.ndarray]:
-    """Return where predictions stand, and the events found in them."""
-    if (found := judge.events(probabilities, outcome.setting)) is None:
+    """Return the rows of predictions, and the events that they are decoded to."""
+    if (found := scorer.events(probabilities, outcome.setting)) is None:
         return {}
     names, events = found
-    moments = task.moments[split]
+    event_rows = task.event_rows[split]
     return {
-        "filename": np.array(moments.files),
-        "timestamp": moments.timestamps,
+        "filename": np.array(event_rows.files),
+        "timestamp": event_rows.timestamps,
         "event_file": np.array(names)[events.file],
         "event_label": np.array(task.description.vocabulary)[events.label],
         "event_start": events.onset * 1000,
@@ -93,17 +100,17 @@ def _events(
     }
 
 
-class Folds(NamedTuple):
-    """What a score is in the folds of a task.
+class FoldScores(NamedTuple):
+    """The values of a metric in the folds of a task.
 
-    heareval leaves undefined ones out of its ``aggregated_scores``, so that a predictor which
-    detects nothing in most folds may seem good. Here they count.
+    heareval leaves undefined values out of its ``aggregated_scores``, so that a predictor that
+    detects nothing in most folds may seem good. Here they count as the worst value.
 
     Args:
-        metric: Name of the score.
-        values: In each fold that was tested on; where it is undefined, the worst that it can be.
-        undefined: Number of folds in which it is.
-        lower_is_better: Whether it is an error.
+        metric: Name of the metric.
+        values: Value in each fold; an undefined one is the worst value of the metric.
+        undefined: Number of folds in which it is undefined.
+        lower_is_better: Whether lower is better.
     """
 
     metric: str
@@ -113,17 +120,17 @@ class Folds(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """Over the folds."""
+        """Mean over the folds."""
         return _mean_and_std(self.values)[0]
 
     @property
     def std(self) -> float | None:
-        """Deviation between the folds; None if there is but one."""
+        """Standard deviation over the folds; None if there is only one."""
         return _mean_and_std(self.values)[1] if len(self.values) > 1 else None
 
     @property
     def remark(self) -> str:
-        """What is to be said of folds in which it is undefined; empty if there are none."""
+        """Sentence about the folds in which it is undefined; empty if there are none."""
         if not self.undefined:
             return ""
         return (
@@ -132,8 +139,8 @@ class Folds(NamedTuple):
         )
 
 
-def tested(scores: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the folds that were tested on, of what stands in ``test.predicted-scores.json``."""
+def tested_folds(scores: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the folds that were tested on, from a ``test.predicted-scores.json``."""
     return {
         name: fold
         for name, fold in scores.items()
@@ -141,22 +148,22 @@ def tested(scores: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     }
 
 
-def metrics(scores: Mapping[str, Any]) -> list[str]:
-    """Return the names of the scores of a task; by the first it is judged."""
-    fold = next(iter(tested(scores).values()), {})
+def metric_names(scores: Mapping[str, Any]) -> list[str]:
+    """Return the names of the metrics of a task; the first is the main one."""
+    fold = next(iter(tested_folds(scores).values()), {})
     names = (name for name in fold if name.startswith("test_") and name not in _NO_METRICS)
     return [name.removeprefix("test_") for name in names]
 
 
-def folds_of(scores: Mapping[str, Any], metric: str = "") -> Folds:
-    """Return a score of a task in its folds, by default that which the task is judged by."""
-    found = [float(f[f"test_{metric or 'score'}"]) for f in tested(scores).values()]
-    metric = metric or next(iter(metrics(scores)), "")
-    # That of heareval is the mode of what was watched in validation, which may be the loss.
+def fold_scores(scores: Mapping[str, Any], metric: str = "") -> FoldScores:
+    """Return the values of a metric in the folds of a task, by default of the main metric."""
+    found = [float(f[f"test_{metric or 'score'}"]) for f in tested_folds(scores).values()]
+    metric = metric or next(iter(metric_names(scores)), "")
+    # The mode that heareval writes is that of what validation watched, which may be the loss.
     known = [not score.maximise for name, score in METRICS.items() if metric.startswith(name)]
     lower_is_better = known[0] if known else scores.get("score_mode") == "min"
     values = tuple(_worst(lower_is_better) if math.isnan(v) else v for v in found)
-    return Folds(metric, values, sum(map(math.isnan, found)), lower_is_better)
+    return FoldScores(metric, values, sum(map(math.isnan, found)), lower_is_better)
 
 
 def _worst(lower_is_better: bool) -> float:
@@ -164,12 +171,12 @@ def _worst(lower_is_better: bool) -> float:
 
 
 def primary_score(scores: Mapping[str, Any]) -> float:
-    """Return the score that a task is judged by: the mean over its folds."""
-    return folds_of(scores).mean
+    """Return the main metric of a task, as the mean over its folds."""
+    return fold_scores(scores).mean
 
 
 def aggregate(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return mean and standard deviation over folds, of those that have a number."""
+    """Return the mean and standard deviation of metrics over the folds where they are defined."""
     found = {}
     for name in folds[0]:
         values = [fold[name] for fold in folds if not math.isnan(fold[name])]
@@ -178,7 +185,7 @@ def aggregate(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _mean_and_std(values: Sequence[float]) -> tuple[float, float]:
-    """Return both, as far as there are values enough; else NaN."""
+    """Return the mean and the standard deviation; NaN if there are too few values."""
     with np.errstate(invalid="ignore"):  # where some are infinite
         mean = float(np.mean(values)) if values else math.nan
         std = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hear_core.errors import HearError
-from hear_eval.downstream.files import DONE, SCORES, task_folders
-from hear_eval.downstream.results import Folds, folds_of, tested
+from hear_eval.downstream.result_files import DONE, SCORES, task_folders
+from hear_eval.downstream.results import FoldScores, fold_scores, tested_folds
 from hear_eval.report.leaderboard import Model, Score, task_of
 from hear_eval.tasks.description import METADATA
 
@@ -50,7 +50,7 @@ class _Found(NamedTuple):
     folder: Path
     task: str
     part: str
-    folds: Folds
+    folds: FoldScores
 
     @property
     def key(self) -> tuple[str, str]:
@@ -140,7 +140,7 @@ def _part(folder: Path) -> str:
     return "".join(re.findall(r"^[^-]*(_fold\d+)-", folder.name))
 
 
-def _read(folder: Path) -> Folds:
+def _read(folder: Path) -> FoldScores:
     """Return the scores in a folder."""
     path = folder / SCORES
     try:
@@ -151,16 +151,16 @@ def _read(folder: Path) -> Folds:
     if not isinstance(content, dict):
         msg = f"{path} holds a {type(content).__name__} where an object is wanted"
         raise ScoreError(msg)
-    if not tested(content):
+    if not tested_folds(content):
         msg = f"{path} has no test_score: it was written by something else than heareval, or cut"
         raise ScoreError(msg)
-    for name, fold in tested(content).items():
+    for name, fold in tested_folds(content).items():
         value = fold["test_score"]
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or abs(value) > sys.float_info.max:
             msg = f"{path}: the test_score of {name} is {value!r}, which is no score"
             raise ScoreError(msg)
-    folds = folds_of(content)
+    folds = fold_scores(content)
     if folds.undefined and math.isinf(folds.mean):
         msg = f"{path}: {folds.remark}"
         raise ScoreError(msg)

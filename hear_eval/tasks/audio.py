@@ -11,7 +11,7 @@ from hear_core.audio.links import find_links
 from hear_core.audio.reading import read_audio
 from hear_core.errors import AudioError, ConfigError
 
-SAMPLE_RATES = range(1_000, 768_001)  # Hz
+SAMPLE_RATES = range(100, 768_001)  # Hz
 
 
 def check_sample_rate(sample_rate: int) -> int:

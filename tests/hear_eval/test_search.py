@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 import hear_eval.search as module
 from hear_core.errors import ConfigError
 from hear_eval.downstream.embedded_task import read_embedded_task
-from hear_eval.downstream.evaluation import Options, evaluate
+from hear_eval.downstream.evaluation import EvaluationSettings, evaluate
 from hear_eval.downstream.results import primary_score
-from hear_eval.search import Candidate, front, search
+from hear_eval.search import TapCombination, pareto_front, search_taps
 from tests.hear_eval.embedding_folders import KFOLD, write_scenes, write_split
 
-OPTIONS = Options("fast", grid_points=1, device="cpu", precision="float32")
+OPTIONS = EvaluationSettings("fast", grid_points=1, device="cpu", precision="float32")
 GRID = {"hidden_layers": [0], "lr": [0.03], "max_epochs": [30]}
 PARTS = {"noise": [0, 1, 2], "half": range(3, 9), "other half": range(9, 15)}
 
@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(folder):
-    return search([read_embedded_task(folder)], PARTS, OPTIONS)
+    return search_taps([read_embedded_task(folder)], PARTS, OPTIONS)
 
 
 def test_all_combinations_are_tried(found):
@@ -73,16 +73,16 @@ def test_what_says_nothing_is_worth_nothing(found):
 
 def test_a_search_goes_on_where_it_was_cut_off(folder, found, tmp_path, monkeypatch):
     journal, task = tmp_path / "search.jsonl", read_embedded_task(folder)
-    search([task], {"noise": PARTS["noise"], "half": PARTS["half"]}, OPTIONS, journal=journal)
+    search_taps([task], {"noise": PARTS["noise"], "half": PARTS["half"]}, OPTIONS, journal=journal)
     lines = journal.read_text().split("\n")
     journal.write_text("\n".join(lines[:-2]) + "\n" + lines[-2][:20])  # the third is cut off
     evaluated, real = [], module.evaluate_task
     monkeypatch.setattr(module, "evaluate_task", lambda *given: evaluated.append(1) or real(*given))
-    assert search([task], PARTS, OPTIONS, journal=journal) == found
+    assert search_taps([task], PARTS, OPTIONS, journal=journal) == found
     assert len(evaluated) == 5
-    assert search([task], PARTS, OPTIONS, journal=journal) == found
+    assert search_taps([task], PARTS, OPTIONS, journal=journal) == found
     assert len(evaluated) == 5
-    other = search([task], PARTS, OPTIONS._replace(seed=1), journal=journal)
+    other = search_taps([task], PARTS, OPTIONS._replace(seed=1), journal=journal)
     assert len(evaluated) == 12
     assert other != found
 
@@ -104,18 +104,20 @@ def test_too_many_combinations_are_tried_from_the_best_on(folder, monkeypatch):
     monkeypatch.setattr(module, "evaluate_task", evaluate_task)
     monkeypatch.setattr(module, "fingerprint", lambda _: "")
     task = Task(read_embedded_task(folder).description, None)
-    found = search([task], {name: [i] for i, name in enumerate(worth)}, OPTIONS, most=9)
+    found = search_taps([task], {name: [i] for i, name in enumerate(worth)}, OPTIONS, most=9)
     assert ["".join(candidate.parts) for candidate in found] == [
         *("a", "b", "c", "d"),
         *("ab", "bc", "bd"),
         *("abd", "bcd"),
     ]
-    assert len(search([task], {name: [i] for i, name in enumerate(worth)}, OPTIONS, most=8)) == 7
+    assert (
+        len(search_taps([task], {name: [i] for i, name in enumerate(worth)}, OPTIONS, most=8)) == 7
+    )
 
 
 candidates = st.lists(
     st.builds(
-        lambda size, mean: Candidate(("x",), size, {"task": mean}),
+        lambda size, mean: TapCombination(("x",), size, {"task": mean}),
         st.integers(1, 9),
         st.sampled_from([0.1, 0.2, 0.3, 0.4]),
     ),
@@ -125,7 +127,7 @@ candidates = st.lists(
 
 @given(candidates)
 def test_the_front_is_what_nothing_beats(tried):
-    best = front(tried)
+    best = pareto_front(tried)
     sizes, means = [c.dimensions for c in best], [c.mean for c in best]
     assert sizes == sorted(set(sizes))
     assert means == sorted(set(means))
@@ -136,9 +138,9 @@ def test_the_front_is_what_nothing_beats(tried):
 
 def test_what_cannot_be_searched_is_refused(folder, tmp_path):
     task = read_embedded_task(folder)
-    with pytest.raises(ConfigError, match="tasks and parts, and there are 1 and 0"):
-        search([task], {}, OPTIONS)
+    with pytest.raises(ConfigError, match="tasks and parts, but there are 1 and 0"):
+        search_taps([task], {}, OPTIONS)
     with pytest.raises(ConfigError, match="2 combinations are not enough"):
-        search([task], PARTS, OPTIONS, most=2)
-    with pytest.raises(ConfigError, match="several tasks called sounds"):
-        search([task, task], PARTS, OPTIONS)
+        search_taps([task], PARTS, OPTIONS, most=2)
+    with pytest.raises(ConfigError, match="several tasks named sounds"):
+        search_taps([task, task], PARTS, OPTIONS)

@@ -26,8 +26,8 @@ def test_a_folder_is_read_as_heareval_reads_it(tmp_path):
             torch.testing.assert_close(task.embeddings[rows], data.embeddings)
             torch.testing.assert_close(task.targets[rows], data.y)
             if kind == "event":
-                moments = task.moments[split]
-                assert [*zip(moments.files, moments.timestamps, strict=True)] == [
+                event_rows = task.event_rows[split]
+                assert [*zip(event_rows.files, event_rows.timestamps, strict=True)] == [
                     (row["filename"], row["timestamp"]) for row in data.metadata
                 ]
 

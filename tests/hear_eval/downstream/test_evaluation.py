@@ -16,12 +16,18 @@ import torch
 
 from hear_core.errors import ConfigError
 from hear_eval.downstream import evaluation, predictors, training
-from hear_eval.downstream.early_stopping import Job, Outcome
 from hear_eval.downstream.embedded_task import read_embedded_task
-from hear_eval.downstream.evaluation import Options, evaluate, evaluate_task
-from hear_eval.downstream.files import Journal, alone
-from hear_eval.downstream.grid import Point, choose_points
-from hear_eval.downstream.results import Folds, aggregate, folds_of, metrics, primary_score
+from hear_eval.downstream.evaluation import EvaluationSettings, evaluate, evaluate_task
+from hear_eval.downstream.grid import Hyperparameters, choose_hyperparameters
+from hear_eval.downstream.protocol import Job, Outcome, protocol_of
+from hear_eval.downstream.result_files import OutcomeJournal, evaluation_lock
+from hear_eval.downstream.results import (
+    FoldScores,
+    aggregate,
+    fold_scores,
+    metric_names,
+    primary_score,
+)
 from hear_eval.tasks.description import TaskError
 from tests.hear_eval.embedding_folders import LABELS, OWN, write_events, write_scenes
 
@@ -37,7 +43,7 @@ GRID = {
     "check_val_every_n_epoch": [2],
     "initialization": ["xavier_uniform_"],
 }
-FLOAT32 = Options(precision="float32", device="cpu", grid_points=3)
+FLOAT32 = EvaluationSettings(precision="float32", device="cpu", grid_points=3)
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +117,7 @@ def test_heareval_does_the_same(kind, tmp_path, monkeypatch):
         options["use_scoring_for_early_stopping"] = False
         write_events(folder, noise=1, postprocessing=settings, **options)
     mine = evaluate(folder, FLOAT32)
-    points = choose_points(read_embedded_task(folder).description, number=3)
+    points = choose_hyperparameters(read_embedded_task(folder).description, number=3)
     chosen = [
         (p.lr, p.hidden_layers) == (mine["hparams"]["lr"], mine["hparams"]["hidden_layers"])
         for p in points
@@ -149,7 +155,7 @@ def test_with_dropout_and_bfloat16_scores_are_on_average_those_of_heareval(tmp_p
     losses = {"mine": [], "theirs": []}
     for seed in range(5):
         folder = write_scenes(tmp_path / str(seed), OWN, rows=100, noise=2, grid=grid)
-        options = Options("default", 1, seed, "cpu", "bfloat16")
+        options = EvaluationSettings("default", 1, seed, "cpu", "bfloat16")
         losses["mine"].append(evaluate(folder, options)["test"]["test_loss"])
         monkeypatch.setattr(
             oracle, "seed_everything", lambda *_, seed=seed, **__: seed_everything(seed)
@@ -166,10 +172,10 @@ def test_the_best_are_found_together_with_others_as_alone(tmp_path):
     folder = write_scenes(tmp_path, noise=0.7, grid=GRID)
     task = read_embedded_task(folder)
     found = evaluate_task(task, FLOAT32)
-    points = choose_points(task.description, number=3)
-    arithmetic = predictors.choose_arithmetic("cpu", "float32")
+    points = choose_hyperparameters(task.description, number=3)
+    compute = predictors.choose_device_and_dtype("cpu", "float32")
     alone = [
-        training.train_together(task, [training.Job(0, i, point)], arithmetic)[0]
+        training.train_together(task, [Job(0, i, point)], protocol_of(task), compute)[0]
         for i, point in enumerate(points)
     ]
     best = max(alone, key=lambda outcome: outcome.score)
@@ -192,7 +198,10 @@ def test_batches_are_the_rows_of_the_splits_in_their_order(tmp_path, size, order
     task = replace(task, description=replace(task.description, folds=folds))
     expected = torch.cat([task.embeddings[task.rows[split]] for split in splits])
     assert len(expected) == number * len(splits)
-    for points in ([Point(batch_size=size)], [Point(batch_size=size), Point(batch_size=size)]):
+    for points in (
+        [Hyperparameters(batch_size=size)],
+        [Hyperparameters(batch_size=size), Hyperparameters(batch_size=size)],
+    ):
         jobs = [Job(0, i, point) for i, point in enumerate(points)]
         batches = training._Batches(task, task.targets, jobs)
         for _ in range(2):
@@ -243,10 +252,10 @@ def test_the_same_seed_gives_the_same_and_another_one_another(tmp_path):
 KILLED = """
 import os, sys
 from pathlib import Path
-from hear_eval.downstream import files as evaluation_files
-from hear_eval.downstream.evaluation import Options, evaluate
+from hear_eval.downstream import result_files as evaluation_files
+from hear_eval.downstream.evaluation import EvaluationSettings, evaluate
 
-write, number = evaluation_files.Journal.write, 0
+write, number = evaluation_files.OutcomeJournal.write, 0
 
 def write_and_die(*arguments):
     global number
@@ -255,8 +264,8 @@ def write_and_die(*arguments):
     if number == int(sys.argv[2]):
         os.kill(os.getpid(), 9)
 
-evaluation_files.Journal.write = write_and_die
-evaluate(Path(sys.argv[1]), Options(precision="float32", device="cpu", grid_points=3))
+evaluation_files.OutcomeJournal.write = write_and_die
+evaluate(Path(sys.argv[1]), EvaluationSettings(precision="float32", device="cpu", grid_points=3))
 """
 
 
@@ -286,26 +295,26 @@ def test_a_journal_gives_back_what_it_took_unless_it_is_damaged(tmp_path):
     setting = (("median_filter_ms", 250), ("min_duration", 125.5))
     logits = np.random.default_rng(0).random((5, 3), np.float32)
     outcomes = [Outcome(-math.inf, 2, setting, logits, 0.1), None, Outcome(0.1, 5, (), logits, 2)]
-    Journal(tmp_path, {"seed": 1}).write("key", outcomes)
-    found = Journal(tmp_path, {"seed": 1}).read("key")
+    OutcomeJournal(tmp_path, {"seed": 1}).write("key", outcomes)
+    found = OutcomeJournal(tmp_path, {"seed": 1}).read("key")
     assert [outcome and outcome._replace(logits=0) for outcome in found] == [
         outcome and outcome._replace(logits=0) for outcome in outcomes
     ]
     np.testing.assert_array_equal(found[2].logits, logits)
-    assert Journal(tmp_path, {"seed": 1}).read("other") is None
+    assert OutcomeJournal(tmp_path, {"seed": 1}).read("other") is None
     (path,) = (tmp_path / ".evaluation").glob("*.npz")
     for size in (300, 20, 0):
         os.truncate(path, size)
-        assert Journal(tmp_path, {"seed": 1}).read("key") is None
-    Journal(tmp_path, {"seed": 1}).write("key", outcomes)
-    assert Journal(tmp_path, {"seed": 2}).read("key") is None
+        assert OutcomeJournal(tmp_path, {"seed": 1}).read("key") is None
+    OutcomeJournal(tmp_path, {"seed": 1}).write("key", outcomes)
+    assert OutcomeJournal(tmp_path, {"seed": 2}).read("key") is None
 
 
 @pytest.mark.parametrize("change", ["seed", "embeddings", "labels"])
 def test_what_was_trained_for_something_else_is_not_taken(tmp_path, monkeypatch, change):
     folder = write_scenes(tmp_path, grid=GRID)
     with monkeypatch.context() as patched:
-        patched.setattr(evaluation, "put_together", None)
+        patched.setattr(evaluation, "make_results", None)
         with pytest.raises(TypeError):
             evaluate(folder, FLOAT32)
     assert len([*(folder / ".evaluation").glob("*.npz")]) == 3
@@ -343,13 +352,11 @@ def test_a_folder_that_is_done_is_left_alone_unless_wanted(tmp_path, caplog):
 def test_scores_are_not_given_for_other_options(tmp_path, name, there, here):
     folder = write_scenes(tmp_path, grid=GRID)
     scores = evaluate(folder, FLOAT32)
-    message = (
-        rf"^{folder} was evaluated otherwise: {name} is {there} there and {here} here; --again"
-    )
+    message = rf"^{folder} was evaluated with other .*: {name} is {there} there and {here} here; "
     with pytest.raises(ConfigError, match=message):
         evaluate(folder, FLOAT32._replace(**{name: here}))
     # What is left to the machine is not asked for, and heareval does not say what it did.
-    assert evaluate(folder, Options(grid_points=3)) == scores
+    assert evaluate(folder, EvaluationSettings(grid_points=3)) == scores
     theirs = {"grid_points": 1, "gpus": None, "in_memory": True}
     (folder / "prediction-done.json").write_text(json.dumps(theirs))
     assert evaluate(folder, FLOAT32._replace(**{name: here})) == scores
@@ -414,18 +421,20 @@ def test_what_is_undefined_in_a_fold_counts_as_the_worst():
     fold = {"test_score": 0.5, "test_mAP": 0.5, "test_segment_1s_er": 0.2, "test_loss": 1.0}
     scores = {"a": fold, "b": dict.fromkeys(fold, math.nan), "score_mode": "min"}
     scores["aggregated_scores"] = {f"{name}_mean": value for name, value in fold.items()}
-    assert metrics(scores) == ["mAP", "segment_1s_er"]
-    precision, error = (folds_of(scores, metric) for metric in metrics(scores))
-    assert folds_of(scores) == precision == Folds("mAP", (0.5, 0.0), 1, lower_is_better=False)
+    assert metric_names(scores) == ["mAP", "segment_1s_er"]
+    precision, error = (fold_scores(scores, metric) for metric in metric_names(scores))
+    assert (
+        fold_scores(scores) == precision == FoldScores("mAP", (0.5, 0.0), 1, lower_is_better=False)
+    )
     assert (precision.mean, precision.std) == pytest.approx((0.25, 0.125**0.5))
     assert precision.remark.startswith("mAP is undefined in 1 of 2 folds, ")
-    assert error == Folds("segment_1s_er", (0.2, math.inf), 1, lower_is_better=True)
-    assert folds_of({"a": fold}).std is None
-    assert not folds_of({"a": fold}).remark
+    assert error == FoldScores("segment_1s_er", (0.2, math.inf), 1, lower_is_better=True)
+    assert fold_scores({"a": fold}).std is None
+    assert not fold_scores({"a": fold}).remark
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):
-    with alone(tmp_path), pytest.raises(ConfigError, match="another process is writing"):
+    with evaluation_lock(tmp_path), pytest.raises(ConfigError, match="another process is writing"):
         evaluate(tmp_path)
     with pytest.raises(TaskError, match="no folder of embeddings"):
         evaluate(tmp_path / "missing")
@@ -487,7 +496,7 @@ def test_folds_are_summed_up_as_by_pandas():
 
 def test_progress_ends_when_all_is_done(tmp_path):
     states = []
-    evaluate(write_scenes(tmp_path, grid=GRID), FLOAT32, on_state=states.append)
+    evaluate(write_scenes(tmp_path, grid=GRID), FLOAT32, on_progress=states.append)
     shares = [state.done / state.of for state in states]
     assert states[0].of == 5
     assert shares[-1] == 1

@@ -8,7 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hear_eval.downstream.event_decoding import DEFAULTS, Decoder, as_lists, settings_of
+from hear_eval.downstream.event_decoding import (
+    DEFAULTS,
+    RowDecoder,
+    events_by_file,
+    postprocessing_settings,
+)
 from hear_eval.tasks.description import TaskError
 
 LABELS = ["bird", "cough"]
@@ -45,8 +50,8 @@ def test_events_are_those_of_heareval(track, median, shortest, threshold):
     (wanted,) = oracle.get_events_for_all_files(
         torch.from_numpy(predictions), files, torch.from_numpy(times), LABELS, {}, setting
     ).values()
-    decoder = Decoder(files, times)
-    found = as_lists(decoder.decode(predictions, setting), decoder.files, LABELS)
+    decoder = RowDecoder(files, times)
+    found = events_by_file(decoder.decode(predictions, setting), decoder.files, LABELS)
     assert found.keys() == wanted.keys()
     for file, events in wanted.items():
         got = [(e["label"], e["start"], e["end"]) for e in found[file]]
@@ -61,13 +66,13 @@ def test_the_grid_is_gone_through_as_by_scikit_learn():
     grids = pytest.importorskip("sklearn.model_selection")
     grid = {"threshold": [0.5, 0.3], "min_duration": [125, 250], "median_filter_ms": [250, 0]}
     wanted = [tuple(point.items()) for point in grids.ParameterGrid(grid)]
-    assert settings_of(grid, "barks") == wanted
+    assert postprocessing_settings(grid, "barks") == wanted
 
 
 def test_what_post_processing_does_not_have_is_named():
     message = "^barks: its event_postprocessing_grid has 'mean'; known: median_filter_ms, min_dura"
     with pytest.raises(TaskError, match=message):
-        settings_of({"mean": [1], "threshold": [0.5]}, "barks")
+        postprocessing_settings({"mean": [1], "threshold": [0.5]}, "barks")
 
 
 def test_what_is_not_chosen_is_as_in_heareval():
@@ -78,14 +83,14 @@ def test_what_is_not_chosen_is_as_in_heareval():
 
 def test_a_point_in_time_is_there_once():
     with pytest.raises(TaskError, match=r"a\.wav has two embeddings at 50 ms"):
-        Decoder(["a.wav", "x/a.wav"], np.array([50.0, 50.0]))
+        RowDecoder(["a.wav", "x/a.wav"], np.array([50.0, 50.0]))
 
 
 def test_one_point_in_time_is_not_smoothed():
-    decoder = Decoder(["a.wav"], np.array([50.0]))
+    decoder = RowDecoder(["a.wav"], np.array([50.0]))
     events = decoder.decode(
         np.array([[0.9, 0.1]]), (("median_filter_ms", 250), ("min_duration", 0))
     )
-    assert as_lists(events, decoder.files, LABELS) == {
+    assert events_by_file(events, decoder.files, LABELS) == {
         "a.wav": [{"label": "bird", "start": 50.0, "end": 50.0}]
     }

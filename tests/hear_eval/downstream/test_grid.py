@@ -5,7 +5,7 @@ import random
 import pytest
 
 from hear_core.errors import ConfigError
-from hear_eval.downstream.grid import GRIDS, Point, choose_points, hparams
+from hear_eval.downstream.grid import GRIDS, Hyperparameters, as_heareval, choose_hyperparameters
 from hear_eval.tasks.description import TaskDescription, TaskError
 
 
@@ -34,7 +34,7 @@ def chosen_by_heareval(grid, seed, name="barks", own=None):
 def test_the_points_are_those_of_heareval(grid, seed):
     wanted = chosen_by_heareval(grid, seed)
     for number in (3, 1000):
-        found = [hparams(point) for point in choose_points(task(), grid, number, seed)]
+        found = [as_heareval(point) for point in choose_hyperparameters(task(), grid, number, seed)]
         assert len(found) == min(number, len(wanted))
         for mine, theirs in zip(found, wanted, strict=False):
             theirs["initialization"] = theirs["initialization"].split(" at 0x")[0].rstrip(">") + ">"
@@ -43,7 +43,7 @@ def test_the_points_are_those_of_heareval(grid, seed):
 
 def test_a_task_may_change_the_grid():
     own = {"max_epochs": [6, 12], "lr": [0.01]}
-    found = choose_points(task("dcase2016_task2", **own), number=100, seed=1)
+    found = choose_hyperparameters(task("dcase2016_task2", **own), number=100, seed=1)
     wanted = chosen_by_heareval("default", 1, "dcase2016_task2", own)
     assert [(p.hidden_layers, p.max_epochs, p.check_val_every_n_epoch) for p in found] == [
         (p["hidden_layers"], p["max_epochs"], p["check_val_every_n_epoch"]) for p in wanted
@@ -68,15 +68,15 @@ def test_a_task_may_change_the_grid():
 )
 def test_a_grid_that_cannot_be_is_refused(own):
     with pytest.raises(TaskError, match=rf"^barks: .*{next(iter(own))}"):
-        choose_points(task(**own))
+        choose_hyperparameters(task(**own))
 
 
 def test_unknown_grids_are_refused():
     with pytest.raises(ConfigError, match=r"unknown grid 'slow'"):
-        choose_points(task(), "slow")
+        choose_hyperparameters(task(), "slow")
     with pytest.raises(ConfigError, match="0 grid points"):
-        choose_points(task(), number=0)
+        choose_hyperparameters(task(), number=0)
 
 
 def test_a_point_by_itself_is_one_of_the_grid():
-    assert Point() in choose_points(task(), number=1000)
+    assert Hyperparameters() in choose_hyperparameters(task(), number=1000)

@@ -6,11 +6,16 @@ import torch
 from torch import nn
 
 from hear_core.errors import ConfigError
-from hear_eval.downstream.grid import Point
-from hear_eval.downstream.predictors import Arithmetic, Loss, Predictors, choose_arithmetic
+from hear_eval.downstream.grid import Hyperparameters
+from hear_eval.downstream.predictors import (
+    DeviceAndDtype,
+    Loss,
+    Predictors,
+    choose_device_and_dtype,
+)
 
 INPUTS, CLASSES, DROPOUT = 7, 4, 0.3
-FLOAT32 = Arithmetic(torch.device("cpu"), torch.float32)
+FLOAT32 = DeviceAndDtype(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +58,7 @@ def test_training_is_that_of_torch_one_by_one(layers, multiclass, shared):
     """With one of them let go on the way, and batches of different size."""
     generator = torch.Generator().manual_seed(0)
     rates = [1e-2, 1e-3, 3e-3]
-    points = [Point(layers, 16, DROPOUT, rate) for rate in rates]
+    points = [Hyperparameters(layers, 16, DROPOUT, rate) for rate in rates]
     predictors = Predictors(points, INPUTS, CLASSES, [1, 2, 3], FLOAT32)
     models = [plain_model(predictors, number) for number in range(3)]
     optimizers = [
@@ -109,7 +114,7 @@ def test_weights_begin_as_those_of_heareval(initialization, layers):
     conf |= {"hidden_layers": layers, "hidden_dim": 300, "initialization": initialise}
     torch.manual_seed(0)
     model = oracle.FullyConnectedPrediction(200, 100, "multiclass", conf)
-    point = Point(layers, 300, initialization=initialization)
+    point = Hyperparameters(layers, 300, initialization=initialization)
     predictors = Predictors([point], 200, 100, [0], FLOAT32)
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     for layer, linear in zip(predictors._layers, linears, strict=True):
@@ -122,7 +127,7 @@ def test_weights_begin_as_those_of_heareval(initialization, layers):
 
 
 def test_dropout_leaves_out_as_many_as_it_should():
-    predictors = Predictors([Point(2, 500, 0.25)], INPUTS, CLASSES, [0], FLOAT32)
+    predictors = Predictors([Hyperparameters(2, 500, 0.25)], INPUTS, CLASSES, [0], FLOAT32)
     masks = predictors.masks(400, np.random.Generator(np.random.SFC64(0)))
     assert [tuple(mask.shape) for mask in masks] == [(500, 400)] * 2
     assert not torch.equal(*masks)
@@ -136,8 +141,8 @@ def test_bfloat16_comes_close_to_float32():
     x, y = torch.randn(64, INPUTS), torch.randint(0, CLASSES, (64,))
     found = []
     for dtype in (torch.float32, torch.bfloat16):
-        arithmetic = Arithmetic(torch.device("cpu"), dtype)
-        predictors = Predictors([Point(2, 64)], INPUTS, CLASSES, [1], arithmetic)
+        compute = DeviceAndDtype(torch.device("cpu"), dtype)
+        predictors = Predictors([Hyperparameters(2, 64)], INPUTS, CLASSES, [1], compute)
         random = np.random.Generator(np.random.SFC64(0))
         for _ in range(10):
             masks = predictors.masks(64, random)
@@ -149,7 +154,7 @@ def test_bfloat16_comes_close_to_float32():
 
 def test_an_impossible_place_is_refused():
     with pytest.raises(ConfigError, match="'abacus'"):
-        choose_arithmetic("abacus")
+        choose_device_and_dtype("abacus")
     with pytest.raises(ConfigError, match="precision 'int8'; known: auto"):
-        choose_arithmetic("cpu", "int8")
-    assert choose_arithmetic("cpu", "float32") == FLOAT32
+        choose_device_and_dtype("cpu", "int8")
+    assert choose_device_and_dtype("cpu", "float32") == FLOAT32

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hear_eval.downstream.files import SCORES
+from hear_eval.downstream.result_files import SCORES
 from hear_eval.report.leaderboard import Score
 from hear_eval.report.results import ScoreError, read_results
 from tests.scores import write_scores

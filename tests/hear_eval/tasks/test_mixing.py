@@ -321,7 +321,7 @@ def test_a_name_that_cannot_be_a_folder_is_refused(clips, tmp_path, name):
         ({"seconds": 0}, "seconds must be from 0.01 to 86400, but is 0"),
         ({"seconds": np.inf}, "seconds must be from 0.01 to 86400, but is inf"),
         ({"longest": 0.001}, "longest must be at least 0.01 seconds, but is 0.001"),
-        ({"sample_rate": 50}, "sample_rate must be from 1000 to 768000 Hz, but is 50"),
+        ({"sample_rate": 50}, "sample_rate must be from 100 to 768000 Hz, but is 50"),
         ({"events": (5, 3)}, r"events must be two numbers .*, the smaller first, but is \(5, 3\)"),
         ({"events": (0, 3)}, "events must be two numbers from 1"),
         ({"polyphony": 0}, "polyphony must be at least 1, but is 0"),

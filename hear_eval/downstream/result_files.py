@@ -1,8 +1,8 @@
-"""What an evaluation leaves in a folder of embeddings: a journal while it runs, then its results.
+"""Files of an evaluation in a folder of embeddings: a journal while it runs, then the results.
 
-Every file appears under its name only when it is whole, and the one that says that the folder is
-done comes last. The names and the JSON are those of heareval, so that each knows what the other has
-done; predictions are NumPy archives, which need no pickle.
+Every file appears when it is complete, and the one that marks the folder as evaluated comes last.
+Names and JSON are those of heareval, so that each knows what the other has evaluated; predictions
+are NumPy archives, which need no pickle.
 """
 
 from __future__ import annotations
@@ -19,27 +19,26 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from hear_core.io import files
-from hear_core.io.files import atomic_write
-from hear_eval.downstream.early_stopping import Outcome
+from hear_core.io.files import atomic_write, exclusive_lock
 from hear_eval.downstream.embedded_task import EmbeddedTask
+from hear_eval.downstream.protocol import Outcome
 from hear_eval.tasks.description import METADATA, TaskError
 
 SCORES, DONE = "test.predicted-scores.json", "prediction-done.json"
 _INPUTS = ("*.embeddings.npy", "*.target-labels.pkl")
 _JOURNAL, _SETTINGS = ".evaluation", "settings.json"
-_LEVELS = 2  # from a folder of models to those of tasks
+_LEVELS = 2  # from a folder of models to the folders of tasks
 
 
 def task_folders(folders: Iterable[Path], marks: Sequence[str] = (METADATA,)) -> list[Path]:
     """Return the folders of embeddings of tasks in some folders, each once.
 
-    They are looked for down to two levels, and what is in them is not looked at: heareval may
-    leave tens of thousands of files in the folder of a task.
+    Two levels are searched. Folders of tasks are not: heareval may leave tens of thousands of files
+    in one.
 
     Args:
-        folders: Of tasks, of models, or of all models. What is no folder is passed over.
-        marks: Names of files of which each has at least one.
+        folders: Folders of tasks, of models, or of all models. Anything else is ignored.
+        marks: Names of files of which a folder of a task has at least one.
     """
     found: dict[Path, Path] = {}
     for folder in _search(folders, marks, _LEVELS):
@@ -57,21 +56,22 @@ def _search(folders: Iterable[Path], marks: Sequence[str], levels: int) -> Itera
             yield from _search(sorted(folder.iterdir()), marks, levels - 1)
 
 
-def alone(folder: Path) -> AbstractContextManager[None]:
+def evaluation_lock(folder: Path) -> AbstractContextManager[None]:
     """Keep other processes from evaluating the same folder.
 
     Raises:
         TaskError: There is no such folder.
-        ConfigError: Another process is evaluating it.
+        ConfigError: Another process evaluates it.
+        FileError: The folder cannot be written.
     """
     if not folder.is_dir():
-        msg = f"{folder} is no folder of embeddings"
+        msg = f"{folder} is not a folder of embeddings"
         raise TaskError(msg)
-    return files.exclusive_lock(folder / SCORES, "wait for it")
+    return exclusive_lock(folder / SCORES, "wait for it")
 
 
 def read_scores(folder: Path) -> dict[str, Any] | None:
-    """Return the scores of a folder that is done, by this project or by heareval, else None."""
+    """Return the scores of an evaluated folder, also one that heareval evaluated, else None."""
     try:
         json.loads((folder / DONE).read_text(encoding="utf-8"))
         scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
@@ -81,7 +81,7 @@ def read_scores(folder: Path) -> dict[str, Any] | None:
 
 
 def read_done(folder: Path) -> dict[str, Any]:
-    """Return how a folder that is done was evaluated; nothing if that is not known."""
+    """Return how a folder was evaluated; empty if that is not known."""
     try:
         done = json.loads((folder / DONE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -89,10 +89,10 @@ def read_done(folder: Path) -> dict[str, Any]:
     return done if isinstance(done, dict) else {}
 
 
-def touched(folder: Path) -> bool:
-    """Say whether embeddings or labels may be others than when the folder was done.
+def may_have_changed(folder: Path) -> bool:
+    """Return whether embeddings or labels may have changed since the folder was evaluated.
 
-    They may have been copied or moved only, which a checksum tells from a change.
+    They may have been only copied or moved, which a checksum tells from a change.
     """
     done = (folder / DONE).stat().st_mtime_ns
     stats = [path.stat() for pattern in _INPUTS for path in folder.glob(pattern)]
@@ -100,19 +100,22 @@ def touched(folder: Path) -> bool:
 
 
 def reopen(folder: Path) -> None:
-    """Take away the mark of a folder that is done."""
+    """Remove the mark of an evaluated folder."""
     (folder / DONE).unlink(missing_ok=True)
 
 
-def write(
+def write_results(
     folder: Path,
     scores: Mapping[str, Any],
     predictions: Mapping[str, Mapping[str, np.ndarray]],
     done: Mapping[str, Any],
 ) -> None:
-    """Write the results of a folder, and then that it is done.
+    """Write the results of a folder, and then mark it as evaluated.
 
-    The predictions that heareval may have left there are of other scores, and go.
+    Predictions that heareval may have left there belong to other scores, and are removed.
+
+    Raises:
+        FileError: A file cannot be written.
     """
     for path in folder.glob("*.predictions.pkl"):
         path.unlink()
@@ -125,35 +128,35 @@ def write(
 
 
 def fingerprint(task: EmbeddedTask) -> str:
-    """Return a checksum of the embeddings of a task and of what they stand for."""
+    """Return a checksum of the embeddings of a task, their targets and their timestamps."""
     checksum = hashlib.sha256(repr((tuple(task.embeddings.shape), task.rows)).encode())
     for tensor in (task.embeddings, task.targets):
         checksum.update(tensor.contiguous().view(torch.uint8).numpy().data)
-    for moments in task.moments.values():
-        checksum.update(json.dumps([moments.files, dict(moments.events)]).encode())
-        checksum.update(moments.timestamps.tobytes())
+    for event_rows in task.event_rows.values():
+        checksum.update(json.dumps([event_rows.files, dict(event_rows.events)]).encode())
+        checksum.update(event_rows.timestamps.tobytes())
     return checksum.hexdigest()
 
 
-class Journal:
-    """Predictors of a folder that are trained, while others are not; see `Outcome`.
+class OutcomeJournal:
+    """A journal of the predictors that are trained, for an evaluation to be resumed.
 
     Args:
-        folder: Of the embeddings.
-        settings: What the outcomes depend on. Those that were kept under others are thrown away.
+        folder: Folder of the embeddings.
+        settings: Everything that the outcomes depend on. Outcomes under other settings are removed.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self._folder = folder / _JOURNAL
         path = self._folder / _SETTINGS
         wanted = json.dumps(settings, sort_keys=True)
-        if not path.is_file() or path.read_text(encoding="utf-8") != wanted:
+        if not path.is_file() or path.read_bytes() != wanted.encode():
             self.remove()
             with atomic_write(path) as part:
                 part.write_text(wanted, encoding="utf-8")
 
     def read(self, key: str) -> list[Outcome | None] | None:
-        """Return the outcomes of a group of predictors, or None if there are none, or damaged."""
+        """Return the outcomes of a group of predictors; None if they are missing or damaged."""
         try:
             with np.load(self._path(key), allow_pickle=False) as arrays:
                 known = json.loads(str(arrays["outcomes"]))
@@ -161,18 +164,18 @@ class Journal:
                     _outcome(outcome, arrays[str(number)]) if outcome else None
                     for number, outcome in enumerate(known)
                 ]
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile, AttributeError):
             return None
 
     def write(self, key: str, outcomes: Sequence[Outcome | None]) -> None:
-        """Keep the outcomes of a group of predictors."""
+        """Write the outcomes of a group of predictors."""
         known = [{**o._asdict(), "logits": None} if o else None for o in outcomes]
         logits = {str(i): o.logits for i, o in enumerate(outcomes) if o}
         with atomic_write(self._path(key)) as part, part.open("wb") as file:
             np.savez(file, outcomes=np.array(json.dumps(known)), **logits)  # type: ignore[arg-type]
 
     def remove(self) -> None:
-        """Throw away what is kept."""
+        """Remove the journal."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _path(self, key: str) -> Path:
