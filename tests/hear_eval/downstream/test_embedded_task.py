@@ -88,12 +88,12 @@ def resize(*dimensions):
         (resize(41, 12), r"fold01\.embeddings\.npy has 1920 bytes; 41 rows of 12"),
         (resize(80, 6), "fold01 have 6 dimensions, but those of fold00 12"),
         (resize(0, 12), r"fold01\.embedding-dimensions\.json: the split fold01 is empty"),
-        (resize("a"), "not the number of rows"),
+        (resize("a"), "must hold the numbers of rows"),
         (not_finite, r"fold01\.embeddings\.npy: the embedding in row 17 is not finite"),
         (relabel([["bird"]] * 39), r"fold01\.target-labels\.pkl has 39 rows"),
         (relabel([["bird"]] * 39 + [["cat"]]), "row 39 has the class 'cat', which is not in"),
         (relabel([["bird"]] * 39 + [[]]), "row 39 has 0 classes"),
-        (relabel(["bird"] * 40), "row 0 are 'bird', and no list"),
+        (relabel(["bird"] * 40), "row 0 are 'bird', which are not a list"),
     ],
 )
 def test_what_is_wrong_with_a_folder_is_named(tmp_path, damage, message):

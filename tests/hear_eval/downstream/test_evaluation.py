@@ -371,7 +371,7 @@ def test_scores_are_not_given_for_other_embeddings(tmp_path, precision):
     for path in write_scenes(tmp_path / "older", seed=1, grid=GRID).iterdir():
         os.utime(path, (0, 0))
         shutil.copy2(path, folder)  # with its time
-    with pytest.raises(ConfigError, match="its embeddings or labels have changed since; --again"):
+    with pytest.raises(ConfigError, match="embeddings or labels have changed since"):
         evaluate(folder, options)
     assert evaluate(folder, options, again=True)["fold00"] != scores["fold00"]
     evaluate(folder, options)
@@ -381,7 +381,7 @@ def test_scores_are_not_given_for_other_embeddings(tmp_path, precision):
     ("wrong", "message"),
     [
         ({"seed": 1, "grid": "slow"}, "unknown grid"),
-        ({"grid_points": 0}, "0 grid points"),
+        ({"grid_points": 0}, "number of grid points must be at least 1"),
         ({"device": "nowhere"}, "cannot be computed on 'nowhere'"),
         ({"precision": "float8"}, "unknown precision"),
         ({}, r"no fold01\.target-labels\.pkl"),
@@ -436,17 +436,17 @@ def test_what_is_undefined_in_a_fold_counts_as_the_worst():
 def test_two_processes_do_not_share_a_folder(tmp_path):
     with evaluation_lock(tmp_path), pytest.raises(ConfigError, match="another process is writing"):
         evaluate(tmp_path)
-    with pytest.raises(TaskError, match="no folder of embeddings"):
+    with pytest.raises(TaskError, match="not a folder of embeddings"):
         evaluate(tmp_path / "missing")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"evaluation": ["accuracy"]}, "unknown score 'accuracy'"),
-        ({"evaluation": ["segment_1s_er"]}, "segment_1s_er is a score of events"),
+        ({"evaluation": ["accuracy"]}, "unknown metric 'accuracy'"),
+        ({"evaluation": ["segment_1s_er"]}, "segment_1s_er is a metric of events"),
         ({"grid": {"max_epochs": [2]}}, "2 epochs end before the first validation, .* after 3"),
-        ({"grid": {"batch_size": [1]}}, "one row in a batch"),
+        ({"grid": {"batch_size": [1]}}, "one row in a training batch"),
     ],
 )
 def test_a_task_that_cannot_be_evaluated_says_why(tmp_path, change, message):
@@ -456,7 +456,7 @@ def test_a_task_that_cannot_be_evaluated_says_why(tmp_path, change, message):
 
 def test_events_without_a_score_of_their_own_need_one_postprocessing(tmp_path):
     folder = write_events(tmp_path, use_scoring_for_early_stopping=False)
-    with pytest.raises(TaskError, match="among 2 ways of post-processing"):
+    with pytest.raises(TaskError, match="one of its 2 settings of post-processing"):
         evaluate(folder, FLOAT32)
 
 
