@@ -343,7 +343,7 @@ def at_another_rate(path):
         (lambda path: path.write_bytes(b"text"), r"train-2\.wav cannot be read as audio"),
         (
             lambda path: soundfile.write(path, np.full(9, np.nan), RATE, subtype="FLOAT"),
-            r"train-2\.wav holds NaN",
+            r"train-2\.wav contains NaN",
         ),
     ],
 )

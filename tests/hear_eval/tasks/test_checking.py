@@ -78,7 +78,7 @@ def test_all_that_is_wrong_with_audio_is_found_in_one_go(task):
         ),
         ("800/fold1/fold1-0.wav", "has a sample rate of 1600 Hz, but its folder is for 800 Hz"),
         ("800/fold1/fold1-1.wav", "has 401 samples; the 0.5 s of the task are 400"),
-        ("800/fold1/fold1-2.wav", "holds NaN or infinite values"),
+        ("800/fold1/fold1-2.wav", "contains NaN or infinite samples"),
         ("800/fold1/fold1-3.wav", "has 2 channels; the audio of a task is mono"),
         ("800/fold2/fold2-0.wav", "has no samples"),
         ("800/fold2/extra.wav", "is not in fold2.json"),

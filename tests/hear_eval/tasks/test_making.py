@@ -206,7 +206,7 @@ def test_an_invalid_task_is_refused(recordings, tmp_path, change, options, error
 
 def test_a_broken_recording_leaves_no_task(recordings, tmp_path):
     recordings[3].path.write_bytes(b"no audio")
-    with pytest.raises(AudioError, match=r"high1.flac (cannot be read|holds no samples)"):
+    with pytest.raises(AudioError, match=r"high1.flac (cannot be read|.* no samples)"):
         make_task(tmp_path / "tasks", "broken", recordings, "multiclass")
     assert list((tmp_path / "tasks").iterdir()) == []
 
@@ -216,7 +216,7 @@ def test_a_truncated_or_invalid_recording_leaves_nothing_behind(recordings, tmp_
     soundfile.write(cut, np.zeros((4000, 2)), 8000)
     cut.write_bytes(cut.read_bytes()[:8000])
     soundfile.write(nan, np.full(4000, np.nan), 8000, subtype="FLOAT")
-    for path, message in ((cut, "cut.wav is truncated"), (nan, "nan.wav holds NaN")):
+    for path, message in ((cut, "cut.wav is truncated"), (nan, "nan.wav contains NaN")):
         changed = [recordings[0]._replace(path=path), *recordings[1:]]
         with pytest.raises(AudioError, match=message):
             make_task(tmp_path / "tasks", "broken", changed, "multiclass", seconds=1)

@@ -287,7 +287,7 @@ def test_what_cannot_be_read_leaves_nothing_behind(clips, tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "reason"),
-    [(0.0, "is silent"), (np.nan, "holds NaN"), (np.inf, "holds NaN or inf")],
+    [(0.0, "is silent"), (np.nan, "contains NaN"), (np.inf, "contains NaN or inf")],
 )
 def test_a_silent_clip_is_refused(clips, tmp_path, value, reason):
     soundfile.write(clips[0].path, np.full(8000, value), RATE, subtype="FLOAT")

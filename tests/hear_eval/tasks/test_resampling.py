@@ -84,7 +84,7 @@ def spoil(path):
     ("damage", "reason"),
     [
         (halve, "low1.wav is truncated: 9622 of 19200 bytes of audio are missing"),
-        (spoil, "low1.wav holds NaN or infinite values"),
+        (spoil, "low1.wav contains NaN or infinite samples"),
     ],
 )
 def test_what_is_damaged_makes_no_valid_audio(task, damage, reason):
