@@ -70,14 +70,14 @@ def report(
 
 
 def _print(standings: Standings) -> None:
-    """Print means of normalised scores, and the scores in the user's own tasks."""
+    """Print means of normalised scores, and the scores in the user's own tasks, in percent."""
     names = [name for name in MEANS if any(row.mean(name) is not None for row in standings.rows)]
     lines = []
     for row in standings.rows:
         scores = [row.model.scores.get(task) for task in standings.own_tasks]
-        own = [f"{score.value:.4f}" if score else "" for score in scores]
+        own = [percent(score.value) if score else "" for score in scores]
         shown = [percent(row.mean(name)) for name in names]
-        lines.append([row.model.name, f"{len(row.normalised)}", *shown, *own])
+        lines.append([row.model.name, f"{len(row.model.scores)}", *shown, *own])
     print_table(["model", "tasks", *names, *standings.own_tasks], lines)
 
 

@@ -1,1 +1,1 @@
-"""Scores side by side with the leaderboard of HEAR: tables, a page, pictures."""
+"""Reports of scores beside the leaderboard of HEAR: tables, a web page, pictures."""

@@ -1,8 +1,8 @@
-"""The leaderboard of HEAR: its tasks, the scores of its models, and what scores are divided by.
+"""The leaderboard of HEAR: its tasks, the scores of its models, and their normalisation.
 
-The facts are those of https://hearbenchmark.com/hear-leaderboard.html (Apache-2.0). The
-normalisation is that of Schmid et al., "Low-Complexity Audio Embedding Extractors" (EUSIPCO 2023):
-a score is divided by the best of the challenge of 2021.
+The scores are those of https://hearbenchmark.com/hear-leaderboard.html (Apache-2.0). Normalisation
+is that of Schmid et al., "Low-Complexity Audio Embedding Extractors" (EUSIPCO 2023): a score is
+divided by the best score of the challenge of 2021.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ CATEGORIES = ("general", "music", "speech")
 _ABOUT = ("Model", "URL", "Submission Date")
 
 
-class Score(NamedTuple):
-    """What a model reached in a task; the deviation is that between folds."""
+class TaskScore(NamedTuple):
+    """The score of a model in a task, with the standard deviation over folds."""
 
     value: float
     std: float | None = None
@@ -32,18 +32,20 @@ class Score(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Model:
+class ScoredModel:
     """A model and its scores.
 
     Args:
-        name: Of the model.
-        scores: By task: its name on the leaderboard, or that of its folder if it is none of HEAR's.
-        submitted: ``HEAR 2021``, or the date it came to the leaderboard; empty if it did not.
-        url: Where the leaderboard says that it is from.
+        name: Name of the model.
+        scores: Scores by task: its name on the leaderboard, or that of its folder if it is not a
+            task of HEAR.
+        submitted: ``HEAR 2021``, or the date of its submission to the leaderboard; empty if it is
+            not on it.
+        url: Link to the model on the leaderboard.
     """
 
     name: str
-    scores: Mapping[str, Score] = field(default_factory=dict)
+    scores: Mapping[str, TaskScore] = field(default_factory=dict)
     submitted: str = ""
     url: str = ""
 
@@ -55,18 +57,18 @@ def categories() -> Mapping[str, str]:
 
 
 @cache
-def leaderboard() -> tuple[Model, ...]:
-    """Return the models of the leaderboard, in its order."""
+def leaderboard() -> tuple[ScoredModel, ...]:
+    """Return the models on the leaderboard, in its order."""
     models = []
     for row in _rows("leaderboard.csv"):
         name, url, submitted = (row.pop(column) for column in _ABOUT)
-        scores = {task: Score(float(value)) for task, value in row.items() if value}
-        models.append(Model(name, scores, submitted, url))
+        scores = {task: TaskScore(float(value)) for task, value in row.items() if value}
+        models.append(ScoredModel(name, scores, submitted, url))
     return tuple(models)
 
 
 @cache
-def best() -> Mapping[str, float]:
+def best_of_2021() -> Mapping[str, float]:
     """Return the best score of the challenge of 2021 in every task."""
     submissions = [model.scores for model in leaderboard() if model.submitted == CHALLENGE]
     return {
@@ -76,9 +78,9 @@ def best() -> Mapping[str, float]:
 
 
 def task_of(folder: str) -> str:
-    """Return the task that a folder is of: its name on the leaderboard, or its own.
+    """Return the name of a task on the leaderboard for a folder, or the name of the folder.
 
-    Folders are named as HEAR does, by task, version and mode. Another mode, such as ``small``, is
+    Folders are named as by HEAR, by task, version and mode. Another mode, such as ``small``, is
     another task.
 
     >>> task_of("nsynth_pitch-v2.2.3-5h"), task_of("beehive_states_fold1-v2-full")
@@ -94,17 +96,17 @@ def task_of(folder: str) -> str:
     return folder
 
 
-def normalised(model: Model) -> dict[str, float]:
+def normalised(model: ScoredModel) -> dict[str, float]:
     """Return the scores of a model in the tasks of HEAR, each divided by the best of 2021."""
     return {
         task: model.scores[task].value / divisor
-        for task, divisor in best().items()
+        for task, divisor in best_of_2021().items()
         if task in model.scores
     }
 
 
 def means(scores: Mapping[str, float]) -> dict[str, float]:
-    """Return the mean of normalised scores, as ``all``, and that of every category in them."""
+    """Return the mean of normalised scores, as ``all``, and the mean of every category."""
     kept = {name: [scores[task] for task in tasks if task in scores] for name, tasks in _groups()}
     return {name: sum(values) / len(values) for name, values in kept.items() if values}
 

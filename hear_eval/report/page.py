@@ -1,4 +1,4 @@
-"""The page of a report: one file that needs nothing else, to sort, filter and look at."""
+"""The web page of a report: one file without dependencies, to sort and filter."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from string import Template
 
 from hear_eval.report.leaderboard import CATEGORIES, categories
 from hear_eval.report.pictures import Picture, inline
-from hear_eval.report.standings import MEANS, Row, Standings, percent, source
+from hear_eval.report.standings import Standings, StandingsRow, percent, score_source
 
 _OWN = "own"
 
 
-def page(
+def render_page(
     standings: Standings,
     lead: Sequence[str],
-    said: Mapping[str, Sequence[str]],
+    sections: Mapping[str, Sequence[str]],
     footer: str,
     drawn: Sequence[Picture],
 ) -> str:
     """Return the page as HTML.
 
     Args:
-        standings: Models side by side.
-        lead: What it is about, in paragraphs.
-        said: What is said besides the numbers, by its heading.
-        footer: Where the numbers are from.
-        drawn: Pictures of it.
+        standings: Models in comparison.
+        lead: Paragraphs of introduction.
+        sections: Notes by heading.
+        footer: Source of the numbers.
+        drawn: Pictures of the comparison.
     """
     template = resources.files("hear_eval.report").joinpath("page.html").read_text(encoding="utf-8")
     groups = _groups(standings)
     return Template(template).substitute(
         lead="".join(f"<p>{escape(text)}</p>" for text in lead),
         switches="".join(_switch(name) for name, tasks in groups if tasks),
-        means=len(_columns(standings)),
+        means=_means_head(len(standings.means)),
         groups="".join(_group_head(name, len(tasks)) for name, tasks in groups if tasks),
         heads="".join(_heads(standings, groups)),
         rows="\n".join(_row(row, standings, groups) for row in standings.rows),
         pictures="\n".join(map(_figure, drawn)),
-        said="\n".join(_section(heading, lines) for heading, lines in said.items()),
+        sections="\n".join(_section(heading, lines) for heading, lines in sections.items()),
         footer=escape(footer),
     )
 
 
 def _groups(standings: Standings) -> list[tuple[str, list[str]]]:
-    """Return the tasks by the group of columns that they are shown in."""
+    """Return the tasks by the group of their columns."""
     groups = [
         (name, [task for task in standings.tasks if categories().get(task) == name])
         for name in CATEGORIES
@@ -55,8 +55,10 @@ def _groups(standings: Standings) -> list[tuple[str, list[str]]]:
     return [(_OWN, list(standings.own_tasks)), *groups]
 
 
-def _columns(standings: Standings) -> list[str]:
-    return [name for name in MEANS if name != "common" or standings.common]
+def _means_head(columns: int) -> str:
+    if not columns:
+        return ""
+    return f'<th scope="colgroup" colspan="{columns}" class="mean first">means, normalised</th>'
 
 
 def _switch(name: str) -> str:
@@ -68,8 +70,8 @@ def _group_head(name: str, columns: int) -> str:
 
 
 def _heads(standings: Standings, groups: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    """Return the heads of all columns but the first two; the table comes sorted by one."""
-    columns = _columns(standings)
+    """Return the heads of all columns but the first two; the table is sorted by one of them."""
+    columns = standings.means
     heads = [_head("tasks", "count")]
     for name in columns:
         first = " first" * (name == columns[0])
@@ -86,17 +88,19 @@ def _head(name: str, kind: str, order: str = "none") -> str:
 
 
 def _broken(name: str) -> str:
-    """Escape a name, and let it break where its parts meet."""
+    """Escape a name, and let lines break between its parts."""
     return re.sub("([._/])", r"\1<wbr>", escape(name))
 
 
-def _row(row: Row, standings: Standings, groups: Sequence[tuple[str, Sequence[str]]]) -> str:
-    name, where = _broken(row.model.name), escape(source(row.model))
+def _row(
+    row: StandingsRow, standings: Standings, groups: Sequence[tuple[str, Sequence[str]]]
+) -> str:
+    name, where = _broken(row.model.name), escape(score_source(row.model))
     if row.model.url:
         name = f'<a href="{escape(row.model.url)}" rel="noreferrer">{name}</a>'
     kind = "other" if row.model.submitted else "own-row"
-    columns = _columns(standings)
-    cells = [f'<td class="count" data-value="{len(row.normalised)}">{len(row.normalised)}</td>']
+    columns, count = standings.means, len(row.model.scores)
+    cells = [f'<td class="count" data-value="{count}">{count}</td>']
     for column in columns:
         first = " first" * (column == columns[0])
         cells.append(_cell(f"mean{first}", row.mean(column)))
@@ -117,8 +121,8 @@ def _cell(kind: str, value: float | None, more: str = "") -> str:
     return f'<td class="{kind}" data-value="{value:.6f}"{shade}{more}>{percent(value)}</td>'
 
 
-def _task_cell(row: Row, task: str, kind: str) -> str:
-    """Return a cell with the normalised score, which a switch changes for the score itself."""
+def _task_cell(row: StandingsRow, task: str, kind: str) -> str:
+    """Return a cell with a score in percent, normalised if possible."""
     score = row.model.scores.get(task)
     if score is None:
         return _cell(kind, None)
@@ -126,9 +130,7 @@ def _task_cell(row: Row, task: str, kind: str) -> str:
     lower = ", lower is better" if score.lower_is_better else ""
     told = escape(f"{task}: {score.value:.4f}{spread} {score.metric}".strip() + lower)
     more = f' data-raw="{score.value:.6f}" title="{told}"'
-    if task in row.normalised:
-        return _cell(kind, row.normalised[task], more)
-    return f'<td class="{kind}" data-value="{score.value:.6f}"{more}>{score.value:.4f}</td>'
+    return _cell(kind, row.normalised.get(task, score.value), more)
 
 
 def _figure(picture: Picture) -> str:

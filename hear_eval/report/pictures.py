@@ -1,4 +1,4 @@
-"""Pictures of a report: what models reach by category, and in every task."""
+"""Pictures of a report: scores by category and by task."""
 
 from __future__ import annotations
 
@@ -13,30 +13,33 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hear_core.errors import ConfigError
 from hear_eval.report.leaderboard import CATEGORIES, categories, means
-from hear_eval.report.standings import Row, Standings
+from hear_eval.report.standings import Standings, StandingsRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Models of the leaderboard that evaluated ones are drawn beside: the best of 2021, the best of all
-# since that has all tasks, the transformer that our networks learnt from, and one of them.
+# Models of the leaderboard that are drawn beside evaluated ones: the best of 2021, the best since
+# then with all tasks, the transformer that taught our networks, and one of these.
 REFERENCES = (
     "GURA Fuse Cat H+w+C",
     "RedRice ced_base",
     "CP-JKU PaSST base",
     "CP-JKU mn40_as (e1+l+all_se)",
 )
+PICTURES = ("categories", "tasks")
+"""Names of the pictures."""
+
 _MOST = 8
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8a63d2", "#b59b00")
 _GREYS = ("#6f7680", "#8f959d", "#adb2b9", "#c9cdd2")
-# On a page, these become the colours of its text, its lines and its paper, by day and by night.
+# On the web page, these become the colours of its text, lines and background, light or dark.
 _INK, _LINE, _PAPER = "#1d2126", "#d3d8de", "#ffffff"
 _PAGE_COLOURS = {_INK: "currentColor", _LINE: "var(--line)", _PAPER: "var(--paper)"}
 
 
 class Picture(NamedTuple):
-    """A picture and what is said of it; its figure is one of matplotlib."""
+    """A picture, its title and a description in words; the figure is of matplotlib."""
 
     name: str
     title: str
@@ -45,16 +48,20 @@ class Picture(NamedTuple):
 
 
 class _Bars(NamedTuple):
-    """A model as it is drawn: normalised scores by task, and those in tasks of one's own."""
+    """The bars of a model: normalised scores by task, and scores in the user's own tasks.
+
+    The deviations are those over folds, in the unit of the scores.
+    """
 
     label: str
     colour: str
     scores: dict[str, float]
     raw: dict[str, float]
+    deviations: dict[str, float]
 
 
 def pictures(standings: Standings) -> Iterator[Picture]:
-    """Draw models side by side; without a task of HEAR there is nothing by category.
+    """Draw models in comparison; scores by category only with a task of HEAR.
 
     Raises:
         ConfigError: matplotlib is not installed.
@@ -69,7 +76,7 @@ def pictures(standings: Standings) -> Iterator[Picture]:
 
 
 def file_bytes(picture: Picture, kind: str) -> bytes:
-    """Return a picture as a file, ``svg`` or ``png``; the same picture is the same bytes."""
+    """Return a picture as a file, ``svg`` or ``png``; the same picture gives the same bytes."""
     from matplotlib import rc_context
 
     file = io.BytesIO()
@@ -80,14 +87,14 @@ def file_bytes(picture: Picture, kind: str) -> bytes:
 
 
 def inline(picture: Picture) -> str:
-    """Return a picture as an element of a page: it scales, says what it shows, and turns dark."""
+    """Return a picture as an element of the web page, which scales, and adapts to dark mode."""
     text = file_bytes(picture, "svg").decode()
     text = text[text.index("<svg") :]
     body = text[text.index(">") + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>|<title>.*?</title>", "", body, flags=re.DOTALL)
     for colour, on_page in _PAGE_COLOURS.items():
         body = body.replace(colour, on_page)
-    # The names of its parts must be its own on a page with several pictures.
+    # Ids must be unique on a page with several pictures.
     body = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{picture.name}-", body)
     (box,) = re.findall(r'viewBox="[^"]*"', text[: text.index(">")])
     return (
@@ -99,7 +106,7 @@ def inline(picture: Picture) -> str:
 
 
 def _drawn(standings: Standings) -> list[_Bars]:
-    """Choose what is drawn: the best evaluated models, and references in the same tasks."""
+    """Return the bars of the best evaluated models, and of references in the same tasks."""
     own = standings.own_rows[:_MOST]
     found = {row.model.name: row for row in standings.rows if row.model.submitted}
     others = [found[name] for name in REFERENCES if name in found]
@@ -111,10 +118,15 @@ def _drawn(standings: Standings) -> list[_Bars]:
     return bars
 
 
-def _bars(row: Row, colour: str, scores: dict[str, float]) -> _Bars:
+def _bars(row: StandingsRow, colour: str, scores: dict[str, float]) -> _Bars:
     names = categories()
     raw = {name: score.value for name, score in row.model.scores.items() if name not in names}
-    return _Bars(row.model.name, colour, scores, raw)
+    deviations = {
+        name: score.std * row.normalised.get(name, score.value) / score.value
+        for name, score in row.model.scores.items()
+        if score.std and score.value
+    }
+    return _Bars(row.model.name, colour, scores, raw, deviations)
 
 
 def _by_category(standings: Standings, drawn: Sequence[_Bars]) -> Picture:
@@ -126,7 +138,7 @@ def _by_category(standings: Standings, drawn: Sequence[_Bars]) -> Picture:
     _dots(panels[0], groups, drawn)
     _finish(figure, panels, drawn, normalised=True)
     told = f"Bars are means, dots are tasks. {_told(drawn, heights)}"
-    return Picture("categories", f"Normalised scores by category{_cut(standings)}", told, figure)
+    return Picture(PICTURES[0], f"Normalised scores by category{_cut(standings)}", told, figure)
 
 
 def _by_task(standings: Standings, drawn: Sequence[_Bars]) -> Picture:
@@ -146,9 +158,11 @@ def _by_task(standings: Standings, drawn: Sequence[_Bars]) -> Picture:
     heights = [bars.raw | bars.scores for bars in drawn]
     for axes, (name, tasks) in zip(flat, panels, strict=True):
         _grouped(axes, tasks, drawn, heights)
+        _error_bars(axes, tasks, drawn, heights)
         axes.set_title(name, loc="left", fontsize=10, fontweight="bold", color=_INK)
     _finish(figure, flat, drawn, normalised=bool(standings.evaluated))
-    return Picture("tasks", f"Scores by task{_cut(standings)}", _told(drawn, heights), figure)
+    told = f"Lines on bars are standard deviations over folds. {_told(drawn, heights)}"
+    return Picture(PICTURES[1], f"Scores by task{_cut(standings)}", told, figure)
 
 
 def _cut(standings: Standings) -> str:
@@ -157,7 +171,7 @@ def _cut(standings: Standings) -> str:
 
 
 def _told(drawn: Sequence[_Bars], heights: Sequence[Mapping[str, float]]) -> str:
-    """Say in words what bars show."""
+    """Return in words what bars show."""
     models = [
         f"{bars.label}: " + ", ".join(f"{name} {100 * value:.1f}" for name, value in found.items())
         for bars, found in zip(drawn, heights, strict=True)
@@ -167,7 +181,7 @@ def _told(drawn: Sequence[_Bars], heights: Sequence[Mapping[str, float]]) -> str
 
 
 def _figure(grid: Sequence[Sequence[int]], height: float) -> tuple[Figure, list[Axes]]:
-    """Make a figure of lines of panels, each as wide as the number of its groups."""
+    """Return a figure of lines of panels, each as wide as the number of its groups."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, height * len(grid)), layout="constrained")
@@ -187,7 +201,7 @@ def _grouped(
     drawn: Sequence[_Bars],
     heights: Sequence[Mapping[str, float]],
 ) -> None:
-    """Draw bars of models, in groups, in percent."""
+    """Draw the bars of models in groups, in percent."""
     width = _width(drawn)
     for offset, bars, found in zip(_offsets(drawn), drawn, heights, strict=True):
         at = [j for j, group in enumerate(groups) if group in found]
@@ -202,8 +216,30 @@ def _grouped(
     axes.set_xlim(-0.55, len(groups) - 0.45)
 
 
+def _error_bars(
+    axes: Axes,
+    groups: Sequence[str],
+    drawn: Sequence[_Bars],
+    heights: Sequence[Mapping[str, float]],
+) -> None:
+    """Draw the standard deviations over folds on the bars of tasks, in percent."""
+    for offset, bars, found in zip(_offsets(drawn), drawn, heights, strict=True):
+        at = [j for j, task in enumerate(groups) if task in found and task in bars.deviations]
+        if at:
+            axes.errorbar(
+                [j + offset for j in at],
+                [100 * found[groups[j]] for j in at],
+                [100 * bars.deviations[groups[j]] for j in at],
+                fmt="none",
+                ecolor=_INK,
+                elinewidth=0.9,
+                capsize=2,
+                zorder=3,
+            )
+
+
 def _dots(axes: Axes, groups: Sequence[str], drawn: Sequence[_Bars]) -> None:
-    """Draw the tasks over the mean of their category."""
+    """Draw the scores of tasks as dots over the mean of their category."""
     for offset, bars in zip(_offsets(drawn), drawn, strict=True):
         places = [
             (j + offset, 100 * value)
@@ -223,7 +259,7 @@ def _dots(axes: Axes, groups: Sequence[str], drawn: Sequence[_Bars]) -> None:
 
 
 def _offsets(drawn: Sequence[_Bars]) -> list[float]:
-    """Return where the bars of models stand in a group, from its middle."""
+    """Return the positions of the bars of models in a group, relative to its middle."""
     return [(i - (len(drawn) - 1) / 2) * _width(drawn) for i in range(len(drawn))]
 
 
@@ -234,7 +270,7 @@ def _width(drawn: Sequence[_Bars]) -> float:
 def _finish(
     figure: Figure, panels: Sequence[Axes], drawn: Sequence[_Bars], *, normalised: bool
 ) -> None:
-    """Give panels one look, and name the models once."""
+    """Style the panels, and add a legend of the models."""
     from matplotlib.patches import Patch
 
     figure.patch.set_facecolor(_PAPER)
@@ -247,7 +283,8 @@ def _finish(
         axes.tick_params(length=0, labelsize=9, labelcolor=_INK, labelleft=True)
         axes.axhline(0, color=_LINE, linewidth=1)
         axes.grid(axis="y", color=_LINE, linewidth=0.8)
-        axes.axhline(100, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1.5)
+        if normalised:
+            axes.axhline(100, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1.5)
         axes.set_axisbelow(True)
     handles = [Patch(color=bars.colour, label=bars.label) for bars in drawn]
     columns = max(1, min(4, 120 // (4 + max(len(bars.label) for bars in drawn))))

@@ -1,20 +1,30 @@
-"""A report of scores: Markdown, a table for programs, a page for people, and pictures."""
+"""Writing of a report: Markdown, a table for programs, a web page, and pictures."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from html import escape
 from pathlib import Path
 
-from hear_eval.report.leaderboard import Model, best, categories
-from hear_eval.report.page import page
-from hear_eval.report.pictures import Picture, file_bytes, pictures
-from hear_eval.report.results import Results
-from hear_eval.report.standings import MEANS, Row, Standings, compare, percent, remarks, source
+from hear_core.io.files import atomic_write
+from hear_eval.report.leaderboard import ScoredModel, best_of_2021, categories
+from hear_eval.report.page import render_page
+from hear_eval.report.pictures import PICTURES, Picture, file_bytes, pictures
+from hear_eval.report.results import FoundResults
+from hear_eval.report.standings import (
+    Standings,
+    StandingsRow,
+    compare,
+    percent,
+    remarks,
+    score_source,
+)
 
 _COLUMNS = ("model", "task", "metric", "score", "std", "normalised", "category", "source")
+_PICTURE_FILES = {f"{name}.{kind}" for name in PICTURES for kind in ("svg", "png")}
 _SOURCE = (
     "Normalised scores are a score divided by the best of the challenge of 2021 in that task, in "
     "percent. Scores of other models are those of the HEAR leaderboard (https://hearbenchmark.com, "
@@ -23,35 +33,38 @@ _SOURCE = (
 
 
 def write_report(
-    results: Results, folder: Path, *, against: Sequence[Model] = (), draw: bool = True
+    results: FoundResults, folder: Path, *, against: Sequence[ScoredModel] = (), draw: bool = True
 ) -> list[Path]:
     """Write ``report.md``, ``report.csv``, ``report.html``, and pictures as SVG and PNG.
 
     Args:
-        results: What was evaluated.
-        folder: To write to; what is there of an older report is replaced.
+        results: Scores of the evaluated models.
+        folder: Folder to write to. An older report in it is replaced completely, or not at all.
         against: Models to compare with, such as those of the leaderboard.
-        draw: With pictures.
+        draw: Whether to draw pictures.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
-        ConfigError: Pictures are wanted, and matplotlib is not installed.
+        ConfigError: `draw` is true, and matplotlib is not installed.
+        FileError: A file cannot be written.
     """
     standings = compare(results.models, against)
     drawn = list(pictures(standings)) if draw and results.models else []
-    said = _sections(results)
+    sections = _sections(results)
     files = {
-        "report.md": _markdown(standings, said, drawn).encode(),
+        "report.md": _markdown(standings, sections, drawn).encode(),
         "report.csv": _csv(standings).encode(),
-        "report.html": page(standings, _lead(standings), said, _SOURCE, drawn).encode(),
+        "report.html": render_page(standings, _lead(standings), sections, _SOURCE, drawn).encode(),
     }
     for picture in drawn:
         files |= {f"{picture.name}.{kind}": file_bytes(picture, kind) for kind in ("svg", "png")}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
+    with ExitStack() as stack:  # at whose end all files get their names
+        for name, content in files.items():
+            stack.enter_context(atomic_write(folder / name)).write_bytes(content)
+    for name in _PICTURE_FILES - files.keys():
+        (folder / name).unlink(missing_ok=True)
     return [folder / name for name in files]
 
 
@@ -67,8 +80,8 @@ def _count(number: int, name: str) -> str:
     return f"{number} {name}{'s' * (number != 1)}"
 
 
-def _sections(results: Results) -> dict[str, list[str]]:
-    """Return what is said besides the numbers, by its heading."""
+def _sections(results: FoundResults) -> dict[str, list[str]]:
+    """Return the notes of a report by heading."""
     sections = {
         "Scores": list(results.notes),
         "Not evaluated yet": [
@@ -80,42 +93,49 @@ def _sections(results: Results) -> dict[str, list[str]]:
 
 
 def _markdown(
-    standings: Standings, said: Mapping[str, Sequence[str]], drawn: Sequence[Picture]
+    standings: Standings, sections: Mapping[str, Sequence[str]], drawn: Sequence[Picture]
 ) -> str:
-    parts = ["# HEAR report", *map(_text, _lead(standings)), "## Means", _means_table(standings)]
+    parts = ["# HEAR report", *map(_text, _lead(standings))]
+    if standings.means:
+        parts += ["## Means", _means_table(standings)]
     parts += ["## Scores", _task_table(standings)]
     for picture in drawn:
         parts += [f"## {picture.title}", f"![{picture.title}]({picture.name}.svg)"]
-    for heading, lines in said.items():
+    for heading, lines in sections.items():
         parts += [f"## {heading}", "\n".join(f"- {_text(line)}" for line in lines)]
     return "\n\n".join([*parts, _SOURCE]) + "\n"
 
 
 def _means_table(standings: Standings) -> str:
-    lines = [["model", "source", "tasks", *MEANS]]
+    lines = [["model", "source", "tasks", *standings.means]]
     for row in standings.rows:
         name = _text(row.model.name)
-        shown = [percent(row.mean(column)) for column in MEANS]
+        shown = [percent(row.mean(column)) for column in standings.means]
         own = not row.model.submitted
         lines.append(
-            [f"**{name}**" if own else name, source(row.model), str(len(row.normalised)), *shown]
+            [
+                f"**{name}**" if own else name,
+                score_source(row.model),
+                str(len(row.model.scores)),
+                *shown,
+            ]
         )
     return _table(lines, left=2)
 
 
 def _task_table(standings: Standings) -> str:
-    """Return the tasks that were evaluated here: scores, and normalised ones in brackets."""
+    """Return a table of the evaluated tasks: scores, with normalised ones in brackets."""
     rows = standings.own_rows
     tasks = [task for task in standings.tasks if any(task in row.model.scores for row in rows)]
     lines = [["task", "category", "best of 2021", *(_text(row.model.name) for row in rows)]]
     for task in tasks:
-        divisor = f"{best()[task]:.4f}" if task in best() else ""
+        divisor = f"{best_of_2021()[task]:.4f}" if task in best_of_2021() else ""
         shown = [_shown(row, task) for row in rows]
         lines.append([_text(task), categories().get(task, ""), divisor, *shown])
     return _table(lines, left=2)
 
 
-def _shown(row: Row, task: str) -> str:
+def _shown(row: StandingsRow, task: str) -> str:
     if task not in row.model.scores:
         return ""
     score = row.model.scores[task]
@@ -130,13 +150,13 @@ def _table(lines: Sequence[Sequence[str]], *, left: int) -> str:
 
 
 def _text(text: str) -> str:
-    """Write a name so that Markdown takes none of it for markup."""
+    """Return a name without anything that Markdown takes for markup."""
     plain = escape(" ".join(text.split()), quote=False)
     return "".join(f"\\{sign}" if sign in "\\|*`[]" else sign for sign in plain)
 
 
 def _csv(standings: Standings) -> str:
-    """Return one line for every score."""
+    """Return a table with one line per score."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -153,7 +173,7 @@ def _csv(standings: Standings) -> str:
                         "" if score.std is None else round(score.std, 6),
                         "" if normalised is None else round(normalised, 6),
                         categories().get(task, ""),
-                        source(row.model),
+                        score_source(row.model),
                     ]
                 )
     return file.getvalue()

@@ -61,5 +61,5 @@ def test_what_is_damaged_or_waiting_is_named(embeddings, tmp_path):
 
 def test_nothing_to_report(tmp_path):
     said = hear("report", tmp_path, "-o", tmp_path / "o", code=1)
-    assert said.startswith("hear: no scores in")
+    assert said.startswith("hear: there are no scores in")
     assert not (tmp_path / "o").exists()

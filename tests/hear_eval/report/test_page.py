@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hear_eval.report.leaderboard import Model, Score, leaderboard
-from hear_eval.report.results import Results
+from hear_eval.report.leaderboard import ScoredModel, TaskScore, leaderboard
+from hear_eval.report.results import FoundResults
 from hear_eval.report.writing import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -24,8 +24,12 @@ pytestmark = pytest.mark.skipif(
 
 EVIL = "<img src=x onerror=document.title='broken'>"
 MODELS = (
-    Model("mine.best", {"ESC-50": Score(0.99, 0.01, "top1_acc"), "esc10": Score(0.7)}),
-    Model(EVIL, {"ESC-50": Score(0.09), "Libricount": Score(0.5), "esc10": Score(0.06)}),
+    ScoredModel(
+        "mine.best", {"ESC-50": TaskScore(0.99, 0.01, "top1_acc"), "esc10": TaskScore(0.7)}
+    ),
+    ScoredModel(
+        EVIL, {"ESC-50": TaskScore(0.09), "Libricount": TaskScore(0.5), "esc10": TaskScore(0.06)}
+    ),
 )
 
 
@@ -45,7 +49,7 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    results = Results(MODELS, (Path("m/<i>esc50"),), (), ("<b>damaged</b>",))
+    results = FoundResults(MODELS, (Path("m/<i>esc50"),), (), ("<b>damaged</b>",))
     write_report(results, folder, against=leaderboard())
     # Beside the page there is nothing: it is whole by itself.
     for file in folder.iterdir():

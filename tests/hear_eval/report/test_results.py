@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hear_eval.downstream.result_files import SCORES
-from hear_eval.report.leaderboard import Score
+from hear_eval.report.leaderboard import TaskScore
 from hear_eval.report.results import ScoreError, read_results
 from tests.scores import write_scores
 
@@ -53,7 +53,7 @@ def test_folders_may_be_of_models_of_all_models_and_of_tasks(embeddings, monkeyp
 
 def test_one_split_has_no_deviation(embeddings):
     model = read_results([embeddings / "hear_mn.a"]).models[0]
-    assert model.scores["esc10"] == Score(0.5, None, "top1_acc", False)
+    assert model.scores["esc10"] == TaskScore(0.5, None, "top1_acc", False)
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=10))
@@ -101,14 +101,17 @@ def test_the_mode_of_a_loss_says_nothing_of_the_score(tmp_path):
     ("content", "message"),
     [
         ("{", "cannot be read as JSON"),
-        ("[]", "holds a list where an object is wanted"),
+        ("[]", "must hold a JSON object, but holds a list"),
         ('{"score_mode": "max"}', "has no test_score"),
         ('{"aggregated_scores": {"test_score": 1}}', "has no test_score"),
-        ('{"test": {"test_score": "0.5"}}', "the test_score of test is '0.5', which is no score"),
-        ('{"test": {"test_score": true}}', "is True, which is no score"),
+        (
+            '{"test": {"test_score": "0.5"}}',
+            "of test is '0.5', which is not a score",
+        ),
+        ('{"test": {"test_score": true}}', "is True, which is not a score"),
         ('{"test": {"test_score": NaN, "test_segment_1s_er": NaN}}', "is undefined in 1 of 1"),
-        ('{"test": {"test_score": Infinity, "test_a_fms": 1}}', "is inf, which is no score"),
-        (f'{{"test": {{"test_score": 1{"0" * 400}}}}}', "which is no score"),
+        ('{"test": {"test_score": Infinity, "test_a_fms": 1}}', "is inf, which is not a score"),
+        (f'{{"test": {{"test_score": 1{"0" * 400}}}}}', "which is not a score"),
         (b"\xff", "cannot be read as JSON"),
     ],
 )
@@ -167,7 +170,7 @@ def test_two_versions_of_a_task_are_not_its_folds(tmp_path):
     for version, score in (("1", 0.5), ("2", 0.9)):
         write_scores(tmp_path / "m" / f"esc50-v{version}-full", score)
     found = read_results([tmp_path])
-    assert found.models[0].scores["ESC-50"] == Score(0.5, None, "top1_acc")
+    assert found.models[0].scores["ESC-50"] == TaskScore(0.5, None, "top1_acc")
     assert len(found.problems) == 1
 
 
@@ -199,4 +202,4 @@ def test_what_heareval_wrote_is_read(tmp_path):
     folder.mkdir(parents=True)
     (folder / SCORES).write_text(json.dumps(content))
     score = read_results([folder]).models[0].scores["Vocal Imitation"]
-    assert score == Score(pytest.approx(0.8), pytest.approx(0.1414213562), "mAP", False)
+    assert score == TaskScore(pytest.approx(0.8), pytest.approx(0.1414213562), "mAP", False)

@@ -9,20 +9,28 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from hear_core.errors import ConfigError
-from hear_eval.report.leaderboard import Model, Score, best, leaderboard
-from hear_eval.report.results import Results
+from hear_core.errors import ConfigError, FileError
+from hear_eval.report.leaderboard import ScoredModel, TaskScore, best_of_2021, leaderboard
+from hear_eval.report.pictures import pictures
+from hear_eval.report.results import FoundResults
 from hear_eval.report.standings import compare
 from hear_eval.report.writing import write_report
 
 NAME = "hear_mn.<b>|*odd* $x$ & co"
 MODELS = (
-    Model("plain", {"ESC-50": Score(0.8, 0.01, "top1_acc"), "Libricount": Score(0.6)}),
-    Model(
-        NAME, {"ESC-50": Score(0.9), "esc10": Score(0.7), "noise_er": Score(0.3, None, "er", True)}
+    ScoredModel(
+        "plain", {"ESC-50": TaskScore(0.8, 0.01, "top1_acc"), "Libricount": TaskScore(0.6)}
+    ),
+    ScoredModel(
+        NAME,
+        {
+            "ESC-50": TaskScore(0.9),
+            "esc10": TaskScore(0.7),
+            "noise_er": TaskScore(0.3, None, "er", True),
+        },
     ),
 )
-RESULTS = Results(MODELS, (Path("m/esc50"),), ("A note.",), ("x.json is <broken>",))
+RESULTS = FoundResults(MODELS, (Path("m/esc50"),), ("A note.",), ("x.json is <broken>",))
 FILES = ["report.md", "report.csv", "report.html", "categories.svg", "categories.png"]
 FILES += ["tasks.svg", "tasks.png"]
 
@@ -70,7 +78,7 @@ def test_the_tables_of_the_markdown_are_whole(folder):
         columns = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(columns) == 1
     assert "**hear_mn.&lt;b&gt;\\|\\*odd\\* $x$ &amp; co**" in tables[0]
-    share = 100 * 0.8 / best()["ESC-50"]
+    share = 100 * 0.8 / best_of_2021()["ESC-50"]
     assert f"| 0.8000 ± 0.0100 ({share:.1f}) |" in tables[1]
     assert "0.3000 (lower is better)" in tables[1]
     assert "- m: esc50\n" in text
@@ -82,7 +90,7 @@ def test_the_tables_of_the_markdown_are_whole(folder):
 def test_it_says_what_compares(folder):
     text = (folder / "report.md").read_text()
     assert "2 models evaluated on 4 tasks, beside 34 of the leaderboard." in text
-    assert "the mean over what every evaluated model has: ESC-50." in text
+    assert "the mean over the tasks that every evaluated model has: ESC-50." in text
 
 
 def test_pictures_are_drawings_that_say_what_they_show(folder):
@@ -121,7 +129,7 @@ def test_a_bar_is_as_high_as_its_score(folder):
     blue = [edges(path) for path in paths if "fill: #0072b2" in path.get("style")]
     floor = max(low for low, _ in blue)
     heights = sorted((floor - high) / (floor - full) for low, high in blue if low == floor)
-    assert heights == pytest.approx([0.3, 0.7, 0.9 / best()["ESC-50"]], abs=1e-4)
+    assert heights == pytest.approx([0.3, 0.7, 0.9 / best_of_2021()["ESC-50"]], abs=1e-4)
 
 
 def test_the_same_results_are_the_same_bytes(folder, tmp_path):
@@ -140,12 +148,53 @@ def test_without_matplotlib_there_are_no_pictures(tmp_path, monkeypatch):
     assert "beside" not in (tmp_path / "report.md").read_text()
 
 
-def test_tasks_of_ones_own_alone(tmp_path):
-    results = Results((Model("m", {"esc10": Score(0.5)}),), (), (), ())
-    files = write_report(results, tmp_path, against=leaderboard())
+def test_a_report_of_own_tasks_only_has_nothing_of_the_leaderboard(tmp_path):
+    models = tuple(
+        ScoredModel(name, {"esc10": TaskScore(score, 0.02, "top1_acc"), "hums": TaskScore(0.5)})
+        for name, score in (("first", 0.9512), ("second", 0.8))
+    )
+    files = write_report(FoundResults(models, (), (), ()), tmp_path, against=leaderboard())
     assert "tasks.svg" in [file.name for file in files]
     assert "categories.svg" not in [file.name for file in files]
-    assert "None of the evaluated tasks is one of HEAR's 19" in (tmp_path / "report.md").read_text()
+    text = (tmp_path / "report.md").read_text()
+    assert "2 models evaluated on 2 tasks.\n" in text
+    assert "None of the evaluated tasks is one of HEAR's 19" in text
+    assert "## Means" not in text
+    assert "| esc10 |  |  | 0.9512 ± 0.0200 | 0.8000 ± 0.0200 |" in text
+    page = (tmp_path / "report.html").read_text()
+    body = page[page.index("<tbody>") : page.index("</tbody>")]
+    assert body.count("<tr") == 2
+    assert body.count('class="count" data-value="2">2<') == 2
+    assert ">95.1</td>" in body  # in percent, as in the picture
+    assert "means, normalised" not in page
+    assert (tmp_path / "report.csv").read_text().count("\n") == 5
+
+
+def test_bars_have_lines_for_deviations_over_folds(folder):
+    """Two bars of a model with folds; the middle of the line is the height of the bar."""
+    from matplotlib.container import ErrorbarContainer
+
+    drawn = list(pictures(compare(MODELS)))[1].figure.axes
+    bars = [c for axes in drawn for c in axes.containers if isinstance(c, ErrorbarContainer)]
+    assert len(bars) == 1
+    (line,) = bars[0][2][0].get_segments()
+    share = 100 / best_of_2021()["ESC-50"]
+    assert line[:, 1] == pytest.approx([0.79 * share, 0.81 * share])
+
+
+def test_an_older_report_is_replaced_completely_or_not_at_all(tmp_path, monkeypatch):
+    write_report(RESULTS, tmp_path, against=leaderboard())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    own = FoundResults((ScoredModel("m", {"esc10": TaskScore(0.5)}),), (), (), ())
+    (tmp_path / "report.html").unlink()
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(FileError, match=r"report\.html"):
+        write_report(own, tmp_path)
+    (tmp_path / "report.html").rmdir()
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert kept == {name: content for name, content in before.items() if name != "report.html"}
+    files = write_report(own, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {file.name for file in files}
 
 
 def test_what_is_common_to_models():
@@ -154,11 +203,11 @@ def test_what_is_common_to_models():
     assert found.evaluated == ("ESC-50", "Libricount")
     assert found.own_tasks == ("esc10", "noise_er")
     by_name = {row.model.name: row.common for row in found.rows}
-    assert by_name["plain"] == pytest.approx(0.8 / best()["ESC-50"])
-    assert by_name["RedRice ced_base"] == pytest.approx(0.9665 / best()["ESC-50"])
+    assert by_name["plain"] == pytest.approx(0.8 / best_of_2021()["ESC-50"])
+    assert by_name["RedRice ced_base"] == pytest.approx(0.9665 / best_of_2021()["ESC-50"])
     order = [row.common for row in found.rows if row.common is not None]
     assert order == sorted(order, reverse=True)
     # AMAAI's speech and DDSP has no GTZAN; it is compared on what it has.
-    gtzan = compare((Model("m", {"GTZAN Genre": Score(0.8)}),), leaderboard())
+    gtzan = compare((ScoredModel("m", {"GTZAN Genre": TaskScore(0.8)}),), leaderboard())
     lacking = [row.model.name for row in gtzan.rows if row.common is None]
     assert lacking == ["AMAAI Lab wav2vec2+DDSP"]
