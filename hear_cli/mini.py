@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import TaskID
 
-from hear_cli.evaluate import evaluate_folder
 from hear_cli.option_groups import with_groups
 from hear_cli.options import (
     EvaluationOptions,
@@ -20,17 +20,15 @@ from hear_cli.options import (
     plugin_device,
 )
 from hear_cli.outputs import check_output_folder
-from hear_cli.progress import counting
-from hear_cli.run import embed_task
+from hear_cli.progress import counting, progress_bar
 from hear_cli.tables import print_table
 from hear_core.errors import ConfigError, HearError
-from hear_eval.downstream.evaluation import EvaluationSettings, differences
-from hear_eval.downstream.results import primary_score
+from hear_eval.benchmark import BenchmarkProgress, score_plugin
+from hear_eval.downstream.evaluation import EvaluationSettings
 from hear_eval.embeddings.plugin import Plugin
 from hear_eval.embeddings.tasks import folder_name
 from hear_eval.mini import make_mini
 from hear_eval.tasks.description import METADATA
-from hear_eval.tasks.resampling import resample_task
 
 
 @with_groups
@@ -125,19 +123,22 @@ def mini(
 def _score(
     plugin: Plugin, task: Path, embeddings: Path, options: EvaluationSettings
 ) -> float | None:
-    """Embed and evaluate a task as far as that is not done, and return its score.
+    """Score a plug-in on a task under progress bars.
 
     If that fails, print the reason and return None.
     """
     try:
-        with counting(f"{task.name} at {plugin.sample_rate} Hz") as count:
-            resampled = resample_task(task, plugin.sample_rate, count)
-        for reason in resampled.failures.values():
-            typer.echo(f"hear: {reason}", err=True)
-        embed_task(plugin, task, embeddings)
-        folder = embeddings / task.name
-        again = bool(differences(folder, options))
-        return primary_score(evaluate_folder(folder, options, again=again))
+        with progress_bar() as progress:
+            bars: dict[str, TaskID] = {}
+
+            def on_progress(step: BenchmarkProgress) -> None:
+                if step.stage not in bars:
+                    name = f"{task.name}, {step.stage}"
+                    bars[step.stage] = progress.add_task(name, total=None, now="")
+                bar = bars[step.stage]
+                progress.update(bar, completed=step.done, total=step.of, now=step.doing)
+
+            return score_plugin(plugin, task, embeddings, options, on_progress)
     except HearError as error:
         typer.echo(f"hear: {task.name} with {plugin.name}: {error}", err=True)
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +24,7 @@ from hear_cli.outputs import check_output_folder
 from hear_cli.progress import progress_bar
 from hear_core.errors import HearError
 from hear_eval.embeddings.plugin import Plugin
-from hear_eval.embeddings.tasks import BATCH_SAMPLES, folder_name, run_task
+from hear_eval.embeddings.tasks import BATCH_SAMPLES, TaskProgress, embed_task, folder_name
 from hear_eval.tasks.description import find_tasks
 
 
@@ -73,7 +72,7 @@ def run(
         folder = embeddings_dir / (called or folder_name(name, options))
         for path in tasks:
             try:
-                done = embed_task(plugin, path, folder, batch_samples)
+                done = embed_with_progress(plugin, path, folder, batch_samples)
                 typer.echo(f"{folder / path.name}: {done}")
             except HearError as error:
                 typer.echo(f"hear: {path.name} with {name}: {error}", err=True)
@@ -84,18 +83,26 @@ def run(
         raise typer.Exit(1)
 
 
-def embed_task(plugin: Plugin, task: Path, folder: Path, batch_samples: int = BATCH_SAMPLES) -> str:
+def embed_with_progress(
+    plugin: Plugin, task: Path, folder: Path, batch_samples: int = BATCH_SAMPLES
+) -> str:
     """Embed a task under a progress bar, and return a summary of what was done."""
-    start, clips, seconds = time.perf_counter(), 0, 0.0
-    steps = run_task(plugin, task, folder / task.name, batch_samples=batch_samples)
     with progress_bar() as progress:
         bar = progress.add_task(task.name, total=None, now="")
-        for step in steps:
-            clips, seconds = clips + step.clips, seconds + step.seconds
-            total = clips + step.left
-            progress.update(bar, total=total, completed=clips, now=step.split)
-    if not clips:
+
+        def on_progress(step: TaskProgress) -> None:
+            if step.clips == 0:
+                progress.update(bar, total=step.left)
+            progress.update(bar, advance=step.clips, now=step.split)
+
+        done = embed_task(
+            plugin,
+            task,
+            folder / task.name,
+            batch_samples=batch_samples,
+            on_progress=on_progress,
+        )
+    if not done.clips:
         return "done before"
-    elapsed = time.perf_counter() - start
-    speed = seconds / elapsed
-    return f"{clips} clips, {seconds:.0f} s in {elapsed:.1f} s: {speed:.0f} s of audio per second"
+    speed = f"{done.seconds / done.elapsed:.0f} s of audio per second"
+    return f"{done.clips} clips, {done.seconds:.0f} s in {done.elapsed:.1f} s: {speed}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,10 +13,9 @@ from hear_cli.option_groups import with_groups
 from hear_cli.options import EvaluationOptions, Model, Tasks, TasksDir, plugin_device
 from hear_cli.outputs import check_output_folder
 from hear_cli.progress import counting
-from hear_cli.run import embed_task
+from hear_cli.run import embed_with_progress
 from hear_cli.tables import print_table
 from hear_core.errors import ConfigError
-from hear_core.io.files import atomic_write
 from hear_core.networks.extractor import Extractor
 from hear_core.networks.taps import FRONTEND_ALIASES, MEL_AVERAGES, resolve
 from hear_core.plugins.configs import embedding_configs
@@ -26,7 +24,7 @@ from hear_core.plugins.names import find_plugin
 from hear_eval.downstream.embedded_task import read_embedded_task
 from hear_eval.embeddings.plugin import Plugin
 from hear_eval.embeddings.tasks import folder_name
-from hear_eval.search import TapCombination, pareto_front, search_taps
+from hear_eval.search import TapCombination, pareto_front, search_taps, write_combinations
 from hear_eval.tasks.description import find_tasks
 
 # Taps to try by default, as far as the backbone has them.
@@ -91,7 +89,7 @@ def search_command(
     folder = output / "embeddings" / folder_name(module, options)
     embedded = []
     for path in find_tasks(tasks_dir, task or ["all"]):
-        embed_task(plugin, path, folder)
+        embed_with_progress(plugin, path, folder)
         embedded.append(read_embedded_task(folder / path.name))
     with counting("evaluations") as count:
         candidates = search_taps(
@@ -104,8 +102,7 @@ def search_command(
         )
     best = pareto_front(candidates)
     table = output / f"{config.backbone}.csv"
-    with atomic_write(table) as part, part.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(_rows(candidates, best))
+    write_combinations(table, candidates)
     print_table(*_shown(best))
     typer.echo(f"{len(candidates)} combinations of {config.backbone}: {table}")
 
@@ -114,19 +111,6 @@ def _columns(extractor: Extractor, part: str) -> list[int]:
     columns = range(extractor.size)
     taps = resolve([part], extractor.slices, extractor.tap_aliases)
     return [c for tap in taps for c in columns[extractor.slices[tap]]]
-
-
-def _rows(
-    candidates: Sequence[TapCombination], best: Sequence[TapCombination]
-) -> list[list[object]]:
-    tasks = list(candidates[0].scores)
-    return [
-        ["taps", "dimensions", "mean", *tasks, "best of its size"],
-        *(
-            [" ".join(c.parts), c.dimensions, c.mean, *c.scores.values(), int(c in best)]
-            for c in sorted(candidates, key=lambda c: -c.mean)
-        ),
-    ]
 
 
 def _shown(best: Sequence[TapCombination]) -> tuple[Sequence[str], list[list[str]]]:

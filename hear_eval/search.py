@@ -6,6 +6,7 @@ embedding, evaluated by `hear_eval.downstream.evaluation`.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hear_core.errors import ConfigError
+from hear_core.io.files import atomic_write
 from hear_core.io.journal import Journal
 from hear_core.metrics.registry import METRICS
 from hear_eval.downstream.embedded_task import EmbeddedTask
@@ -107,6 +109,26 @@ def pareto_front(candidates: Sequence[TapCombination]) -> list[TapCombination]:
         if not best or candidate.mean > best[-1].mean:
             best.append(candidate)
     return best
+
+
+def write_combinations(path: Path, found: Sequence[TapCombination]) -> None:
+    """Write combinations into a CSV table, the best first.
+
+    Args:
+        path: File to write.
+        found: Combinations that `search_taps` returned.
+
+    Raises:
+        FileError: The file cannot be written.
+    """
+    best = pareto_front(found)
+    header = ["taps", "dimensions", "mean", *found[0].scores, "best of its size"]
+    with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for each in sorted(found, key=lambda combination: -combination.mean):
+            row = [" ".join(each.parts), each.dimensions, each.mean, *each.scores.values()]
+            writer.writerow([*row, int(each in best)])
 
 
 def _ordered(parts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:

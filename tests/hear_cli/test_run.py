@@ -81,7 +81,7 @@ def test_a_module_that_cannot_be_loaded_stops_no_other(tasks, monkeypatch):
     monkeypatch.syspath_prepend(tasks)
     (tasks / "empty_module.py").touch()
     said = hear(*arguments(tasks, "empty_module", "--task", "one"), code=1)
-    assert "hear: empty_module is no HEAR plug-in: it has no function load_model" in said
+    assert "hear: empty_module is not a HEAR plug-in: it has no function load_model" in said
     assert "1 of 2 failed; fix the errors above" in said
     assert (tasks.parent / "out" / FOLDER / "one" / ".done.embeddings").exists()
 

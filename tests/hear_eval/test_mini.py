@@ -98,12 +98,12 @@ def test_digits_are_taken_as_hear_distributes_them(made, tmp_path, packed):
 
 
 def test_other_sounds_are_refused(tmp_path):
-    with pytest.raises(TaskError, match="2 classes of ESC-10, which has 10"):
+    with pytest.raises(TaskError, match="has 2 of the 10 classes of ESC-10"):
         make_mini(tmp_path / "tasks", sounds(tmp_path, {"siren", "wind"}))
     assert not (tmp_path / "tasks").exists()
 
 
-def test_digits_that_are_none_are_refused(made, tmp_path):
+def test_digits_that_are_not_one_task_are_refused(made, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TaskError, match="holds 0 HEAR tasks"):
+    with pytest.raises(TaskError, match="has 0 HEAR tasks"):
         make_mini(made[0].parent, made[0].parents[1] / "meta.csv", tmp_path / "empty")
