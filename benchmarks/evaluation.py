@@ -1,8 +1,8 @@
-"""Downstream evaluation by heareval and by us: ``python -m benchmarks.evaluation [FOLDER…]``.
+"""Speed of evaluation, by heareval and by us: ``python -m benchmarks.evaluation [FOLDER...]``.
 
-Each is a process of its own with two threads, one after the other, on the same folders: those of
-embeddings that are given, and a made-up task of 20,000 clips. On that one, heareval would take
-hours; both train for few epochs, which its metadata says.
+Each runs in its own process with two threads, one after the other, on the same folders: given
+folders of embeddings, and a synthetic task of 20,000 clips. Since heareval would take hours on that
+one, its metadata limit the number of epochs.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ import torch
 
 CLIPS, DIMENSIONS, CLASSES = {"train": 16000, "valid": 2000, "test": 2000}, 1432, 35
 ROOT = Path(__file__).parents[1]
-WAYS = ("heareval", "ours, float32", "ours")
+PROGRAMS = ("heareval", "ours, float32", "ours")
 
 
 def make(folder: Path, epochs: int) -> Path:
-    """Write a folder of embeddings as heareval does: points of classes, with much noise."""
+    """Write a folder of embeddings as heareval does: a centre per class, with much noise."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     centres = random.normal(size=(CLASSES, DIMENSIONS)).astype(np.float32)
     metadata = {
-        "task_name": "made-up",
+        "task_name": "synthetic",
         "embedding_type": "scene",
         "prediction_type": "multiclass",
         "split_mode": "trainvaltest",
@@ -55,10 +55,10 @@ def make(folder: Path, epochs: int) -> Path:
     return folder
 
 
-def measure(way: str, folder: Path, points: int) -> dict[str, float]:
-    """Return seconds, seconds of both cores, megabytes taken, and the mean test score."""
+def measure(program: str, folder: Path, points: int) -> dict[str, float]:
+    """Return wall time and CPU time in seconds, peak memory in MB, and the mean test score."""
     torch.set_num_threads(2)
-    if way == "heareval":
+    if program == "heareval":
         from heareval.predictions import task_predictions as heareval
 
         logging.disable()
@@ -78,7 +78,7 @@ def measure(way: str, folder: Path, points: int) -> dict[str, float]:
     else:
         from hear_eval.downstream.evaluation import EvaluationSettings, evaluate
 
-        precision = way.partition(", ")[2] or "auto"
+        precision = program.partition(", ")[2] or "auto"
         before = _start()
         scores = evaluate(
             folder, EvaluationSettings(grid_points=points, device="cpu", precision=precision)
@@ -91,23 +91,25 @@ def measure(way: str, folder: Path, points: int) -> dict[str, float]:
 
 
 def _start() -> tuple[float, float, float]:
-    """Return seconds, seconds of both cores, and megabytes that are resident: the peak from now."""
+    """Return wall time, CPU time and resident memory in MB; peaks are counted from here."""
     Path("/proc/self/clear_refs").write_text("5")
     return time.perf_counter(), time.process_time(), _memory("VmRSS")
 
 
 def _memory(field: str) -> float:
-    """Return megabytes, as Linux counts them for this process only."""
+    """Return a field of the memory statistics of this process in MB."""
     (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if field in x)
     return int(line.split()[1]) / 1024
 
 
 def main() -> None:
-    """Measure every way on every folder, and save the table."""
+    """Measure every program on every folder, print a table and save it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="*", type=Path)
-    parser.add_argument("--epochs", type=int, default=6, help="of the made-up task")
-    parser.add_argument("--points", type=int, default=4, help="of the grid, on the made-up task")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs on the synthetic task")
+    parser.add_argument(
+        "--points", type=int, default=4, help="points of the grid on the synthetic task"
+    )
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -120,17 +122,17 @@ def main() -> None:
         "# Downstream evaluation",
         "",
         f"2 threads, torch {torch.__version__}, in one run. ESC-10 has 400 embeddings of 911 "
-        "dimensions, 5 folds, and is evaluated with 8 points of the grid. The made-up task has "
-        f"{sum(CLIPS.values())} of {DIMENSIONS} and {CLASSES} classes; both train for "
-        f"{arguments.epochs} epochs at {arguments.points} points. Memory is the peak, less what "
-        "was there before. The ratio in brackets is of the seconds in which a core was busy.",
+        "dimensions and 5 folds, and is evaluated with 8 points of the grid. The synthetic task "
+        f"has {sum(CLIPS.values())} embeddings of {DIMENSIONS} dimensions and {CLASSES} classes; "
+        f"it is trained for {arguments.epochs} epochs at {arguments.points} points. Memory is the "
+        "peak above that before the evaluation. The ratio in brackets is that of the CPU time.",
         "",
-        "| task | way | seconds | ratio | memory, MB | embeddings, MB | test score |",
+        "| task | program | seconds | ratio | memory, MB | embeddings, MB | test score |",
         "|---|---|---|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)
-        made = make(scratch / "made-up", arguments.epochs)
+        made = make(scratch / "synthetic", arguments.epochs)
         for source in (*(folder.absolute() for folder in arguments.folders), made):
             lines += compare(source, scratch, arguments.points if source == made else 8)
     text = "\n".join(lines) + "\n"
@@ -139,14 +141,14 @@ def main() -> None:
 
 
 def compare(source: Path, scratch: Path, points: int) -> list[str]:
-    """Return a row of the table for every way."""
+    """Return a row of the table for every program."""
     lines, first = [], None
     embeddings = sum(path.stat().st_size for path in source.glob("*.embeddings.npy")) / 2**20
-    for way in WAYS:
+    for program in PROGRAMS:
         folder = scratch / "copy"
         results = shutil.ignore_patterns("*predict*", ".evaluation*")
         shutil.copytree(source, folder, ignore=results)
-        command = [sys.executable, "-m", "benchmarks.evaluation", str(folder), "--measure", way]
+        command = [sys.executable, "-m", "benchmarks.evaluation", str(folder), "--measure", program]
         result = subprocess.run(
             [*command, "--points", str(points)],
             stdout=subprocess.PIPE,
@@ -160,7 +162,8 @@ def compare(source: Path, scratch: Path, points: int) -> list[str]:
         first = first or found
         ratios = [first[key] / found[key] for key in ("seconds", "cores")]
         lines.append(
-            f"| {source.name} | {way} | {found['seconds']:.1f} | {ratios[0]:.1f} ({ratios[1]:.1f}) "
+            f"| {source.name} | {program} | {found['seconds']:.1f} "
+            f"| {ratios[0]:.1f} ({ratios[1]:.1f}) "
             f"| {found['megabytes']:.0f} | {embeddings:.0f} | {found['score']:.3f} |"
         )
         print(lines[-1], file=sys.stderr, flush=True)

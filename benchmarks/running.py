@@ -1,6 +1,6 @@
-"""Embeddings of HEAR tasks by ``hear run`` and by heareval: ``python -m benchmarks.running``.
+"""Speed of embedding HEAR tasks, by ``hear run`` and by heareval: ``python -m benchmarks.running``.
 
-The two take turns, each in a process of its own; what is timed is the task, less loading.
+The two take turns, each in its own process. The task is timed, without loading the model.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ import torch
 from hear_eval.tasks.writing import write_audio, write_description
 
 MODULE, OPTIONS, RATE = "hear_mn.mn04_e1_l", {"pretrained": False}, 32000
-TASKS = {"scene": (400, 5.0), "event": (60, 20.0)}  # clips, seconds: ESC-10, and one mixed from it
+TASKS = {
+    "scene": (400, 5.0),
+    "event": (60, 20.0),
+}  # clips, and seconds of each: like ESC-10, and like a task mixed from it
 SPLITS = ("train", "valid", "test")
-WAYS = ("heareval", "hear run")
+PROGRAMS = ("heareval", "hear run")
 
 
 def write_task(folder: Path, kind: str) -> None:
-    """Write a task of noise, which takes as long as any sound."""
+    """Write a task of noise, which takes as long as any other audio."""
     clips, seconds = TASKS[kind]
     rng = np.random.default_rng(0)
     labels: dict[str, dict[str, list[object]]] = {split: {} for split in SPLITS}
@@ -48,11 +51,11 @@ def write_task(folder: Path, kind: str) -> None:
     )
 
 
-def measure(way: str, task: Path) -> dict[str, float]:
-    """Return how many seconds a task takes, by the clock and of processors."""
+def measure(program: str, task: Path) -> dict[str, float]:
+    """Return the wall time and the CPU time of embedding a task, in seconds."""
     with TemporaryDirectory() as out:
         target = Path(out) / task.name
-        if way == "heareval":
+        if program == "heareval":
             from heareval.embeddings.task_embeddings import Embedding, task_embeddings
 
             embedding = Embedding(MODULE, None, OPTIONS)
@@ -73,52 +76,59 @@ def measure(way: str, task: Path) -> dict[str, float]:
 
 
 def fastest(turns: list[dict[str, float]]) -> dict[str, float]:
-    """Return the least of every figure; others have met with something else."""
+    """Return the smallest of every figure; larger ones were disturbed by other processes."""
     return {what: min(turn[what] for turn in turns) for what in turns[0]}
 
 
 def main() -> None:
-    """Measure both ways on both tasks, print a table and save it."""
+    """Measure both programs on both tasks, print a table and save it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        way, task = arguments.measure
-        found = measure(way, Path(task))
+        program, task = arguments.measure
+        found = measure(program, Path(task))
         print(json.dumps(found))
         return
     lines = [
         "# Embedding HEAR tasks",
         "",
         f"{MODULE} with random weights, {torch.get_num_threads()} threads, torch "
-        f"{torch.__version__}. Each way takes {arguments.turns} turns; the fastest counts. A scene "
-        "task has 400 clips of 5 s, an event task 60 of 20 s and an embedding every 50 ms. Where "
-        "other work shares the machine, the seconds of processors say more than the clock.",
+        f"{torch.__version__}. The fastest of {arguments.turns} turns counts. The scene task has "
+        "400 clips of 5 s, the event task has 60 of 20 s with an embedding every 50 ms. If other "
+        "processes share the machine, compare the CPU time.",
         "",
-        "| task | way | seconds | ratio | of processors | ratio | times real time |",
+        "| task | program | seconds | ratio | CPU seconds | ratio | times real time |",
         "|---|---|---|---|---|---|---|",
     ]
     with TemporaryDirectory() as folder:
         for kind, (clips, seconds) in TASKS.items():
             task = Path(folder) / kind
             write_task(task, kind)
-            turns: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-            for way in WAYS * arguments.turns:
-                command = [sys.executable, "-m", "benchmarks.running", "--measure", way, str(task)]
+            turns: dict[str, list[dict[str, float]]] = {program: [] for program in PROGRAMS}
+            for program in PROGRAMS * arguments.turns:
+                command = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.running",
+                    "--measure",
+                    program,
+                    str(task),
+                ]
                 result = subprocess.run(
                     command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
                 )
-                turns[way].append(json.loads(result.stdout.splitlines()[-1]))
-                print(kind, way, turns[way][-1], file=sys.stderr)
-            best = {way: fastest(found) for way, found in turns.items()}
-            for way, found in best.items():
+                turns[program].append(json.loads(result.stdout.splitlines()[-1]))
+                print(kind, program, turns[program][-1], file=sys.stderr)
+            best = {program: fastest(found) for program, found in turns.items()}
+            for program, found in best.items():
                 cells = [
                     f"{found[what]:.1f} | {best['heareval'][what] / found[what]:.1f}"
                     for what in ("clock", "processors")
                 ]
                 speed = clips * seconds / found["clock"]
-                lines.append(f"| {kind} | {way} | {' | '.join(cells)} | {speed:.0f} |")
+                lines.append(f"| {kind} | {program} | {' | '.join(cells)} | {speed:.0f} |")
     text = "\n".join(lines) + "\n"
     Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)

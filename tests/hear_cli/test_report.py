@@ -26,7 +26,7 @@ def test_report(embeddings, tmp_path):
     assert lines[:3] == [
         ["model", "tasks", "common", "all", "general", "esc10"],
         ["hear_mn.b", "1", "100.0", "100.0", "100.0"],
-        ["hear_mn.a", "1", "89.7", "89.7", "89.7", "0.5000"],
+        ["hear_mn.a", "2", "89.7", "89.7", "89.7", "50.0"],
     ]
     assert lines[3][:2] == [f"{output}:", "report.md,"]
     assert {"report.md", "report.csv", "report.html", "categories.svg", "tasks.png"} <= {
