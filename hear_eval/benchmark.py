@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from hear_core.errors import HearError
 from hear_eval.downstream.evaluation import (
     DEFAULT,
     EvaluationProgress,
@@ -17,9 +17,8 @@ from hear_eval.downstream.evaluation import (
 from hear_eval.downstream.results import primary_score
 from hear_eval.embeddings.plugin import Plugin
 from hear_eval.embeddings.tasks import TaskProgress, embed_task
+from hear_eval.tasks.description import TaskError
 from hear_eval.tasks.resampling import resample_task
-
-log = logging.getLogger(__name__)
 
 
 class BenchmarkProgress(NamedTuple):
@@ -76,10 +75,16 @@ def score_plugin(
     def on_evaluation(state: EvaluationProgress) -> None:
         on_progress(BenchmarkProgress("evaluate", state.done, state.of, state.doing))
 
-    for reason in resample_task(task, plugin.sample_rate, on_resampling).failures.values():
-        log.warning("%s", reason)  # if the clip is needed, embedding fails
+    failures = resample_task(task, plugin.sample_rate, on_resampling).failures
     folder = embeddings / task.name
-    embed_task(plugin, task, folder, on_progress=on_embedding)
+    try:
+        embed_task(plugin, task, folder, on_progress=on_embedding)
+    except HearError as error:
+        if not failures:
+            raise
+        reasons = "; ".join(failures.values())
+        msg = f"{error}; {len(failures)} clips could not be resampled: {reasons}"
+        raise TaskError(msg) from error
     again = bool(differences(folder, settings))
     scores = evaluate(folder, settings, again=again, on_progress=on_evaluation)
     return primary_score(scores)

@@ -107,7 +107,7 @@ def test_one_that_fails_does_not_keep_mini_from_others(small, monkeypatch):
     monkeypatch.setattr(mini_command, "print_table", lambda *table: tables.append(table))
     err = mini_of(small, "no_plugin", code=1)
     assert "hear: no_plugin is not a HEAR plug-in" in err
-    assert f"hear: {clip}" in err  # which could not be resampled
+    assert f"1 clips could not be resampled: {clip}" in err
     assert "hear: one with loudness: " in err
     assert "hear: 3 of 4 failed" in err
     ((head, (row,)),) = tables
