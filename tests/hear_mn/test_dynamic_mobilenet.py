@@ -17,6 +17,7 @@ from hear_mn.dynamic_convolution import (
 )
 from hear_mn.dynamic_mobilenet import DynamicMobileNet, DynamicRelu
 from tests import goldens
+from tests.hear_mn.learning import assert_learns
 
 ARGUMENTS = {
     "width_mult": "width",
@@ -218,15 +219,5 @@ def test_there_is_no_squeeze_and_excitation_to_tap():
 def test_learns():
     torch.manual_seed(0)
     network = DynamicMobileNet(0.1, num_classes=2, temperature=30.0)
-    log_mel, labels = torch.randn(8, 128, 32), torch.tensor([0, 1] * 4)
-    log_mel[labels == 1] += 1
-    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
-    losses = []
-    for _ in range(12):
-        loss = nn.functional.cross_entropy(network(log_mel)["logits"], labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+    assert_learns(network)
     assert all(p.grad is not None and p.grad.any() for p in network.parameters())

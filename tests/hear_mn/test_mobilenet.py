@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from hear_core.errors import ConfigError
 from hear_core.frontends.log_mel import LogMel
@@ -14,6 +13,7 @@ from hear_mn.mobilenet import MobileNet
 from tests import goldens
 from tests.goldens import waveform
 from tests.hear_core.frontends.test_log_mel import RESOLUTIONS
+from tests.hear_mn.learning import assert_learns
 
 ARGUMENTS = {
     "width_mult": "width",
@@ -170,15 +170,5 @@ def test_make_divisible():
 def test_learns():
     torch.manual_seed(0)
     network = MobileNet(0.1, num_classes=2)
-    log_mel, labels = torch.randn(8, 128, 32), torch.tensor([0, 1] * 4)
-    log_mel[labels == 1] += 1
-    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
-    losses = []
-    for _ in range(12):
-        loss = nn.functional.cross_entropy(network(log_mel)["logits"], labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+    assert_learns(network)
     assert all(p.grad is not None for p in network.parameters())
