@@ -12,7 +12,7 @@ from hear_cli.outputs import check_output_folder
 from hear_cli.tables import print_table
 from hear_eval.report.leaderboard import leaderboard
 from hear_eval.report.results import read_results
-from hear_eval.report.standings import MEANS, Standings, compare, percent
+from hear_eval.report.standings import MEANS, Standings, compare_models, percent
 from hear_eval.report.writing import write_report
 
 _SHOWN = 5
@@ -60,7 +60,7 @@ def report(
     results = read_results(folders)
     others = leaderboard() if against is Against.leaderboard else ()
     files = write_report(results, output, against=others, draw=not no_pictures)
-    _print(compare(results.models))
+    _print(compare_models(results.models))
     typer.echo(f"{output}: {', '.join(file.name for file in files)}")
     if results.waiting:
         _list("folders are not evaluated yet", [str(folder) for folder in results.waiting])

@@ -15,7 +15,7 @@ from hear_core.errors import ConfigError
 from hear_core.metrics.registry import METRICS
 from hear_eval.tasks.description import FIXED_SPLITS
 from hear_eval.tasks.making import KINDS, make_task
-from hear_eval.tasks.recordings import read_class_folders, read_recording_table, with_splits
+from hear_eval.tasks.recordings import read_recording_folders, read_recording_table, with_splits
 
 
 def make(
@@ -98,7 +98,7 @@ def make(
         if audio is not None or separator or kind == "events":
             msg = f"--audio, --separator and --kind events need a table, and {source} is a folder"
             raise ConfigError(msg)
-        recordings = read_class_folders(source, group=group)
+        recordings = read_recording_folders(source, group=group)
     else:
         recordings = read_recording_table(source, audio, separator=separator, group=group)
     if not kind:

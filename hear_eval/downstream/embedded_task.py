@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hear_core.io.json_files import parse_json
 from hear_core.io.pickles import read_pickle
 from hear_eval.tasks.description import (
     VOCABULARY,
@@ -233,7 +233,7 @@ def _read_event_rows(
     try:
         files, times = zip(*found, strict=True)
         timestamps = np.array(times, float)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         msg = f"{path} must hold the file and the time of every embedding"
         raise TaskError(msg) from error
     if len(files) != number or not np.isfinite(timestamps).all():
@@ -243,8 +243,4 @@ def _read_event_rows(
 
 
 def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        msg = f"{path} is not JSON: {error}"
-        raise TaskError(msg) from error
+    return parse_json(path.read_bytes(), str(path), error=TaskError)

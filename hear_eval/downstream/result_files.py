@@ -19,9 +19,12 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from hear_core.io.files import atomic_write, exclusive_lock
+from hear_core.errors import ConfigError
+from hear_core.io.files import atomic_write, exclusive_lock, remove_stale_parts
+from hear_core.io.json_files import read_json
 from hear_eval.downstream.embedded_task import EmbeddedTask
 from hear_eval.downstream.protocol import Outcome
+from hear_eval.downstream.results import tested_folds
 from hear_eval.tasks.description import METADATA, TaskError
 
 SCORES, DONE = "test.predicted-scores.json", "prediction-done.json"
@@ -71,22 +74,28 @@ def evaluation_lock(folder: Path) -> AbstractContextManager[None]:
 
 
 def read_scores(folder: Path) -> dict[str, Any] | None:
-    """Return the scores of an evaluated folder, also one that heareval evaluated, else None."""
-    try:
-        json.loads((folder / DONE).read_text(encoding="utf-8"))
-        scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return scores if isinstance(scores, dict) else None
+    """Return the scores of an evaluated folder, also one that heareval evaluated, else None.
+
+    A folder whose scores are damaged counts as not evaluated.
+    """
+    scores = _read_object(folder / SCORES)
+    folds = tested_folds(scores)
+    values = [v for fold in folds.values() for k, v in fold.items() if k.startswith("test_")]
+    numeric = all(isinstance(value, int | float) for value in values)
+    return scores if _read_object(folder / DONE) and folds and numeric else None
 
 
 def read_done(folder: Path) -> dict[str, Any]:
     """Return how a folder was evaluated; empty if that is not known."""
+    return _read_object(folder / DONE)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return a JSON object from a file; empty if the file is missing or damaged."""
     try:
-        done = json.loads((folder / DONE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except ConfigError:
         return {}
-    return done if isinstance(done, dict) else {}
 
 
 def may_have_changed(folder: Path) -> bool:
@@ -119,6 +128,9 @@ def write_results(
     """
     for path in folder.glob("*.predictions.pkl"):
         path.unlink()
+    remove_stale_parts(
+        folder, {SCORES, DONE, *(f"{split}.predictions.npz" for split in predictions)}
+    )
     for split, arrays in predictions.items():
         with atomic_write(folder / f"{split}.predictions.npz") as part, part.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]  # of allow_pickle

@@ -62,7 +62,7 @@ class Standings(NamedTuple):
         return tuple(n for n in MEANS if any(row.mean(n) is not None for row in self.rows))
 
 
-def compare(models: Sequence[ScoredModel], against: Sequence[ScoredModel] = ()) -> Standings:
+def compare_models(models: Sequence[ScoredModel], against: Sequence[ScoredModel] = ()) -> Standings:
     """Compare models.
 
     Args:

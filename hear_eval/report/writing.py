@@ -17,7 +17,7 @@ from hear_eval.report.results import FoundResults
 from hear_eval.report.standings import (
     Standings,
     StandingsRow,
-    compare,
+    compare_models,
     percent,
     remarks,
     score_source,
@@ -50,7 +50,7 @@ def write_report(
         ConfigError: `draw` is true, and matplotlib is not installed.
         FileError: A file cannot be written.
     """
-    standings = compare(results.models, against)
+    standings = compare_models(results.models, against)
     drawn = list(pictures(standings)) if draw and results.models else []
     sections = _sections(results)
     files = {

@@ -14,7 +14,7 @@ from hear_core.errors import AudioError, ConfigError
 SAMPLE_RATES = range(100, 768_001)  # Hz
 
 
-def check_sample_rate(sample_rate: int) -> int:
+def check_task_sample_rate(sample_rate: int) -> int:
     """Return a sample rate that audio can be written at.
 
     Raises:

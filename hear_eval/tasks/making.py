@@ -12,7 +12,7 @@ from hear_core.events.event import Event
 from hear_core.io.names import check_name, shortened
 from hear_core.io.prefetch import prefetch
 from hear_core.metrics.registry import find_metrics
-from hear_eval.tasks.audio import check_sample_rate
+from hear_eval.tasks.audio import check_task_sample_rate
 from hear_eval.tasks.description import (
     EVENT_POSTPROCESSING,
     FIXED_SPLITS,
@@ -92,7 +92,7 @@ def make_task(
     find_metrics(metrics, events=kind == "events")
     check_clip_length(seconds)
     for sample_rate in sample_rates:
-        check_sample_rate(sample_rate)
+        check_task_sample_rate(sample_rate)
     files = _files(name, recordings)
     splits = _splits(name, recordings)
     vocabulary = _vocabulary(name, recordings, kind)

@@ -97,7 +97,7 @@ def split_name(fold: str) -> str:
     return f"fold{fold:0>2}" if fold.isdecimal() else fold
 
 
-def read_class_folders(source: Path, *, group: str = "") -> list[Recording]:
+def read_recording_folders(source: Path, *, group: str = "") -> list[Recording]:
     """Find recordings in a folder that has one folder per class, or one per split with those in it.
 
     Args:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hear_core.errors import HearError
 from hear_core.io.files import exclusive_lock, remove_stale_parts
 from hear_core.io.prefetch import prefetch
-from hear_eval.tasks.audio import check_sample_rate, header_flaw, sample_rates_of
+from hear_eval.tasks.audio import check_task_sample_rate, header_flaw, sample_rates_of
 from hear_eval.tasks.description import METADATA, TaskError, read_task_json, safe_names
 from hear_eval.tasks.writing import convert_clip
 
@@ -48,7 +48,7 @@ def resample_task(
         TaskError: The folder is not a task, or has no audio.
         ConfigError: The sample rate is out of range, or another process writes the same audio.
     """
-    check_sample_rate(sample_rate)
+    check_task_sample_rate(sample_rate)
     if not (task / METADATA).is_file():
         msg = f"{task} is not a HEAR task: it has no {METADATA}"
         raise TaskError(msg)

@@ -41,7 +41,7 @@ def made(tmp_path_factory):
         return make_mini(folder / "tasks", table)
 
 
-def test_ten_classes_are_taken_in_their_folds(made):
+def test_ten_classes_are_used_in_their_folds(made):
     description = read_description(made[0])
     assert set(description.vocabulary) == mini.CLASSES
     assert len(description.folds) == 5
@@ -59,12 +59,12 @@ def test_events_are_mixed_of_the_same_clips(made):
     ]
 
 
-def test_they_are_whole_tasks(made):
+def test_the_tasks_are_complete(made):
     for task in made:
         assert not check_task(task).problems
 
 
-def test_what_is_there_is_kept(made):
+def test_existing_tasks_are_kept(made):
     table = made[0].parents[1] / "meta.csv"
     before = {path: path.stat().st_mtime_ns for path in made[0].parent.rglob("*.json")}
     assert make_mini(made[0].parent, table) == made
@@ -72,7 +72,7 @@ def test_what_is_there_is_kept(made):
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_digits_are_taken_as_hear_distributes_them(made, tmp_path, packed):
+def test_digits_are_used_as_hear_distributes_them(made, tmp_path, packed):
     table = made[0].parents[1] / "meta.csv"
     clips = [
         Recording(table.parent / f"{fold}-{label}-0.wav", f"{fold}{label}.wav", (label,), (), fold)

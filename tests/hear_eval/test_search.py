@@ -65,13 +65,13 @@ def test_a_combination_scores_as_its_columns_do_by_themselves(folder, found, tmp
     assert found[1].scores == {"sounds": primary_score(evaluate(alone, OPTIONS))}
 
 
-def test_what_says_nothing_is_worth_nothing(found):
+def test_taps_without_information_score_low(found):
     noise, half, other, *_, everything = (candidate.mean for candidate in found)
     assert noise < 0.6 < min(half, other)
     assert everything > noise + 0.2
 
 
-def test_a_search_goes_on_where_it_was_cut_off(folder, found, tmp_path, monkeypatch):
+def test_an_interrupted_search_is_resumed(folder, found, tmp_path, monkeypatch):
     journal, task = tmp_path / "search.jsonl", read_embedded_task(folder)
     search_taps([task], {"noise": PARTS["noise"], "half": PARTS["half"]}, OPTIONS, journal=journal)
     lines = journal.read_text().split("\n")
@@ -126,7 +126,7 @@ candidates = st.lists(
 
 
 @given(candidates)
-def test_the_front_is_what_nothing_beats(tried):
+def test_the_pareto_front_is_exceeded_by_no_combination(tried):
     best = pareto_front(tried)
     sizes, means = [c.dimensions for c in best], [c.mean for c in best]
     assert sizes == sorted(set(sizes))

@@ -311,7 +311,7 @@ def test_a_journal_gives_back_what_it_took_unless_it_is_damaged(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["seed", "embeddings", "labels"])
-def test_what_was_trained_for_something_else_is_not_taken(tmp_path, monkeypatch, change):
+def test_predictors_trained_with_other_settings_are_not_reused(tmp_path, monkeypatch, change):
     folder = write_scenes(tmp_path, grid=GRID)
     with monkeypatch.context() as patched:
         patched.setattr(evaluation, "make_results", None)
@@ -325,13 +325,13 @@ def test_what_was_trained_for_something_else_is_not_taken(tmp_path, monkeypatch,
     assert without_times(found) == without_times(evaluate(folder, options, again=True))
 
 
-def test_a_folder_that_is_done_is_left_alone_unless_wanted(tmp_path, caplog):
+def test_an_evaluated_folder_is_evaluated_again_only_on_request(tmp_path, caplog):
     folder = write_scenes(tmp_path, grid=GRID)
     scores = evaluate(folder, FLOAT32)
     path = folder / "test.predicted-scores.json"
-    path.write_text(json.dumps({"by": "heareval"}))
+    path.write_text(json.dumps({"test": {"test_score": 0.5}, "by": "heareval"}))
     with caplog.at_level(logging.INFO, "hear_eval"):
-        assert evaluate(folder, FLOAT32) == {"by": "heareval"}
+        assert evaluate(folder, FLOAT32) == {"test": {"test_score": 0.5}, "by": "heareval"}
     assert "is evaluated" in caplog.text
     assert without_times(evaluate(folder, FLOAT32, again=True)) == without_times(scores)
     # Scores that are cut off are none.
@@ -387,7 +387,7 @@ def test_scores_are_not_given_for_other_embeddings(tmp_path, precision):
         ({}, r"no fold01\.target-labels\.pkl"),
     ],
 )
-def test_what_is_wrong_undoes_no_folder(tmp_path, wrong, message):
+def test_an_error_keeps_earlier_results(tmp_path, wrong, message):
     folder = write_scenes(tmp_path, grid=GRID)
     evaluate(folder, FLOAT32)
     done = (folder / "prediction-done.json").read_bytes()
@@ -407,7 +407,7 @@ def test_predictions_of_older_scores_do_not_stay(tmp_path):
     assert (folder / "fold00.target-labels.pkl").exists()
 
 
-def test_the_primary_score_is_the_mean_of_folds_and_what_is_undefined_is_nothing(tmp_path):
+def test_the_primary_score_is_the_mean_of_folds_with_undefined_ones_as_zero(tmp_path):
     scores = evaluate(write_scenes(tmp_path, grid=GRID), FLOAT32)
     assert primary_score(scores) == pytest.approx(scores["aggregated_scores"]["test_score_mean"])
     undefined = {"test": {"test_score": math.nan}, "hparams": {}}
@@ -417,7 +417,7 @@ def test_the_primary_score_is_the_mean_of_folds_and_what_is_undefined_is_nothing
     assert math.isnan(primary_score(both))
 
 
-def test_what_is_undefined_in_a_fold_counts_as_the_worst():
+def test_an_undefined_score_of_a_fold_counts_as_the_worst():
     fold = {"test_score": 0.5, "test_mAP": 0.5, "test_segment_1s_er": 0.2, "test_loss": 1.0}
     scores = {"a": fold, "b": dict.fromkeys(fold, math.nan), "score_mode": "min"}
     scores["aggregated_scores"] = {f"{name}_mean": value for name, value in fold.items()}
@@ -431,6 +431,45 @@ def test_what_is_undefined_in_a_fold_counts_as_the_worst():
     assert error == FoldScores("segment_1s_er", (0.2, math.inf), 1, lower_is_better=True)
     assert fold_scores({"a": fold}).std is None
     assert not fold_scores({"a": fold}).remark
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"fold00": 5}',
+        '{"fold00": {"test_score": "0.5"}}',
+        '{"fold00": {"test_score": null}}',
+        "[" * 100_000,
+    ],
+)
+def test_damaged_scores_are_computed_again(tmp_path, content):
+    folder = write_scenes(tmp_path, grid=GRID)
+    scores = evaluate(folder, FLOAT32)
+    (folder / "test.predicted-scores.json").write_text(content)
+    again = evaluate(folder, FLOAT32)
+    assert fold_scores(again) == fold_scores(scores)
+
+
+def test_a_split_that_leads_out_of_the_folder_is_refused(tmp_path):
+    folder = write_scenes(tmp_path / "folder")
+    metadata = json.loads((folder / "task_metadata.json").read_text())
+    metadata["splits"][0] = "../fold00"
+    (folder / "task_metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(TaskError, match=r"the split '../fold00' cannot be used as a file name"):
+        evaluate(folder, FLOAT32)
+    assert {path.name for path in tmp_path.iterdir()} == {"folder"}
+
+
+@pytest.mark.parametrize(
+    "options", [{"grid_points": 0}, {"seed": -1}, {"device": "moon"}, {"precision": "float8"}]
+)
+def test_invalid_options_are_refused(tmp_path, options):
+    folder = write_scenes(tmp_path, grid=GRID)
+    with pytest.raises(ConfigError):
+        evaluate(folder, FLOAT32._replace(**options))
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):
@@ -449,7 +488,7 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
         ({"grid": {"batch_size": [1]}}, "one row in a training batch"),
     ],
 )
-def test_a_task_that_cannot_be_evaluated_says_why(tmp_path, change, message):
+def test_the_error_names_why_a_task_cannot_be_evaluated(tmp_path, change, message):
     with pytest.raises((TaskError, ConfigError), match=message):
         evaluate(write_scenes(tmp_path, **change), FLOAT32)
 
@@ -470,7 +509,7 @@ def test_a_score_that_is_not_finite_ends_training(tmp_path):
     assert scores["epoch"] < 99
 
 
-def test_the_right_columns_are_worth_more_than_the_wrong_ones(tmp_path):
+def test_informative_columns_score_higher(tmp_path):
     folder = write_scenes(tmp_path, grid=GRID, noise=0.5)
     task = read_embedded_task(folder)
     task.embeddings[:, 6:] = torch.rand(len(task.embeddings), 6)

@@ -75,13 +75,13 @@ def test_what_post_processing_does_not_have_is_named():
         postprocessing_settings({"mean": [1], "threshold": [0.5]}, "barks")
 
 
-def test_what_is_not_chosen_is_as_in_heareval():
+def test_defaults_are_those_of_heareval():
     oracle = pytest.importorskip("heareval.predictions.task_predictions")
     parameters = inspect.signature(oracle.create_events_from_prediction).parameters
     assert {name: parameters[name].default for name in DEFAULTS} == DEFAULTS
 
 
-def test_a_point_in_time_is_there_once():
+def test_two_embeddings_at_one_time_are_refused():
     with pytest.raises(TaskError, match=r"a\.wav has two embeddings at 50 ms"):
         RowDecoder(["a.wav", "x/a.wav"], np.array([50.0, 50.0]))
 

@@ -116,7 +116,7 @@ def test_embeddings_are_those_of_the_plugin(sounds, tmp_path, format_, timestamp
             assert times is None
 
 
-def test_the_index_says_what_became_of_every_file(sounds, tmp_path):
+def test_the_index_has_the_outcome_of_every_file(sounds, tmp_path):
     run(OPTIONS, sounds, tmp_path / "out")
     lines = index(tmp_path / "out" / "index.jsonl")
     assert [line["file"] for line in lines] == sorted(line["file"] for line in lines)
@@ -130,7 +130,7 @@ def test_the_index_says_what_became_of_every_file(sounds, tmp_path):
     }
 
 
-def test_what_was_done_is_recorded(sounds, tmp_path):
+def test_the_settings_are_recorded(sounds, tmp_path):
     run(OPTIONS, sounds, tmp_path / "out")
     made = json.loads((tmp_path / "out" / "embedding.json").read_text())
     assert made["config"]["backbone"] == "mn01_as"
@@ -156,7 +156,7 @@ def broken(tmp_path):
 
 
 @pytest.mark.parametrize("format_", ["npy", "npz", pytest.param("parquet", marks=needs_pyarrow)])
-def test_broken_files_are_reported_and_stop_nothing(broken, tmp_path, format_):
+def test_broken_files_are_reported_and_do_not_stop_the_others(broken, tmp_path, format_):
     entries = run(OPTIONS._replace(format=format_), broken, tmp_path / "out")
     # A wav that ends early is as long as what there is of it.
     seconds = {file: entry.seconds for file, entry in entries.items() if entry.reason is None}
@@ -179,7 +179,7 @@ def test_broken_files_are_reported_and_stop_nothing(broken, tmp_path, format_):
     }
 
 
-def test_failures_are_tried_again_when_asked_or_when_the_file_changes(broken, tmp_path):
+def test_failures_are_repeated_on_request_or_when_the_file_changes(broken, tmp_path):
     out = tmp_path / "out"
     run(OPTIONS, broken, out)
     assert run(OPTIONS, broken, out) == {}
@@ -189,7 +189,7 @@ def test_failures_are_tried_again_when_asked_or_when_the_file_changes(broken, tm
     assert again.keys() == {"header.wav", "text.wav", "silent.wav", "nan.wav", "dangling.wav"}
 
 
-def test_a_file_that_became_broken_has_no_embedding_any_more(sounds, tmp_path):
+def test_the_embedding_of_a_file_that_became_broken_is_removed(sounds, tmp_path):
     out = tmp_path / "out"
     run(OPTIONS, sounds, out)
     (sounds / "a/00.flac").write_bytes(b"")
@@ -213,9 +213,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("format_", ["npy", "npz", pytest.param("parquet", marks=needs_pyarrow)])
 @pytest.mark.parametrize("after", [0, 1, 7, 11])
-def test_a_run_that_broke_off_ends_with_the_same_bytes(
-    sounds, tmp_path, monkeypatch, format_, after
-):
+def test_an_interrupted_run_ends_with_the_same_bytes(sounds, tmp_path, monkeypatch, format_, after):
     (sounds / "a/broken.wav").write_bytes(b"")
     recipe = OPTIONS._replace(format=format_, timestamps=True, joined=5)
     run(recipe, sounds, tmp_path / "whole")
@@ -497,7 +495,7 @@ def test_two_runs_of_one_shard_at_once_are_refused(sounds, tmp_path):
         ({}, "moon", r"unknown backend 'moon'; known: local, ray"),
     ],
 )
-def test_what_means_nothing_is_explained(tmp_path, change, on, message):
+def test_invalid_options_are_explained(tmp_path, change, on, message):
     with pytest.raises(ConfigError, match=message):
         next(embed_files(OPTIONS._replace(**change), [], tmp_path / "out", backend=on))
     assert not (tmp_path / "out").exists()
@@ -507,7 +505,7 @@ def test_what_means_nothing_is_explained(tmp_path, change, on, message):
     ("change", "on", "missing"),
     [({"format": "parquet"}, "local", "pyarrow"), ({}, "ray", "ray")],
 )
-def test_what_is_not_installed_is_named(tmp_path, monkeypatch, change, on, missing):
+def test_a_missing_package_is_named(tmp_path, monkeypatch, change, on, missing):
     real = importlib.util.find_spec
     monkeypatch.setattr(
         embedding, "find_spec", lambda name: None if name == missing else real(name)
@@ -516,7 +514,7 @@ def test_what_is_not_installed_is_named(tmp_path, monkeypatch, change, on, missi
         next(embed_files(OPTIONS._replace(**change), [], tmp_path / "out", backend=on))
 
 
-def test_any_plugin_will_do(sounds, tmp_path, monkeypatch):
+def test_any_plugin_can_be_used(sounds, tmp_path, monkeypatch):
     """One that is no network: loudness, by the API of HEAR alone."""
     callers = set()
 
@@ -537,7 +535,7 @@ def test_any_plugin_will_do(sounds, tmp_path, monkeypatch):
     assert len(callers) == 1
 
 
-def test_files_are_read_ahead_but_not_all(sounds, tmp_path, monkeypatch):
+def test_a_bounded_number_of_files_is_prefetched(sounds, tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     real = local.read_audio

@@ -45,7 +45,7 @@ def raising(error):
         (KeyError("a"), "stub cannot be loaded: KeyError: 'a'"),
     ],
 )
-def test_what_a_module_raises_is_told(stub, error, message):
+def test_errors_of_a_module_are_reported(stub, error, message):
     stub.load_model = raising(error)
     with pytest.raises(ConfigError) as caught:
         Plugin("stub")
@@ -76,7 +76,7 @@ def test_a_model_without_a_sample_rate_is_refused(stub):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])
-def test_weights_of_any_type_are_told_apart_by_their_bytes(stub, dtype):
+def test_weights_of_any_type_are_distinguished_by_their_bytes(stub, dtype):
     stub.model = Model(dtype)
     wanted = hashlib.sha256()
     for name, tensor in (("matrix", stub.model.matrix), ("scale", stub.model.scale)):

@@ -215,7 +215,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("kind", ["scene", "event"])
 @pytest.mark.parametrize("after", [0, 1, 2, 4, 8])
-def test_a_run_that_broke_off_ends_with_the_same_bytes(stub, tmp_path, monkeypatch, kind, after):
+def test_an_interrupted_run_ends_with_the_same_bytes(stub, tmp_path, monkeypatch, kind, after):
     """Killed before any batch; the batch shows in the embeddings, so it must be cut as before."""
     task = write_task(tmp_path / "noise", kind)
     options = {"batch_samples": 3 * RATE // 2}  # three clips
@@ -249,7 +249,7 @@ def test_a_run_that_broke_off_ends_with_the_same_bytes(stub, tmp_path, monkeypat
             assert found == contents(tmp_path / "whole" / "noise")[name], name
 
 
-def test_what_is_done_is_left_alone(stub, task, tmp_path):
+def test_a_complete_folder_is_left_unchanged(stub, task, tmp_path):
     run(task, tmp_path / "out")
     shutil.rmtree(task / str(RATE))
     before = contents(tmp_path / "out")
@@ -257,7 +257,7 @@ def test_what_is_done_is_left_alone(stub, task, tmp_path):
     assert contents(tmp_path / "out") == before
 
 
-def test_a_run_that_was_killed_at_its_very_end_leaves_nothing(stub, task, tmp_path):
+def test_nothing_remains_of_a_run_killed_at_its_very_end(stub, task, tmp_path):
     run(task, tmp_path / "out")
     before = contents(tmp_path / "out")
     (tmp_path / "out" / ".done.embeddings").unlink()
@@ -266,7 +266,7 @@ def test_a_run_that_was_killed_at_its_very_end_leaves_nothing(stub, task, tmp_pa
     assert contents(tmp_path / "out") == before
 
 
-def test_a_folder_of_heareval_is_taken_if_it_is_whole(stub, task, tmp_path):
+def test_a_complete_folder_of_heareval_is_accepted(stub, task, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     for split in SPLITS:
@@ -347,7 +347,7 @@ def at_another_rate(path):
         ),
     ],
 )
-def test_audio_that_is_spoilt_is_named_and_can_be_mended(stub, task, tmp_path, spoil, message):
+def test_damaged_audio_is_named_and_can_be_replaced(stub, task, tmp_path, spoil, message):
     path = task / str(RATE) / "train" / "train-2.wav"
     whole = path.read_bytes()
     spoil(path)
@@ -372,14 +372,14 @@ def test_audio_that_is_spoilt_is_named_and_can_be_mended(stub, task, tmp_path, s
         (lambda task: shutil.rmtree(task / "800" / "test"), r"lacks test-0\.wav and 6 more of 7"),
     ],
 )
-def test_a_task_that_is_spoilt_leaves_nothing(stub, task, tmp_path, spoil, message):
+def test_a_damaged_task_leaves_nothing_behind(stub, task, tmp_path, spoil, message):
     spoil(task)
     with pytest.raises(TaskError, match=message):
         run(task, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_batch_that_a_gpu_has_no_memory_for_is_halved(stub, task, tmp_path, monkeypatch):
+def test_a_batch_too_large_for_a_gpu_is_halved(stub, task, tmp_path, monkeypatch):
     monkeypatch.setitem(PARAMETERS, "scene_embedding_size", 3)
 
     def any_batch(audio, model):
@@ -416,7 +416,7 @@ def test_models_of_tensorflow_are_run(stub, task, tmp_path):
     np.testing.assert_allclose(found, np.stack([audio.mean(1), audio.max(1)], 1), atol=1e-6)
 
 
-def test_clips_of_several_lengths_share_no_batch(stub, tmp_path):
+def test_clips_of_different_lengths_do_not_share_a_batch(stub, tmp_path):
     task = write_task(tmp_path / "noise", lengths=(0.5, 0.5, 0.7))
     sizes = []
 

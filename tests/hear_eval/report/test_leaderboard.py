@@ -83,7 +83,7 @@ def test_every_number_of_the_published_table():
     assert [best_of_2021()[task] for task in SHORT] == divisors
 
 
-def test_a_later_submission_is_no_divisor():
+def test_a_later_submission_is_not_a_divisor():
     assert model("RedRice ced_base").scores["ESC-50"].value > best_of_2021()["ESC-50"]
     assert normalised(model("RedRice ced_base"))["ESC-50"] > 1
 

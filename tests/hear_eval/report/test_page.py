@@ -92,7 +92,7 @@ def switch(page, selector):
     page.find_element("css selector", selector).click()
 
 
-def test_it_is_whole_and_nothing_is_fetched_or_goes_wrong(page):
+def test_the_page_is_complete_and_fetches_nothing(page):
     assert page.title == "HEAR report"
     assert page.execute_script("return performance.getEntriesByType('resource').length") == 0
     assert page.get_log("browser") == []

@@ -76,7 +76,7 @@ def test_the_two_folders_of_beehive_are_one_task(tmp_path):
     assert score.metric == "aucroc"
 
 
-def test_an_f_measure_of_nothing_is_zero_and_said(tmp_path):
+def test_an_undefined_f_measure_is_zero_and_noted(tmp_path):
     folder = tmp_path / "m" / "maestro-v3.0.0-5h"
     write_scores(folder, 0.4, math.nan, metric="event_onset_50ms_fms")
     found = read_results([tmp_path])
@@ -91,7 +91,7 @@ def test_an_error_rate_is_better_when_low(tmp_path):
     assert read_results([tmp_path]).models[0].scores["noises"].lower_is_better
 
 
-def test_the_mode_of_a_loss_says_nothing_of_the_score(tmp_path):
+def test_the_mode_of_a_loss_is_not_that_of_the_score(tmp_path):
     """Which is what heareval watched, and wrote, where a task does not validate by its score."""
     write_scores(tmp_path / "m" / "notes", 0.4, metric="event_onset_50ms_fms", mode="min")
     assert not read_results([tmp_path]).models[0].scores["notes"].lower_is_better
@@ -126,7 +126,7 @@ def test_damage_is_named_and_left_out(embeddings, content, message):
 
 
 @pytest.mark.parametrize("inner", ["", "embeddings"])
-def test_models_of_one_name_are_told_apart_by_where_they_are(tmp_path, inner):
+def test_models_of_one_name_are_distinguished_by_their_folders(tmp_path, inner):
     for place, score in (("first", 0.5), ("second", 0.9)):
         write_scores(tmp_path / place / inner / "m" / ESC50, score)
         write_scores(tmp_path / place / inner / "m" / "maestro-v3.0.0-5h", math.nan)
@@ -154,7 +154,7 @@ def test_a_model_may_be_in_several_places(tmp_path):
     assert not found.notes
 
 
-def test_scores_of_an_evaluation_that_was_cut_off_are_noted(tmp_path):
+def test_scores_of_an_interrupted_evaluation_are_noted(tmp_path):
     for name in (ESC50, "esc10", "whole"):
         folder = write_scores(tmp_path / "m" / name, 0.5)
         if name != "whole":
@@ -174,13 +174,13 @@ def test_two_versions_of_a_task_are_not_its_folds(tmp_path):
     assert len(found.problems) == 1
 
 
-def test_a_name_that_is_no_text_can_be_written(tmp_path):
+def test_a_name_that_is_not_text_can_be_written(tmp_path):
     write_scores(tmp_path / os.fsdecode(b"m\xff") / "esc10", 0.5)
     (model,) = read_results([tmp_path]).models
     assert model.name == "m\N{REPLACEMENT CHARACTER}"
 
 
-def test_nothing_to_read(tmp_path):
+def test_folders_without_scores_are_refused(tmp_path):
     with pytest.raises(ScoreError, match="no scores in"):
         read_results([tmp_path])
 

@@ -13,7 +13,7 @@ from hear_core.errors import ConfigError, FileError
 from hear_eval.report.leaderboard import ScoredModel, TaskScore, best_of_2021, leaderboard
 from hear_eval.report.pictures import pictures
 from hear_eval.report.results import FoundResults
-from hear_eval.report.standings import compare
+from hear_eval.report.standings import compare_models
 from hear_eval.report.writing import write_report
 
 NAME = "hear_mn.<b>|*odd* $x$ & co"
@@ -70,7 +70,7 @@ def test_every_score_is_a_line_of_the_csv(folder):
     assert {row["source"] for row in rows if row["model"] == "OpenL3"} == {"leaderboard, HEAR 2021"}
 
 
-def test_the_tables_of_the_markdown_are_whole(folder):
+def test_the_tables_of_the_markdown_are_complete(folder):
     text = (folder / "report.md").read_text()
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert len(tables) == 2
@@ -87,7 +87,7 @@ def test_the_tables_of_the_markdown_are_whole(folder):
         assert (folder / name).is_file()
 
 
-def test_it_says_what_compares(folder):
+def test_the_report_states_what_can_be_compared(folder):
     text = (folder / "report.md").read_text()
     assert "2 models evaluated on 4 tasks, beside 34 of the leaderboard." in text
     assert "the mean over the tasks that every evaluated model has: ESC-50." in text
@@ -174,7 +174,7 @@ def test_bars_have_lines_for_deviations_over_folds(folder):
     """Two bars of a model with folds; the middle of the line is the height of the bar."""
     from matplotlib.container import ErrorbarContainer
 
-    drawn = list(pictures(compare(MODELS)))[1].figure.axes
+    drawn = list(pictures(compare_models(MODELS)))[1].figure.axes
     bars = [c for axes in drawn for c in axes.containers if isinstance(c, ErrorbarContainer)]
     assert len(bars) == 1
     (line,) = bars[0][2][0].get_segments()
@@ -197,8 +197,8 @@ def test_an_older_report_is_replaced_completely_or_not_at_all(tmp_path, monkeypa
     assert {path.name for path in tmp_path.iterdir()} == {file.name for file in files}
 
 
-def test_what_is_common_to_models():
-    found = compare(MODELS, leaderboard())
+def test_the_common_tasks_of_models():
+    found = compare_models(MODELS, leaderboard())
     assert found.common == ("ESC-50",)
     assert found.evaluated == ("ESC-50", "Libricount")
     assert found.own_tasks == ("esc10", "noise_er")
@@ -208,6 +208,6 @@ def test_what_is_common_to_models():
     order = [row.common for row in found.rows if row.common is not None]
     assert order == sorted(order, reverse=True)
     # AMAAI's speech and DDSP has no GTZAN; it is compared on what it has.
-    gtzan = compare((ScoredModel("m", {"GTZAN Genre": TaskScore(0.8)}),), leaderboard())
+    gtzan = compare_models((ScoredModel("m", {"GTZAN Genre": TaskScore(0.8)}),), leaderboard())
     lacking = [row.model.name for row in gtzan.rows if row.common is None]
     assert lacking == ["AMAAI Lab wav2vec2+DDSP"]

@@ -46,14 +46,14 @@ def found(task):
     return {(problem.file, problem.reason) for problem in check_task(task).problems}
 
 
-def test_nothing_is_wrong(task):
+def test_a_task_without_problems(task):
     calls = []
     report = check_task(task, lambda *progress: calls.append(progress))
     assert report == ([], 12, ["fold0", "fold1", "fold2"], [RATE, 2 * RATE])
     assert calls == [(i, 24) for i in range(1, 25)]
 
 
-def test_all_that_is_wrong_with_audio_is_found_in_one_go(task):
+def test_all_problems_of_audio_are_found_at_once(task):
     folder = task / str(RATE)
     (folder / "fold0" / "fold0-0.wav").unlink()
     cut = folder / "fold0" / "fold0-1.wav"
@@ -96,7 +96,7 @@ def test_a_truncated_flac_is_found(task):
     assert file == "800/fold0/fold0-0.wav"
 
 
-def test_all_that_is_wrong_with_labels_is_found_in_one_go(task):
+def test_all_problems_of_labels_are_found_at_once(task):
     labels = labels_of(task)
     labels["fold0"] |= {"fold0-0.wav": ["c"], "fold0-1.wav": ["a", "b"]}
     labels["fold1"] = {}
@@ -172,7 +172,7 @@ def test_classes_without_training_data_are_found(task):
     }
 
 
-def test_all_that_is_wrong_with_the_description_is_found_in_one_go(task):
+def test_all_problems_of_the_description_are_found_at_once(task):
     metadata = json.loads((task / "task_metadata.json").read_text())
     metadata |= {"embedding_type": "scenes", "evaluation": "top1_acc", "sample_duration": -1}
     del metadata["prediction_type"]
@@ -189,7 +189,7 @@ def test_all_that_is_wrong_with_the_description_is_found_in_one_go(task):
     }
 
 
-def test_what_is_missing_is_found(task, tmp_path):
+def test_missing_files_are_found(task, tmp_path):
     shutil.rmtree(task / str(RATE))
     shutil.rmtree(task / str(2 * RATE))
     (task / "fold1.json").unlink()

@@ -36,7 +36,7 @@ def write(folder, vocabulary="idx,label\n0,dog\n1,fox\n", labels=None, **metadat
     return folder
 
 
-def test_a_task_says_what_it_is(tmp_path):
+def test_the_description_of_a_task_is_read(tmp_path):
     found = read_description(write(tmp_path, sample_duration=None))
     assert (found.name, found.embedding_type, found.seconds) == ("barks", "scene", None)
     assert found.vocabulary == ("dog", "fox")
@@ -90,7 +90,7 @@ def test_a_task_that_contradicts_itself_is_refused(tmp_path, change, message):
         read_description(write(tmp_path, **change))
 
 
-def test_what_is_missing_or_damaged_is_named(tmp_path):
+def test_a_missing_or_damaged_file_is_named(tmp_path):
     with pytest.raises(TaskError, match=r"has no task_metadata\.json"):
         read_description(tmp_path)
     (write(tmp_path) / "task_metadata.json").write_text("{")
@@ -163,7 +163,7 @@ def test_invalid_labels_are_refused(tmp_path, kind, labels, message):
         read_labels(folder, "fold00", read_description(folder))
 
 
-def test_a_scene_of_several_labels_may_have_none(tmp_path):
+def test_a_scene_of_a_multi_label_task_may_have_no_label(tmp_path):
     folder = write(tmp_path, prediction_type="multilabel", labels={"a": [], "b": ["dog", "fox"]})
     found = read_labels(folder, "fold00", read_description(folder))
     assert found == {"a": [], "b": ["dog", "fox"]}

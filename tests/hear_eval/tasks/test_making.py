@@ -204,7 +204,7 @@ def test_an_invalid_task_is_refused(recordings, tmp_path, change, options, error
     assert not (tmp_path / "tasks").exists()
 
 
-def test_a_broken_recording_leaves_no_task(recordings, tmp_path):
+def test_a_broken_recording_leaves_nothing_behind(recordings, tmp_path):
     recordings[3].path.write_bytes(b"no audio")
     with pytest.raises(AudioError, match=r"high1.flac (cannot be read|.* no samples)"):
         make_task(tmp_path / "tasks", "broken", recordings, "multiclass")
@@ -223,7 +223,7 @@ def test_a_truncated_or_invalid_recording_leaves_nothing_behind(recordings, tmp_
         assert list((tmp_path / "tasks").iterdir()) == []
 
 
-def test_an_mp3_without_an_index_is_whole(recordings, tmp_path):
+def test_an_mp3_without_an_index_is_complete(recordings, tmp_path):
     """How long it is is a guess, which may be too much."""
     path, noise = tmp_path / "noise.mp3", np.random.default_rng(0).uniform(-0.5, 0.5, 32000)
     noise[:8000] = 0  # of which the bytes are few
@@ -236,7 +236,7 @@ def test_an_mp3_without_an_index_is_whole(recordings, tmp_path):
     assert max(frames(task, 8000)) == pytest.approx(16000, abs=1000)
 
 
-def test_a_task_that_is_there_is_kept(recordings, tmp_path):
+def test_an_existing_task_is_kept(recordings, tmp_path):
     task = make_task(tmp_path, "tones", recordings, "multiclass", sample_rates=[8000])
     with pytest.raises(TaskError, match=r"tones exists already: remove it"):
         make_task(tmp_path, "tones", recordings, "multiclass", seconds=1, sample_rates=[8000])

@@ -105,7 +105,7 @@ def test_events_sound_where_the_labels_say_and_come_from_their_split(task):
             assert (power[~border] < 3e-5).all()
 
 
-def test_silence_around_a_clip_is_no_part_of_its_event(task):
+def test_silence_around_a_clip_is_not_part_of_its_event(task):
     lengths = {
         round(event["end"] - event["start"]) for *_, events in events_of(task) for event in events
     }
@@ -278,7 +278,7 @@ def test_a_task_can_be_resampled(task):
     assert resample_task(task, 8000).written == 8
 
 
-def test_what_cannot_be_read_leaves_nothing_behind(clips, tmp_path):
+def test_a_clip_that_cannot_be_read_leaves_nothing_behind(clips, tmp_path):
     clips[-1].path.write_bytes(b"no audio")
     with pytest.raises(AudioError, match=r"test-whistle-0.7.wav cannot be read"):
         mix_event_task(tmp_path / "tasks", "broken", clips, {**SCENES, "test": 9}, SMALL)
@@ -302,7 +302,7 @@ def test_a_truncated_clip_is_refused(clips, tmp_path):
     assert list((tmp_path / "tasks").iterdir()) == []
 
 
-def test_a_task_that_is_there_is_kept(task, clips):
+def test_an_existing_task_is_kept(task, clips):
     before = contents(task)
     with pytest.raises(TaskError, match=r"tones exists already: remove it"):
         mix_event_task(task.parent, "tones", clips, SCENES, SMALL)
@@ -365,7 +365,7 @@ def test_a_class_must_be_in_all_splits(clips, tmp_path, label, what):
         mix_event_task(tmp_path, "tones", clips, SCENES, SMALL)
 
 
-def test_other_splits_and_no_clips_are_refused(clips, tmp_path):
+def test_other_splits_and_missing_clips_are_refused(clips, tmp_path):
     with pytest.raises(ConfigError, match=r"has the split 'fold1', which is not one of"):
         mix_event_task(tmp_path, "tones", [clips[0]._replace(split="fold1")], SCENES, SMALL)
     with pytest.raises(ConfigError, match=r"there are no labelled clips to mix"):

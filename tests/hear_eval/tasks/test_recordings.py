@@ -7,7 +7,7 @@ from hear_core.events.event import Event
 from hear_eval.tasks.description import TaskError
 from hear_eval.tasks.recordings import (
     Recording,
-    read_class_folders,
+    read_recording_folders,
     read_recording_table,
     with_splits,
 )
@@ -122,7 +122,7 @@ def touch(folder, *names):
 
 def test_a_folder_for_every_class(tmp_path):
     source = touch(tmp_path, "dog/1-a.wav", "dog/sub/2-b.flac", "fox/1-a.wav", "fox/notes.txt")
-    found = read_class_folders(source, group=r"\d+")
+    found = read_recording_folders(source, group=r"\d+")
     assert [(r.name, r.labels, r.split, r.group) for r in found] == [
         ("dog/1-a.wav", ("dog",), "", "1"),
         ("dog/sub/2-b.flac", ("dog",), "", "2"),
@@ -132,7 +132,7 @@ def test_a_folder_for_every_class(tmp_path):
 
 def test_a_folder_for_every_split(tmp_path):
     source = touch(tmp_path, "train/dog/a.wav", "valid/dog/b.wav", "test/fox/c.wav")
-    assert {r.name: (r.labels, r.split) for r in read_class_folders(source)} == {
+    assert {r.name: (r.labels, r.split) for r in read_recording_folders(source)} == {
         "train/dog/a.wav": (("dog",), "train"),
         "valid/dog/b.wav": (("dog",), "valid"),
         "test/fox/c.wav": (("fox",), "test"),
@@ -141,12 +141,12 @@ def test_a_folder_for_every_split(tmp_path):
 
 def test_folders_without_classes_or_audio_are_refused(tmp_path):
     with pytest.raises(TaskError, match="no audio in"):
-        read_class_folders(tmp_path)
+        read_recording_folders(tmp_path)
     with pytest.raises(TaskError, match=r"a\.wav is not in a folder of a class"):
-        read_class_folders(touch(tmp_path, "a.wav"))
+        read_recording_folders(touch(tmp_path, "a.wav"))
 
 
-def test_splits_are_chosen_where_there_are_none(tmp_path):
+def test_splits_are_assigned_if_there_are_none(tmp_path):
     recordings = [Recording(tmp_path, f"{i}", ("ab"[i % 2],), group=f"{i // 4}") for i in range(40)]
     shares = {"train": 3.0, "valid": 1.0, "test": 1.0}
     found = with_splits(recordings, shares)

@@ -44,7 +44,7 @@ def test_another_rate_is_added(task):
     np.testing.assert_allclose(soundfile.read(low)[0], soxr, atol=1 / 32768)
 
 
-def test_whole_files_are_kept_and_others_are_written_again(task):
+def test_complete_files_are_kept_and_others_are_written_again(task):
     resample_task(task, 8000)
     folder = task / "8000"
     soundfile.write(folder / "fold00" / "low0.wav", np.zeros(100), 8000)
@@ -87,7 +87,7 @@ def spoil(path):
         (spoil, "low1.wav contains NaN or infinite samples"),
     ],
 )
-def test_what_is_damaged_makes_no_valid_audio(task, damage, reason):
+def test_damaged_audio_is_not_resampled(task, damage, reason):
     broken = task / "16000" / "fold01" / "low1.wav"
     damage(broken)
     found = resample_task(task, 32000)
@@ -96,19 +96,19 @@ def test_what_is_damaged_makes_no_valid_audio(task, damage, reason):
     assert not (task / "32000" / "fold01" / "low1.wav").exists()
 
 
-def test_the_highest_other_rate_is_taken(task):
+def test_the_source_is_the_highest_other_rate(task):
     resample_task(task, 4000)
     resample_task(task, 32000)
     assert abs(frequency(task / "32000" / "fold00" / "high0.wav") - 2000) < 2
 
 
-def test_a_rate_that_is_not_whole_is_not_taken(task):
+def test_a_rate_without_all_clips_is_not_the_source(task):
     resample_task(task, 48000)
     (task / "48000" / "fold02" / "low2.wav").unlink()
     assert resample_task(task, 32000).written == 6
 
 
-def test_a_file_too_many_makes_no_rate_the_best(task):
+def test_an_additional_file_does_not_make_a_rate_the_source(task):
     resample_task(task, 48000)
     for fold in range(3):
         files = [f"{label}{fold}.wav" for label in ("low", "high")]

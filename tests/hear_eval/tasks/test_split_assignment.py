@@ -46,7 +46,7 @@ def test_shares_are_kept_in_every_class():
     assert Counter(found[100:]) == {"train": 24, "valid": 8, "test": 8}
 
 
-def test_several_classes_and_none_are_spread():
+def test_clips_with_several_classes_or_none_are_spread():
     classes = [["a", "b"], ["a"], [], ["b"]] * 25
     found = assign_splits(classes, range(100), FIVE)
     for kind in ("a", "b"):
