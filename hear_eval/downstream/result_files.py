@@ -79,23 +79,25 @@ def read_scores(folder: Path) -> dict[str, Any] | None:
     A folder whose scores are damaged counts as not evaluated.
     """
     scores = _read_object(folder / SCORES)
+    if scores is None or _read_object(folder / DONE) is None:
+        return None
     folds = tested_folds(scores)
     values = [v for fold in folds.values() for k, v in fold.items() if k.startswith("test_")]
     numeric = all(isinstance(value, int | float) for value in values)
-    return scores if _read_object(folder / DONE) and folds and numeric else None
+    return scores if folds and numeric else None
 
 
 def read_done(folder: Path) -> dict[str, Any]:
     """Return how a folder was evaluated; empty if that is not known."""
-    return _read_object(folder / DONE)
+    return _read_object(folder / DONE) or {}
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    """Return a JSON object from a file; empty if the file is missing or damaged."""
+def _read_object(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object from a file; None if the file is missing or damaged."""
     try:
         return read_json(path)
     except ConfigError:
-        return {}
+        return None
 
 
 def may_have_changed(folder: Path) -> bool:

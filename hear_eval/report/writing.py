@@ -73,7 +73,7 @@ def _lead(standings: Standings) -> list[str]:
     beside = f", beside {others} of the leaderboard" if others else ""
     tasks = {task for row in standings.own_rows for task in row.model.scores}
     first = f"{_count(own, 'model')} evaluated on {_count(len(tasks), 'task')}{beside}."
-    return [first, *remarks(standings)]
+    return [first, "Scores are in percent.", *remarks(standings)]
 
 
 def _count(number: int, name: str) -> str:
@@ -127,21 +127,21 @@ def _task_table(standings: Standings) -> str:
     """Return a table of the evaluated tasks: scores, with normalised ones in brackets."""
     rows = standings.own_rows
     tasks = [task for task in standings.tasks if any(task in row.model.scores for row in rows)]
-    lines = [["task", "category", "best of 2021", *(_text(row.model.name) for row in rows)]]
+    facts = ["category", "best of 2021"] if standings.evaluated else []
+    lines = [["task", *facts, *(_text(row.model.name) for row in rows)]]
     for task in tasks:
-        divisor = f"{best_of_2021()[task]:.4f}" if task in best_of_2021() else ""
-        shown = [_shown(row, task) for row in rows]
-        lines.append([_text(task), categories().get(task, ""), divisor, *shown])
-    return _table(lines, left=2)
+        known = [categories().get(task, ""), percent(best_of_2021().get(task))] if facts else []
+        lines.append([_text(task), *known, *(_shown(row, task) for row in rows)])
+    return _table(lines, left=2 if facts else 1)
 
 
 def _shown(row: StandingsRow, task: str) -> str:
     if task not in row.model.scores:
         return ""
     score = row.model.scores[task]
-    spread = f" ± {score.std:.4f}" if score.std is not None else ""
+    spread = f" ± {percent(score.std)}" if score.std is not None else ""
     share = f" ({percent(row.normalised[task])})" if task in row.normalised else ""
-    return f"{score.value:.4f}{spread}{share}" + " (lower is better)" * score.lower_is_better
+    return f"{percent(score.value)}{spread}{share}" + " (lower is better)" * score.lower_is_better
 
 
 def _table(lines: Sequence[Sequence[str]], *, left: int) -> str:

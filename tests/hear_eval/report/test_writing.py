@@ -79,8 +79,8 @@ def test_the_tables_of_the_markdown_are_complete(folder):
         assert len(columns) == 1
     assert "**hear_mn.&lt;b&gt;\\|\\*odd\\* $x$ &amp; co**" in tables[0]
     share = 100 * 0.8 / best_of_2021()["ESC-50"]
-    assert f"| 0.8000 ± 0.0100 ({share:.1f}) |" in tables[1]
-    assert "0.3000 (lower is better)" in tables[1]
+    assert f"| 80.0 ± 1.0 ({share:.1f}) |" in tables[1]
+    assert "30.0 (lower is better)" in tables[1]
     assert "- m: esc50\n" in text
     assert "- x.json is &lt;broken&gt;\n" in text
     for name in re.findall(r"!\[.*?\]\((.*?)\)", text):
@@ -160,7 +160,7 @@ def test_a_report_of_own_tasks_only_has_nothing_of_the_leaderboard(tmp_path):
     assert "2 models evaluated on 2 tasks.\n" in text
     assert "None of the evaluated tasks is one of HEAR's 19" in text
     assert "## Means" not in text
-    assert "| esc10 |  |  | 0.9512 ± 0.0200 | 0.8000 ± 0.0200 |" in text
+    assert "| esc10 | 95.1 ± 2.0 | 80.0 ± 2.0 |" in text
     page = (tmp_path / "report.html").read_text()
     body = page[page.index("<tbody>") : page.index("</tbody>")]
     assert body.count("<tr") == 2
