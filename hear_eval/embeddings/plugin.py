@@ -59,7 +59,7 @@ class Plugin:
         file = [model_file] if model_file else []
         with _loading(module):
             self._model = self._module.load_model(*file, **options)
-        if not _is_sample_rate(getattr(self._model, "sample_rate", None)):
+        if not _is_positive(getattr(self._model, "sample_rate", None)):
             msg = f"{module} is not a HEAR plug-in: its model has no valid sample_rate"
             raise ConfigError(msg)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -87,8 +87,9 @@ class Plugin:
 
     def size(self, *, timestamps: bool) -> int | None:
         """Return the embedding size that the model declares; None if it does not declare one."""
-        found = getattr(self._model, f"{'timestamp' if timestamps else 'scene'}_embedding_size", 0)
-        return int(found) or None
+        name = f"{'timestamp' if timestamps else 'scene'}_embedding_size"
+        found: Any = getattr(self._model, name, None)
+        return int(found) if _is_positive(found) else None
 
     @torch.no_grad()
     def embed(self, audio: Tensor, *, timestamps: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -135,7 +136,7 @@ def _array(found: Any) -> np.ndarray:
     return (found.float() if found.dtype == torch.bfloat16 else found).numpy()
 
 
-def _is_sample_rate(value: Any) -> bool:
+def _is_positive(value: Any) -> bool:
     try:
         return int(value) > 0
     except (TypeError, ValueError, OverflowError):

@@ -128,8 +128,8 @@ def _task_cell(row: StandingsRow, task: str, kind: str) -> str:
         return _cell(kind, None)
     spread = f" ± {score.std:.4f}" if score.std is not None else ""
     lower = ", lower is better" if score.lower_is_better else ""
-    told = escape(f"{task}: {score.value:.4f}{spread} {score.metric}".strip() + lower)
-    more = f' data-raw="{score.value:.6f}" title="{told}"'
+    title = escape(f"{task}: {score.value:.4f}{spread} {score.metric}".strip() + lower)
+    more = f' data-raw="{score.value:.6f}" title="{title}"'
     return _cell(kind, row.normalised.get(task, score.value), more)
 
 

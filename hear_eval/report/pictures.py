@@ -137,8 +137,9 @@ def _by_category(standings: Standings, drawn: Sequence[_Bars]) -> Picture:
     _grouped(panels[0], groups, drawn, heights)
     _dots(panels[0], groups, drawn)
     _finish(figure, panels, drawn, normalised=True)
-    told = f"Bars are means, dots are tasks. {_told(drawn, heights)}"
-    return Picture(PICTURES[0], f"Normalised scores by category{_cut(standings)}", told, figure)
+    text = f"Bars are means, dots are tasks. {_description(drawn, heights)}"
+    title = f"Normalised scores by category{_cut(standings)}"
+    return Picture(PICTURES[0], title, text, figure)
 
 
 def _by_task(standings: Standings, drawn: Sequence[_Bars]) -> Picture:
@@ -161,8 +162,8 @@ def _by_task(standings: Standings, drawn: Sequence[_Bars]) -> Picture:
         _error_bars(axes, tasks, drawn, heights)
         axes.set_title(name, loc="left", fontsize=10, fontweight="bold", color=_INK)
     _finish(figure, flat, drawn, normalised=bool(standings.evaluated))
-    told = f"Lines on bars are standard deviations over folds. {_told(drawn, heights)}"
-    return Picture(PICTURES[1], f"Scores by task{_cut(standings)}", told, figure)
+    text = f"Lines on bars are standard deviations over folds. {_description(drawn, heights)}"
+    return Picture(PICTURES[1], f"Scores by task{_cut(standings)}", text, figure)
 
 
 def _cut(standings: Standings) -> str:
@@ -170,7 +171,7 @@ def _cut(standings: Standings) -> str:
     return f", the first {_MOST} of {number} models" if number > _MOST else ""
 
 
-def _told(drawn: Sequence[_Bars], heights: Sequence[Mapping[str, float]]) -> str:
+def _description(drawn: Sequence[_Bars], heights: Sequence[Mapping[str, float]]) -> str:
     """Return in words what bars show."""
     models = [
         f"{bars.label}: " + ", ".join(f"{name} {100 * value:.1f}" for name, value in found.items())

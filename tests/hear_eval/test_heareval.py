@@ -163,7 +163,7 @@ def event_scores(module, task, folder, runner="heareval", **options):
     (embeddings,) = folder.glob(f"embeddings/*/{task.name}")
     run("heareval.predictions.runner", embeddings, "--grid-points", 1, cwd=folder)
     scores = json.loads((embeddings / "test.predicted-scores.json").read_text())["test"]
-    # sed_eval's F-measure of a detector that finds nothing at all is no number.
+    # sed_eval's F-measure of a detector without any detection is NaN.
     return {name: 0.0 if math.isnan(value) else value for name, value in scores.items()}
 
 
@@ -188,7 +188,7 @@ def test_heareval_detects_mixed_events(mixed_task, tmp_path):
     """Pre-trained embeddings find events that random ones do not.
 
     On three seeds of the task they came to 0.18 to 0.27 and 0.52 to 0.65; random ones, on one of
-    these, to 0 and 1, since they find nothing at all.
+    these, to 0 and 1, since they detect nothing.
     """
     found = event_scores("hear_mn.mn04_e1_l", mixed_task, tmp_path / "found", "hear run")
     guess = event_scores("hear_mn.mn04_e1_l", mixed_task, tmp_path / "guess", pretrained=False)
@@ -201,7 +201,7 @@ def test_heareval_detects_mixed_events(mixed_task, tmp_path):
 def test_heareval_takes_the_frames_of_a_detector(mixed_task, tmp_path):
     """Its weights are random, so that little but the averages of mel bands tells events apart.
 
-    That came to 0.20 and 0.69. Frames that stand at wrong times would find as little as those that
+    That came to 0.20 and 0.69. Frames at wrong times would find as little as those that
     are all the same: 0 and 1.
     """
     run("hear_cli", "tasks", "resample", mixed_task.parent, "--sample-rate", 16000)

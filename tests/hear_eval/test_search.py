@@ -29,7 +29,7 @@ def labels_of(task, split):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Three columns that say nothing, then twelve that say what a clip is."""
+    """Three columns of noise, then twelve that determine the class of a clip."""
     folder = write_scenes(tmp_path_factory.mktemp("search") / "scenes", noise=0.5, grid=GRID)
     random, task = np.random.default_rng(1), read_embedded_task(folder)
     for split, known in embeddings_of(folder).items():

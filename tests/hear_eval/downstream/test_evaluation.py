@@ -334,7 +334,7 @@ def test_an_evaluated_folder_is_evaluated_again_only_on_request(tmp_path, caplog
         assert evaluate(folder, FLOAT32) == {"test": {"test_score": 0.5}, "by": "heareval"}
     assert "is evaluated" in caplog.text
     assert without_times(evaluate(folder, FLOAT32, again=True)) == without_times(scores)
-    # Scores that are cut off are none.
+    # Incomplete scores do not count.
     path.write_text(path.read_text()[:50])
     assert without_times(evaluate(folder, FLOAT32)) == without_times(scores)
 
@@ -355,7 +355,7 @@ def test_scores_are_not_given_for_other_options(tmp_path, name, there, here):
     message = rf"^{folder} was evaluated with other .*: {name} is {there} there and {here} here; "
     with pytest.raises(ConfigError, match=message):
         evaluate(folder, FLOAT32._replace(**{name: here}))
-    # What is left to the machine is not asked for, and heareval does not say what it did.
+    # An option that is auto never differs, and heareval does not write its options.
     assert evaluate(folder, EvaluationSettings(grid_points=3)) == scores
     theirs = {"grid_points": 1, "gpus": None, "in_memory": True}
     (folder / "prediction-done.json").write_text(json.dumps(theirs))
@@ -500,7 +500,7 @@ def test_events_without_a_score_of_their_own_need_one_postprocessing(tmp_path):
 
 
 def test_a_score_that_is_not_finite_ends_training(tmp_path):
-    """d' of classes that are told perfectly is infinite, and nothing can be more."""
+    """d' of classes that are separated perfectly is infinite, which cannot be exceeded."""
     grid = {**GRID, "hidden_layers": [0], "lr": [0.03], "max_epochs": [100]}
     kind = {"prediction_type": "multilabel", "evaluation": ["d_prime", "mAP"]}
     folder = write_scenes(tmp_path, OWN, noise=0.01, grid=grid, **kind)

@@ -28,7 +28,7 @@ def _one_thread():
 
 
 class GivenDropout(nn.Module):
-    """Dropout that is told what to leave out."""
+    """Dropout with a given mask."""
 
     def forward(self, x):
         return x * self.mask / (1 - DROPOUT) if self.training else x

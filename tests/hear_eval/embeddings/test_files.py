@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import json
@@ -18,7 +19,7 @@ import torch
 
 from hear_core.audio.files import find_audio_files
 from hear_core.audio.reading import read_audio
-from hear_core.errors import ConfigError
+from hear_core.errors import ConfigError, FileError
 from hear_eval.embeddings import files as embedding
 from hear_eval.embeddings import local
 from hear_eval.embeddings.files import embed_files
@@ -470,6 +471,26 @@ def test_a_shard_that_does_not_exist_is_refused(sounds, tmp_path, options):
         run(OPTIONS, sounds, tmp_path / "out", **options)
 
 
+def test_a_full_disk_is_reported_and_keeps_what_is_done(sounds, tmp_path, monkeypatch):
+    out, real, calls = tmp_path / "out", np.save, []
+
+    def save(file, array):
+        calls.append(array)
+        if len(calls) > 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(file, array)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", save)
+        with pytest.raises(FileError, match=r"cannot write .*\.npy: No space left on device"):
+            run(OPTIONS, sounds, out)
+    assert len(list(out.rglob("*.npy"))) == 5
+    assert not list(out.rglob("*.part"))
+    assert len(run(OPTIONS, sounds, out)) == 7
+    run(OPTIONS, sounds, tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
 def test_more_files_are_added(sounds, tmp_path):
     run(OPTIONS, sounds, tmp_path / "out")
     clip(sounds / "more.wav")
@@ -515,7 +536,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, change, on, missing):
 
 
 def test_any_plugin_can_be_used(sounds, tmp_path, monkeypatch):
-    """One that is no network: loudness, by the API of HEAR alone."""
+    """One without a network: loudness, with the HEAR API only."""
     callers = set()
 
     def get_scene_embeddings(audio, model):

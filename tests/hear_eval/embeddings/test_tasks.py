@@ -34,7 +34,7 @@ PARAMETERS = {"sample_rate": RATE, "scene_embedding_size": 4, "timestamp_embeddi
 
 
 class Stub(torch.nn.Module):
-    """A model whose embeddings can be told by hand, and in which the batch leaves a trace."""
+    """A model whose embeddings can be computed by hand, and depend on the batch."""
 
     def __init__(self):
         super().__init__()
@@ -100,7 +100,7 @@ def run(task, out, **options):
 
 
 def contents(folder):
-    """All files but those that say how long it took, and locks."""
+    """All files except locks and the file with the time taken."""
     left_out = {"profile.embeddings.json"}
     return {
         path.name: path.read_bytes()
@@ -210,7 +210,7 @@ def test_a_folder_is_called_as_heareval_calls_it(options):
 
 
 class Killed(BaseException):
-    """A run that is cut off."""
+    """A run is interrupted."""
 
 
 @pytest.mark.parametrize("kind", ["scene", "event"])
@@ -236,7 +236,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(stub, tmp_path, monkeypatch
             run(task, out, **options)
     assert not (out / ".done.embeddings").exists()
     assert len(list(out.glob("*.embeddings.npy"))) == after // 3
-    # Rows whose line of the journal was never written, and a line that was cut off.
+    # Rows whose line of the journal was never written, and an incomplete line.
     with (out / f".{SPLITS[after // 3]}.embeddings.npy.part").open("ab") as part:
         part.write(b"rows of nobody")
     with (out / f".{SPLITS[after // 3]}.journal").open("a") as journal:
@@ -303,7 +303,7 @@ def broken_embeddings(change):
     return get
 
 
-def spoilt(found):
+def with_nan(found):
     found[-1, 2] = torch.nan
     return found
 
@@ -311,7 +311,7 @@ def spoilt(found):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (spoilt, r"embedding of train/train-\d\.wav contains NaN"),
+        (with_nan, r"embedding of train/train-\d\.wav contains NaN"),
         (lambda found: found[:, None], r"train-\d\.wav and 6 more have the shape \(7, 1, 4\)"),
         (lambda found: found[:-1], r"have the shape \(6, 4\); for 7 clips"),
         (lambda found: found[:, :3], r"have 3 values instead of 4"),
@@ -336,7 +336,7 @@ def at_another_rate(path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
         (cut, r"train-2\.wav is truncated: 100 of 800 bytes of audio are missing"),
         (at_another_rate, r"train-2\.wav has a sample rate of 1600 Hz, but its folder"),
@@ -347,10 +347,10 @@ def at_another_rate(path):
         ),
     ],
 )
-def test_damaged_audio_is_named_and_can_be_replaced(stub, task, tmp_path, spoil, message):
+def test_damaged_audio_is_named_and_can_be_replaced(stub, task, tmp_path, damage, message):
     path = task / str(RATE) / "train" / "train-2.wav"
     whole = path.read_bytes()
-    spoil(path)
+    damage(path)
     with pytest.raises(AudioError, match=message):
         run(task, tmp_path / "out")
     path.write_bytes(whole)
@@ -359,7 +359,7 @@ def test_damaged_audio_is_named_and_can_be_replaced(stub, task, tmp_path, spoil,
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
         (lambda task: (task / "test.json").unlink(), r"has no test\.json"),
         (lambda task: (task / "test.json").write_text("{}"), r"test\.json names no file"),
@@ -372,8 +372,8 @@ def test_damaged_audio_is_named_and_can_be_replaced(stub, task, tmp_path, spoil,
         (lambda task: shutil.rmtree(task / "800" / "test"), r"lacks test-0\.wav and 6 more of 7"),
     ],
 )
-def test_a_damaged_task_leaves_nothing_behind(stub, task, tmp_path, spoil, message):
-    spoil(task)
+def test_a_damaged_task_leaves_nothing_behind(stub, task, tmp_path, damage, message):
+    damage(task)
     with pytest.raises(TaskError, match=message):
         run(task, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -138,7 +138,7 @@ def test_models_of_one_name_are_distinguished_by_their_folders(tmp_path, inner):
     )
     assert not found.problems
     assert [note.split(" in ")[0] for note in found.notes] == names
-    # Where they are not both asked for, nothing need tell them apart.
+    # If only one of them is read, its name need not be longer.
     (model, _) = read_results([tmp_path / "first" / inner]).models
     assert model.name == "m"
 
@@ -186,7 +186,7 @@ def test_folders_without_scores_are_refused(tmp_path):
 
 
 def test_what_heareval_wrote_is_read(tmp_path):
-    """As of heareval 2021.1: two folds, their sums, and all else that stands in the file."""
+    """Written by heareval 2021.1: two folds, their aggregates, and all other fields of the file."""
     fold = {"test_loss": 0.1, "test_score": 0.9, "test_mAP": 0.9, "test_top1_acc": 0.8}
     more = {"validation_score": 1.0, "epoch": 41, "time_in_min": 0.05}
     content = {
