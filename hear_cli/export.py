@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from hear_cli import options
@@ -53,12 +55,17 @@ def export_command(
             show_default="those of the module; the logits of a backbone",
         ),
     ] = "",
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Apply a sigmoid to the logits.")
+    ] = False,
     random_weights: options.RandomWeights = False,
 ) -> None:
     """Write an ONNX file from waveform to embedding, and check it against torch.
 
-    The result of the check is printed, and written beside the file as .parity.json. The exit code
-    is 1 if the check fails.
+    Labels are written beside the file as .labels.json, and the result of the check as
+    .parity.json. The exit code is 1 if the check fails, for example because more than 2 % of the
+    first classes or decisions change. For int8, every second recording is used for calibration
+    and the others for the check; a single one is cut in half.
     """
     source = options.weights(model, random=random_weights)
     loaded = load_model(name, taps.split(",") if taps else [], engine="torch", **source)
@@ -67,19 +74,39 @@ def export_command(
     else:
         typer.echo("No --audio is given: the check is on a synthetic clip.")
         recordings = [siren(10.0, loaded.sample_rate).numpy()]
-    calibration = recordings if audio else []
+    calibration: list[np.ndarray] = []
+    if precision == "int8" and audio:
+        calibration, recordings = _split(recordings)
     output.parent.mkdir(parents=True, exist_ok=True)
-    export(loaded, output, precision=precision, calibration=calibration)
+    export(
+        loaded, output, precision=precision, calibration=calibration, probabilities=probabilities
+    )
     typer.echo(f"{output}: {output.stat().st_size / 1e6:.2f} MB, {precision}, {loaded}")
 
-    comparisons = list(compare(output, loaded, recordings, precision))
-    typer.echo("runtime      seconds  clips   max abs  relative    cosine")
+    comparisons = list(compare(output, loaded, recordings, precision, probabilities=probabilities))
+    typer.echo("runtime      seconds  clips   max abs  relative    cosine  first class  decisions")
     for c in comparisons:
         typer.echo(
             f"{c.runtime:12} {c.seconds:7.2f} {c.clips:6d} {c.max_abs:9.2e} {c.relative:9.2e}"
-            f" {c.cosine:9.7f}  {'passed' if c.passed else 'FAILED'}"
+            f" {c.cosine:9.7f} {_percent(c.first_class):>12} {_percent(c.decisions):>10}"
+            f"  {'passed' if c.passed else 'FAILED'}"
         )
     report = {"file": output.name, "comparisons": [c._asdict() for c in comparisons]}
     output.with_suffix(".parity.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     if not all(c.passed for c in comparisons):
         raise typer.Exit(1)
+
+
+def _split(recordings: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return recordings to calibrate with and others to check on."""
+    if len(recordings) == 1:
+        half = -(-len(recordings[0]) // 2)
+        recordings = [
+            recordings[0][:half],
+            recordings[0][half:] if half < len(recordings[0]) else recordings[0],
+        ]
+    return list(recordings[::2]), list(recordings[1::2])
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"

@@ -106,7 +106,8 @@ def test_labels_are_said_only_of_logits_that_they_fit():
     options = {"pretrained": False, "engine": "torch"}
     assert "labels" not in describe(mn01_all_b_mel_avgs.load_model(**options), "float32")
     fine_tuned = mn04_e1_l.load_model(**options, num_classes=10)
-    assert "labels" not in describe(fine_tuned, "float32")
+    labels = describe(fine_tuned, "float32").get("labels", "[]")
+    assert json.loads(labels) == list(fine_tuned.record.labels)
     assert len(audioset_labels()) == 527
 
 
@@ -133,9 +134,65 @@ def test_a_failed_export_leaves_nothing(tmp_path):
 @needs_esc10
 def test_int8_is_small_and_close(tmp_path, real, recordings):
     export(real, tmp_path / "out.onnx", precision="int8", calibration=recordings)
-    assert (tmp_path / "out.onnx").stat().st_size < 2.1e6
+    assert (tmp_path / "out.onnx").stat().st_size < 2.6e6
     found = list(compare(tmp_path / "out.onnx", real, recordings, "int8"))
     assert all(c.cosine > 0.9 for c in found)
     graph = onnx.load(tmp_path / "out.onnx").graph
     weights = [i for i in graph.initializer if "backbone" in i.name or "features" in i.name]
     assert any(i.data_type == onnx.TensorProto.INT8 for i in weights)
+
+
+def test_outputs_are_named_by_what_they_are(tmp_path):
+    for taps, probabilities, name in [
+        (["logits"], False, "logits"),
+        (["logits"], True, "probabilities"),
+        (["logits", "e1"], False, "embedding"),
+    ]:
+        model = starter.load_model(engine="torch", taps=taps)
+        export(model, tmp_path / "out.onnx", probabilities=probabilities)
+        (output,) = onnxruntime.InferenceSession(tmp_path / "out.onnx").get_outputs()
+        assert output.name == name
+        results = list(
+            compare(
+                tmp_path / "out.onnx", model, [sound(3.0)], "float32", probabilities=probabilities
+            )
+        )
+        assert all(result.passed for result in results)
+        assert results[0].first_class == results[0].decisions == 0
+        labels = json.loads((tmp_path / "out.labels.json").read_text())
+        assert tuple(labels) == audioset_labels()
+
+
+def test_probabilities_need_logits_alone(tmp_path):
+    model = starter.load_model(engine="torch", taps=["logits", "e1"])
+    with pytest.raises(ConfigError, match=r"probabilities need the tap logits alone, .* e1"):
+        export(model, tmp_path / "out.onnx", probabilities=True)
+
+
+def test_without_onnx_a_sentence_says_what_to_install(tmp_path, monkeypatch):
+    model = starter.load_model(engine="torch", taps=["logits"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match="an export needs onnx: install the extra 'onnx'"):
+        export(model, tmp_path / "out.onnx")
+
+
+def test_changed_decisions_fail_the_check(tmp_path):
+    model = starter.load_model(engine="torch", taps=["logits"])
+    export(model, tmp_path / "out.onnx", precision="float16")
+    with torch.no_grad():  # the same direction and nearly the same norm, but other first classes
+        last = model.extractor.backbone.classifier[-1]
+        best = model.get_scene_embeddings(torch.from_numpy(sound(3.0))[None])[0].topk(2).indices
+        last.bias[best[0]] -= 2.0
+        last.bias[best[1]] += 2.0
+    found = list(compare(tmp_path / "out.onnx", model, [sound(3.0)], "int8"))
+    assert any(c.cosine > 0.9 and not c.passed and c.first_class == 1 for c in found)
+
+
+def test_the_last_layer_stays_in_float(tmp_path):
+    model = starter.load_model(engine="torch", taps=["logits"])
+    export(model, tmp_path / "out.onnx", precision="int8", calibration=[sound(3.0)])
+    graph = onnx.load(tmp_path / "out.onnx").graph
+    gemm = [node for node in graph.node if node.op_type in ("Gemm", "MatMul")][-1]
+    weights = {i.name: i for i in graph.initializer}
+    assert any(weights[n].dims and weights[n].data_type == 1 for n in gemm.input if n in weights)
+    assert any(i.data_type == onnx.TensorProto.INT8 for i in graph.initializer)
