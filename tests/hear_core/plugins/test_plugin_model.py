@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hear_core.errors import AudioError, CheckpointError, ConfigError
@@ -63,6 +63,7 @@ def test_longer_scenes_are_the_mean_of_windows(samples):
     torch.testing.assert_close(MODEL.get_scene_embeddings(audio), expected, atol=1e-5, rtol=1e-5)
 
 
+@settings(max_examples=30)
 @given(
     samples=st.integers(1, 40000),
     clips=st.integers(1, 5),
