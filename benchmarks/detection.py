@@ -33,7 +33,7 @@ class OriginalDetector:
     """What EfficientSED's inference does: pieces of ten seconds, one forward pass for each.
 
     Args:
-        name: Of a detector in the zoo.
+        name: Name of a detector in the zoo.
     """
 
     def __init__(self, name: str) -> None:
@@ -91,9 +91,9 @@ def main() -> None:
         "# Detection",
         "",
         f"{arguments.minutes:g} minutes of audio, {torch.get_num_threads()} threads, torch "
-        f"{torch.__version__}. The original hears pieces of ten seconds, one after the other; so "
-        "do we with *pieces*. Else windows overlap by half, which is twice the work. Peak memory "
-        "is that of the process, with the audio and the scores of 447 classes.",
+        f"{torch.__version__}. The original processes pieces of ten seconds, one after the other; "
+        "so do we with *pieces*. Otherwise windows overlap by half, which is twice the work. Peak "
+        "memory is that of the process, with the audio and the scores of 447 classes.",
         "",
         "| detector | way | seconds | ratio | times real time | peak memory, MB |",
         "|---|---|---|---|---|---|",

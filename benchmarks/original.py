@@ -43,7 +43,7 @@ class Original:
     """The wrapper of the original, for the taps logits and e1.
 
     Args:
-        network: As its checkpoint has it.
+        network: Network with the weights of its checkpoint.
         half: Use float16 autocast, as the original does on CUDA.
     """
 

@@ -33,7 +33,7 @@ class DynamicConv(nn.Module):
     """Base of the dynamic convolutions; a map and its context to a map.
 
     Args:
-        shape: Of one kernel: (out channels, in channels a group, height, width).
+        shape: Shape of one kernel: (out channels, in channels a group, height, width).
         context: Size of the context.
         kernels: How many kernels there are.
 

@@ -100,7 +100,7 @@ class DynamicRelu(nn.Module):
     This is DyReLU-B of Chen et al., "Dynamic ReLU" (ECCV 2020).
 
     Args:
-        channels: Of the map; each has lines of its own.
+        channels: Channels of the map; each has lines of its own.
         context: Size of the context.
         lines: How many there are.
     """
@@ -128,11 +128,11 @@ class DynamicInvertedResidual(nn.Module):
     """Expand, filter each channel, weigh bands and frames, project; add the input where it fits.
 
     Args:
-        in_channels: Of the block.
-        row: Of the block table, scaled.
+        in_channels: Channels of the input.
+        row: Row of the block table, scaled.
         context: Size of the context.
-        kernels: In each dynamic convolution; 0 for static ones.
-        lines: Of the dynamic activation; 0 for the static one of the table.
+        kernels: Number of kernels in each dynamic convolution; 0 for static ones.
+        lines: Number of lines of the dynamic activation; 0 for the static one of the table.
         coordinate_attention: Whether bands and frames are weighed.
     """
 
@@ -198,18 +198,19 @@ class DynamicMobileNet(Backbone):
     Args:
         width: Factor on all channel counts.
         num_classes: Number of logits.
-        strides: Of blocks 2, 4, 7 and 13.
+        strides: Strides of blocks 2, 4, 7 and 13.
         dynamic_blocks: ``all``, or ``replace_se``: those that have squeeze-and-excitation in a
             MobileNet; the others are static then.
-        kernels: In each dynamic convolution; 0 makes convolutions static.
-        lines: Of each dynamic activation; 0 makes activations static.
+        kernels: Number of kernels in each dynamic convolution; 0 makes convolutions static.
+        lines: Number of lines of each dynamic activation; 0 makes activations static.
         coordinate_attention: Whether dynamic blocks weigh bands and frames.
         context_ratio: Expanded channels of a block over the size of its context.
         smallest_context: Limit to that size at width 1.
         largest_context: Limit to that size at width 1.
-        temperature: Of the attention over kernels: 1 once trained, see `annealed_temperature`.
+        temperature: Softmax temperature of the attention over kernels: 1 once trained,
+            see `annealed_temperature`.
         n_mels: Mel bands of the input.
-        dropout: In the classifier, when training.
+        dropout: Dropout probability in the classifier, when training.
 
     Raises:
         ConfigError: `dynamic_blocks` is unknown, or the temperature is not positive.

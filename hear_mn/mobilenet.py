@@ -40,8 +40,8 @@ class MobileNet(Backbone):
         width: Factor on all channel counts.
         num_classes: Number of logits.
         head: A key of `hear_mn.heads.HEADS`.
-        attention_heads: Of the attention pooling head.
-        strides: Of blocks 2, 4, 7 and 13.
+        attention_heads: Number of heads of the attention pooling head.
+        strides: Strides of blocks 2, 4, 7 and 13.
         reduced_tail: Halve the channels of the last blocks.
         dilated: Stretch the kernels of the last three blocks by two; they then have no stride.
         se_dims: What squeeze-and-excitation looks at: any of the letters ``c`` (channels), ``f``
@@ -50,7 +50,7 @@ class MobileNet(Backbone):
         se_ratio: Size of what is squeezed over size of its bottleneck.
         n_mels: Mel bands of the input.
         frames: Frames of the input; matters for ``t`` only, which takes no other length.
-        dropout: In the mlp head, when training.
+        dropout: Dropout probability in the mlp head, when training.
 
     Raises:
         ConfigError: A head, an axis or an aggregation is unknown.

@@ -73,8 +73,8 @@ class FrameDetector(Backbone):
         backbone: A key of `hear_sed.backbones.registry.BACKBONES`, or such a network.
         sequence_model: A key of `hear_sed.sequence.registry.SEQUENCE_MODELS`, or None for none.
         dim: Width of the sequence model.
-        num_classes: Of the strong head.
-        weak_classes: Of the weak head; as many as of the strong head if None.
+        num_classes: Number of classes of the strong head.
+        weak_classes: Number of classes of the weak head, by default that of the strong head.
         head: A key of `HEADS`: how the frames of a clip become its ``weak`` logits.
         resized_to: Bring every sequence to as many frames, as the original does with 250,
             whatever the length of its audio: by averages over neighbours or, where there are too

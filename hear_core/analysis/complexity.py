@@ -23,7 +23,7 @@ class Complexity(NamedTuple):
         seconds: Length of the clip that the following are for.
         n_mels: Bands of its log-mel.
         frames: Frames of its log-mel.
-        parameters: Of the network.
+        parameters: Number of trained values of the network.
         macs: Multiply-accumulates.
         peak_memory: Bytes of activations at once.
         peak_memory_channelwise: The same, chains of layers being computed in parts.
@@ -71,7 +71,7 @@ def complexity(record: NetworkRecord, seconds: float = 10.0) -> Complexity:
 
 
 def parameters(network: nn.Module) -> int:
-    """Return the number of trained values of a network; the statistics of batch norms are none."""
+    """Return the number of trained values of a network, without the statistics of batch norms."""
     return sum(p.numel() for p in network.parameters())
 
 

@@ -26,7 +26,7 @@ _REDUCE = {_ATEN.mean.dim, _ATEN.amax.default, _ATEN._adaptive_avg_pool2d.defaul
 
 
 class Operation(NamedTuple):
-    """One operation on values, which are numbered; weights are none.
+    """One operation on values, which are numbered. Weights do not count as values.
 
     Attributes:
         reads: Values that go in, in the order of the arguments.

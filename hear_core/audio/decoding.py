@@ -36,8 +36,8 @@ class Block(NamedTuple):
 
     Attributes:
         samples: (samples, channels), float32.
-        sample_rate: In Hz. It may change from one stream of a file to the next, as may the number
-            of channels.
+        sample_rate: Sample rate in Hz. It may change from one stream of a file to the
+            next, as may the number of channels.
         stream: Number of the stream in the file.
     """
 
@@ -80,7 +80,7 @@ def check_sample_rate(sample_rate: float, what: str = "sample_rate is") -> None:
     """Raise if a sample rate is not one of audio.
 
     Args:
-        sample_rate: In Hz.
+        sample_rate: Sample rate in Hz.
         what: Begin of the message.
 
     Raises:

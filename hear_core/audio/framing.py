@@ -19,7 +19,7 @@ Array: TypeAlias = Any
 
 
 def reflect(waveform: Array, start: int, stop: int) -> Array:
-    """Return samples `start` to `stop` of a waveform that goes on mirrored beyond both its ends.
+    """Return samples `start` to `stop` of a waveform that is reflected at both its ends.
 
     The mirror does not repeat the outermost sample. It is itself mirrored at its end, and so on,
     so that any stretch of any clip exists; a clip of one sample is constant.
@@ -57,8 +57,8 @@ class CentredWindows:
     """Windows of one length, each centred on a multiple of the hop, the first on sample 0.
 
     Args:
-        length: In samples.
-        hop: In samples.
+        length: Length of a window in samples.
+        hop: Distance between windows in samples.
     """
 
     length: int
@@ -110,8 +110,8 @@ class SlidingWindows:
     The last reaches beyond the end, unless it just fits.
 
     Args:
-        length: In samples.
-        hop: In samples.
+        length: Length of a window in samples.
+        hop: Distance between windows in samples.
     """
 
     length: int
@@ -126,7 +126,7 @@ class SlidingWindows:
         """Return some windows of a waveform (samples,) that starts with the first of them.
 
         Args:
-            waveform: From sample ``first * hop`` on; zeros follow where it ends.
+            waveform: Samples from ``first * hop`` on; zeros follow where it ends.
             first: Index of the first window.
             last: One past the index of the last.
 
@@ -143,12 +143,12 @@ class SlidingWindows:
 class CrossfadedWindows:
     """Overlapping chunks of a sequence of frames, faded into each other where they overlap.
 
-    All are of one length, so the last lies closer to the one before it. A sequence that is no
+    All are of one length, so the last lies closer to the one before it. A sequence that is not
     longer than one is a chunk of its own.
 
     Args:
-        length: In frames.
-        hop: In frames, at most the length.
+        length: Length of a chunk in frames.
+        hop: Distance between chunks in frames, at most the length.
     """
 
     length: int

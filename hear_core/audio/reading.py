@@ -83,7 +83,7 @@ def read_blocks(
         path: File to read.
         sample_rate: Sample rate of the blocks in Hz.
         size: Number of samples in each block; the last one may have fewer.
-        strict: As in `read_audio`. The error comes after the last block.
+        strict: Whether damage is an error, as in `read_audio`, raised after the last block.
 
     Yields:
         Blocks of a waveform, (samples,), float32, each in memory of its own and not empty.

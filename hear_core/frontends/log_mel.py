@@ -21,7 +21,7 @@ class Frontend(nn.Module):
     """Base of the front-ends: waveform (batch, samples) to log-mel (batch, n_mels, frames).
 
     Attributes:
-        sample_rate: Of the waveform, in Hz.
+        sample_rate: Sample rate of the waveform in Hz.
         n_mels: Number of mel bands.
         hop: Samples from one frame to the next.
         window: Samples that one frame sees.
@@ -63,8 +63,8 @@ class MelFrontend(Frontend):
     """Base of those that see mel bands of centred frames, the ends of the waveform mirrored.
 
     Args:
-        sample_rate: Of the waveform, in Hz.
-        window: Of every frame, (length,).
+        sample_rate: Sample rate of the waveform in Hz.
+        window: Window of every frame, (length,).
         hop: Samples from one frame to the next.
         n_fft: Length of the Fourier transform; the window is padded to it with zeros.
         bank: Mel filters (n_mels, n_fft // 2 + 1).
@@ -113,7 +113,7 @@ class LogMel(MelFrontend):
     """The front-end of EfficientAT: pre-emphasis, power spectrum, Kaldi mel bands, scaled log.
 
     Args:
-        sample_rate: Of the waveform, in Hz.
+        sample_rate: Sample rate of the waveform in Hz.
         n_mels: Number of mel bands.
         hop: Samples from one frame to the next.
         window: Length in samples of the Hann window.
@@ -201,7 +201,7 @@ class DecibelMel(MelFrontend):
     Recognition" (TASLP 2020).
 
     Args:
-        sample_rate: Of the waveform, in Hz.
+        sample_rate: Sample rate of the waveform in Hz.
         n_mels: Number of mel bands.
         hop: Samples from one frame to the next.
         window: Length in samples of the periodic Hann window and of the Fourier transform.

@@ -25,7 +25,7 @@ def kaldi_mel_bank(n_mels: int, n_fft: int, sample_rate: int, fmin: float, fmax:
     Args:
         n_mels: Number of filters.
         n_fft: Length of the Fourier transform whose power spectrum is filtered.
-        sample_rate: In Hz.
+        sample_rate: Sample rate in Hz.
         fmin: Lower edge of the lowest filter in Hz.
         fmax: Upper edge of the highest filter in Hz.
     """
@@ -69,7 +69,7 @@ def slaney_mel_bank(n_mels: int, n_fft: int, sample_rate: int, fmin: float, fmax
     Args:
         n_mels: Number of filters.
         n_fft: Length of the Fourier transform whose power spectrum is filtered.
-        sample_rate: In Hz.
+        sample_rate: Sample rate in Hz.
         fmin: Lower edge of the lowest filter in Hz.
         fmax: Upper edge of the highest filter in Hz.
     """

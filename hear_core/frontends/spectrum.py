@@ -12,7 +12,7 @@ class PowerSpectrum(nn.Module):
     """Power of windowed frames by the fast Fourier transform.
 
     Args:
-        window: Of every frame, (length,).
+        window: Window of every frame, (length,).
         hop: Samples from one frame to the next, at most the length of the window.
         n_fft: Length of the transform; frames are padded to it with zeros.
 
@@ -63,7 +63,7 @@ class MatrixPowerSpectrum(nn.Module):
     is that of their frequencies but for neighbours.
 
     Args:
-        window: Of every frame, (length,).
+        window: Window of every frame, (length,).
         hop: Samples from one frame to the next, at most the length of the window.
         n_fft: Length of the transform; frames are padded to it with zeros.
         highest: The highest bin that is needed; most of those above are left out.

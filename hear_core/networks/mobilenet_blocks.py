@@ -184,7 +184,7 @@ class Features(nn.ModuleList):
     """The chain of a MobileNet: a first convolution, the blocks of a table, a last convolution.
 
     Args:
-        rows: Of the block table, at width 1.
+        rows: Rows of the block table, at width 1.
         width: Factor on all channel counts.
         n_mels: Mel bands of the input.
         frames: Frames of the input; matters only where squeeze-and-excitation looks at time.
@@ -194,8 +194,8 @@ class Features(nn.ModuleList):
         se_ratio: Size of what is squeezed over size of its bottleneck.
 
     Attributes:
-        channels: Of the last map.
-        tap_shapes: Of the maps ``b0``, ``b1`` … and the bottlenecks ``se4`` …
+        channels: Number of channels of the last map.
+        tap_shapes: Shapes of the maps ``b0``, ``b1`` … and the bottlenecks ``se4`` …
 
     Raises:
         ConfigError: An axis or an aggregation is unknown.

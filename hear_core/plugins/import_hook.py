@@ -35,7 +35,7 @@ def names(package: str) -> list[str]:
 
 
 def attribute(package: str, name: str) -> ModuleType:
-    """Import a plug-in module that is asked for as an attribute of its package.
+    """Import a plug-in module when it is accessed as an attribute of its package.
 
     Raises:
         AttributeError: There is none of this name.
@@ -103,7 +103,7 @@ def _describe(zoo: Zoo, config: EmbeddingConfig) -> str:
         hop = extractor.samples_per_frame / extractor.frontend.sample_rate
         times = f"""A timestamp embedding is that of a frame,
 every {hop:g} s; a scene embedding is their mean. Clips longer than {config.scene_window:g} s are
-heard in windows, {config.scene_hop:g} s apart, that fade into each other."""
+processed in windows, {config.scene_hop:g} s apart, that fade into each other."""
     else:
         times = f"""A timestamp
 embedding sees {config.timestamp_window:g} s around its timestamp, every {config.timestamp_hop:g} s;

@@ -40,7 +40,7 @@ def select_classes(text: str, labels: Sequence[str]) -> list[str]:
     ['Speech', 'Male speech, man speaking', 'Music']
 
     Raises:
-        ConfigError: A name is no label; the nearest ones are given.
+        ConfigError: A name is not a label; the nearest ones are given.
     """
     known = {label.casefold(): label for label in labels}
     known |= {mid: label for label, mid in audioset_mids().items() if label in labels}
@@ -61,7 +61,7 @@ def read_thresholds(path: Path, labels: Sequence[str]) -> dict[str, float]:
     """Read thresholds of classes: YAML, or JSON, of a number by label.
 
     Raises:
-        ConfigError: The file cannot be read so, or names what is no label.
+        ConfigError: The file cannot be read so, or names something that is not a label.
     """
     found = {}
     for name, value in _read_mapping(path).items():
@@ -77,7 +77,7 @@ def read_groups(path: Path, labels: Sequence[str]) -> dict[str, list[str]]:
     """Read groups of classes: YAML, or JSON, of a list of labels by the name of the group.
 
     Raises:
-        ConfigError: The file cannot be read so, or names what is no label.
+        ConfigError: The file cannot be read so, or names something that is not a label.
     """
     found = {}
     for name, members in _read_mapping(path).items():
@@ -95,7 +95,7 @@ def group_scores(
 
     Args:
         scores: (windows, classes).
-        labels: Of the classes.
+        labels: Names of the classes, in order.
         groups: Labels by the name of the group.
 
     Returns:

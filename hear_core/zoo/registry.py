@@ -43,8 +43,8 @@ class NetworkRecord:
         constants: Shapes of tensors that the checkpoint may hold besides the weights. They belong
             to the front-end, which computes them, and are not loaded; they show whether the
             weights were trained with it.
-        rename: From a key in the checkpoint to the key of the network. Keys that become the same
-            one must hold the same values.
+        rename: Function from a key in the checkpoint to the key of the network. Keys
+            that become the same one must hold the same values.
         optional: Prefixes of layers that the checkpoint may lack, or have in another size, as they
             took no part in its training; they then start untrained, and a warning says so.
         features: The tap that the authors use as the embedding.

@@ -38,8 +38,9 @@ class BackboneRecord:
         make: Constructor of the network with fresh weights.
         frontend: Constructor of its front-end: a class, or a `functools.partial` of one with
             keyword arguments.
-        rename: From a key of a released file to the key in a detector, ``model.<kind>.…``; other
-            keys are returned as they are. Heads and sequence models are renamed elsewhere.
+        rename: Function from a key of a released file to the key in a detector,
+            ``model.<kind>.…``; other keys are returned as they are. Heads and sequence models
+            are renamed elsewhere.
         constants: Shapes of tensors of the front-end that released files may hold as well, by
             their renamed keys; they are compared, and not loaded.
     """

@@ -54,7 +54,7 @@ class FrameMobileNet(FrameBackbone):
         n_mels: Mel bands of the input, at most 128.
 
     Attributes:
-        channels: Of every frame.
+        channels: Number of channels of every frame.
 
     Raises:
         ConfigError: There are more mel bands than the strides make one of.

@@ -52,8 +52,8 @@ class GatedAttention(nn.Module):
     """Self-attention with rotary positions, whose heads are gated; (batch, frames, dim) to it.
 
     Args:
-        dim: Of every frame.
-        dropout: On attention weights and on the output, when training.
+        dim: Number of channels of every frame.
+        dropout: Dropout probability of the attention weights and the output, when training.
     """
 
     def __init__(self, dim: int, dropout: float) -> None:
@@ -124,7 +124,7 @@ class Transformer(SequenceModel):
     """Transformer blocks (Vaswani et al., "Attention Is All You Need", NeurIPS 2017), pre-norm.
 
     Args:
-        in_channels: Of the input.
+        in_channels: Number of channels of the input.
         dim: Width of the blocks and of the output.
 
     Raises:
@@ -140,7 +140,7 @@ class SelfAttention(SequenceModel):
     """The attention of `Transformer` alone, without feed-forward layers.
 
     Args:
-        in_channels: Of the input.
+        in_channels: Number of channels of the input.
         dim: Width of the blocks and of the output.
 
     Raises:

@@ -17,7 +17,7 @@ class SequenceModel(nn.Sequential):
     There may be any number of frames from 1.
 
     Args:
-        out_channels: Of the output.
+        out_channels: Number of channels of the output.
         layers: That make it of the input, one after another.
     """
 

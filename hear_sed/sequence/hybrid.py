@@ -96,7 +96,7 @@ class Hybrid(SequenceModel):
     """Blocks of minGRU and attention side by side, and a feed-forward layer.
 
     Args:
-        in_channels: Of the input.
+        in_channels: Number of channels of the input.
         dim: Width of the blocks and of the output.
 
     Raises:

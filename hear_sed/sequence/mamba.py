@@ -56,9 +56,9 @@ class Mamba2(nn.Module):
     """The mixer of Mamba2, without its gated norm; (batch, frames, dim) to the same.
 
     Args:
-        dim: Of every frame.
+        dim: Number of channels of every frame.
         state: Size of the state, for each element of a head.
-        kernel: Of the causal convolution.
+        kernel: Kernel size of the causal convolution.
         head: Size of each head.
     """
 
@@ -108,7 +108,7 @@ class Mamba(SequenceModel):
     """Two Mamba2 mixers, each followed by a layer norm.
 
     Args:
-        in_channels: Of the input.
+        in_channels: Number of channels of the input.
         dim: Width of the blocks and of the output.
 
     Raises:

@@ -20,7 +20,7 @@ class BidirectionalGru(SequenceModel):
     """Two layers of gated recurrent units (Cho et al., EMNLP 2014) in both directions.
 
     Args:
-        in_channels: Of the input.
+        in_channels: Number of channels of the input.
         dim: Hidden units of each direction; the output has twice as many channels.
 
     Raises:

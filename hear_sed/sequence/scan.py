@@ -37,7 +37,7 @@ def carried(decay: Tensor, x: Tensor) -> Tensor:
     """Return the state that each chunk starts from.
 
     Args:
-        decay: Of the state over a whole chunk, (batch, chunks, ...), broadcastable to `x`.
+        decay: Decay of the state over a whole chunk, (batch, chunks, ...), broadcastable to `x`.
         x: What a chunk adds to the state, (batch, chunks, ...).
     """
     # A graph has no loop of a length that depends on its input; it has all the rounds that 2 ** 18

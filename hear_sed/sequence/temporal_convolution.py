@@ -87,7 +87,7 @@ class TemporalConvolution(SequenceModel):
     """Stacks of dilated convolutions; a frame sees none that comes after it.
 
     Args:
-        in_channels: Of the input.
+        in_channels: Number of channels of the input.
         dim: Width of the blocks and of the output.
 
     Raises:
