@@ -61,8 +61,13 @@ def decode(path: Path, problems: list[str]) -> Iterator[Block]:
         AudioError: The file is missing, cannot be decoded, has an absurd sample rate, or holds NaN,
             infinite or absurdly large values.
     """
-    if not path.is_file():
-        msg = f"there is no file {path}" if not path.is_dir() else f"{path} is a folder"
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError as error:  # such as a name that is too long
+        msg = f"cannot read {path}: {error.strerror}"
+        raise AudioError(msg) from error
+    if not is_file:
+        msg = f"{path} is a folder" if is_folder else f"there is no file {path}"
         raise AudioError(msg)
     try:
         for block in _blocks(path, problems):

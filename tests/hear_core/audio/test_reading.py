@@ -290,6 +290,8 @@ def test_any_error_of_a_decoder_names_the_file(tmp_path, monkeypatch, error):
 def test_a_folder_is_not_a_file(tmp_path):
     with pytest.raises(AudioError, match="is a folder"):
         read_audio(tmp_path, RATE)
+    with pytest.raises(AudioError, match=r"cannot read x+: File name too long|no file"):
+        read_audio("x" * 300, 32000)
 
 
 # --- channels -------------------------------------------------------------------------------------
