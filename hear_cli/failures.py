@@ -60,10 +60,10 @@ class Failures:
             if self.debug:
                 traceback.print_exc()
             _discard_stdout()
-            sys.exit(f"hear: {describe(error)}")
+            sys.exit(f"hear: {describe_failure(error)}")
 
 
-def describe(error: Exception) -> str:
+def describe_failure(error: Exception) -> str:
     """Return what an exception means to a user, as a sentence."""
     match error:
         case HearError():

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import typer
 
-from hear_cli.failures import describe
+from hear_cli.failures import describe_failure
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Recordings:
             try:
                 found = work(file)
             except Exception as error:  # whatever it is, the other files are not to blame
-                self._failures[file] = describe(error)
+                self._failures[file] = describe_failure(error)
             else:
                 yield file, found
 

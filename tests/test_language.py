@@ -99,11 +99,6 @@ def test_names(package):
 
 # Names of commands.
 COMMON = {"main", "mix", "resample", "weights"}
-# Names that are still defined twice.
-TWICE = {
-    *("Block", "FeedForward", "SelfAttention", "check_sample_rate", "compare", "describe"),
-    *("read_class_folders", "rename_key"),
-}
 
 
 def test_a_public_name_is_defined_once():
@@ -114,7 +109,7 @@ def test_a_public_name_is_defined_once():
                 if isinstance(node, ast.FunctionDef | ast.ClassDef):
                     places[node.name].append(str(file.relative_to(ROOT)))
     twice = {name: found for name, found in places.items() if len(found) > 1 and name[0] != "_"}
-    assert {name: found for name, found in twice.items() if name not in COMMON | TWICE} == {}
+    assert {name: found for name, found in twice.items() if name not in COMMON} == {}
 
 
 def test_no_two_files_share_ten_lines():

@@ -17,13 +17,13 @@ from torch.nn import functional as F
 from hear_core.frontends.kaldi_filter_bank import KaldiFilterBank
 from hear_sed.backbones.base import BackboneRecord
 from hear_sed.backbones.transformer import (
-    Block,
     FrameTransformer,
+    TransformerBlock,
     average,
     initialise_weights,
     interpolate,
     random_positions,
-    rename_key,
+    rename_by_patterns,
     run_blocks,
 )
 
@@ -67,7 +67,7 @@ class Asit(FrameTransformer):
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(1, dim, _PATCH, stride=_PATCH)})
         self.cls_token = random_positions(1, 1, dim)
         self.pos_embed = random_positions(1, 1 + self.bands * steps, dim)
-        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(TransformerBlock(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         initialise_weights(self)
 
@@ -92,6 +92,6 @@ class Asit(FrameTransformer):
 
 
 BACKBONES: Mapping[str, BackboneRecord] = {
-    "ASIT": BackboneRecord(Asit, FRONTEND, partial(rename_key, RENAMED))
+    "ASIT": BackboneRecord(Asit, FRONTEND, partial(rename_by_patterns, RENAMED))
 }
 """The backbone by the name that PretrainedSED and EfficientSED give it."""

@@ -16,11 +16,11 @@ from hear_core.frontends.bounded_decibel_mel import BoundedDecibelMel
 from hear_sed.backbones.base import BackboneRecord
 from hear_sed.backbones.transformer import (
     STRIDE,
-    Block,
     FrameTransformer,
+    TransformerBlock,
     initialise_weights,
     random_positions,
-    rename_key,
+    rename_by_patterns,
     run_blocks,
 )
 
@@ -58,7 +58,9 @@ class AtstFrame(FrameTransformer):
         super().__init__(n_mels, depth, dim, 1, dim, max_frames=STRIDE * (steps + 1) - 1)
         self.patch_embed = nn.Linear(n_mels * STRIDE, dim)
         self.pos_embed = random_positions(1, 1 + steps, dim)
-        self.blocks = nn.ModuleList(Block(dim, heads, qkv_bias=False) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(dim, heads, qkv_bias=False) for _ in range(depth)
+        )
         self.norm_frame = nn.LayerNorm(dim, eps=1e-6)
         initialise_weights(self)
 
@@ -78,6 +80,6 @@ class AtstFrame(FrameTransformer):
 
 
 BACKBONES: Mapping[str, BackboneRecord] = {
-    "ATST-F": BackboneRecord(AtstFrame, FRONTEND, partial(rename_key, RENAMED), CONSTANTS)
+    "ATST-F": BackboneRecord(AtstFrame, FRONTEND, partial(rename_by_patterns, RENAMED), CONSTANTS)
 }
 """The backbone by the name that PretrainedSED and EfficientSED give it."""

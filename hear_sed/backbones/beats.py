@@ -22,7 +22,7 @@ from hear_sed.backbones.transformer import (
     FrameTransformer,
     average,
     interpolate,
-    rename_key,
+    rename_by_patterns,
     run_blocks,
 )
 from hear_sed.sequence.attention import split_heads
@@ -250,6 +250,6 @@ def _initialise_deep_norm(blocks: Iterable[nn.Module], gain: float) -> None:
 
 
 BACKBONES: Mapping[str, BackboneRecord] = {
-    "BEATs": BackboneRecord(Beats, FRONTEND, partial(rename_key, RENAMED))
+    "BEATs": BackboneRecord(Beats, FRONTEND, partial(rename_by_patterns, RENAMED))
 }
 """The backbone by the name that PretrainedSED and EfficientSED give it."""

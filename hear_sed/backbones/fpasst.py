@@ -18,11 +18,11 @@ from hear_core.frontends.log_mel import LogMel
 from hear_sed.backbones.base import BackboneRecord
 from hear_sed.backbones.transformer import (
     STRIDE,
-    Block,
     FrameTransformer,
+    TransformerBlock,
     initialise_weights,
     random_positions,
-    rename_key,
+    rename_by_patterns,
     run_blocks,
 )
 
@@ -74,7 +74,7 @@ class FramePasst(FrameTransformer):
         self.new_pos_embed = random_positions(1, _EXTRA, dim)
         self.freq_new_pos_embed = random_positions(1, dim, 1, 1)
         self.time_new_pos_embed = random_positions(1, dim, 1, steps)
-        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(TransformerBlock(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         initialise_weights(self)
 
@@ -98,6 +98,6 @@ class FramePasst(FrameTransformer):
 
 
 BACKBONES: Mapping[str, BackboneRecord] = {
-    "fpasst": BackboneRecord(FramePasst, FRONTEND, partial(rename_key, RENAMED))
+    "fpasst": BackboneRecord(FramePasst, FRONTEND, partial(rename_by_patterns, RENAMED))
 }
 """The backbone by the name that PretrainedSED and EfficientSED give it."""

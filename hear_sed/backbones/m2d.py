@@ -18,12 +18,12 @@ from hear_core.frontends.standardised_log_mel import StandardisedLogMel
 from hear_sed.backbones.base import BackboneRecord
 from hear_sed.backbones.transformer import (
     STRIDE,
-    Block,
     FrameTransformer,
+    TransformerBlock,
     initialise_weights,
     interpolate,
     random_positions,
-    rename_key,
+    rename_by_patterns,
     run_blocks,
 )
 
@@ -77,7 +77,7 @@ class M2d(FrameTransformer):
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(1, dim, _PATCH, stride=_PATCH)})
         self.cls_token = random_positions(1, 1, dim)
         self.pos_embed = random_positions(1, 1 + self.bands * steps, dim)
-        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(TransformerBlock(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         initialise_weights(self)
 
@@ -99,6 +99,6 @@ class M2d(FrameTransformer):
 
 
 BACKBONES: Mapping[str, BackboneRecord] = {
-    "M2D": BackboneRecord(M2d, FRONTEND, partial(rename_key, RENAMED), CONSTANTS)
+    "M2D": BackboneRecord(M2d, FRONTEND, partial(rename_by_patterns, RENAMED), CONSTANTS)
 }
 """The backbone by the name that PretrainedSED and EfficientSED give it."""

@@ -20,7 +20,7 @@ STRIDE = 4
 _INIT_DEVIATION = 0.02
 
 
-class SelfAttention(nn.Module):
+class MultiHeadAttention(nn.Module):
     """Multi-head self-attention of a vision transformer, (batch, tokens, dim) to the same.
 
     From Vaswani et al., "Attention Is All You Need" (NeurIPS 2017).
@@ -43,7 +43,7 @@ class SelfAttention(nn.Module):
         return self.proj(y.transpose(1, 2).flatten(2))
 
 
-class FeedForward(nn.Module):
+class FeedForwardLayer(nn.Module):
     """Two linear layers with a GELU between them, the inner one four times as wide."""
 
     def __init__(self, dim: int) -> None:
@@ -55,7 +55,7 @@ class FeedForward(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Pre-norm transformer block of a vision transformer, (batch, tokens, dim) to the same.
 
     From Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021).
@@ -69,9 +69,9 @@ class Block(nn.Module):
     def __init__(self, dim: int, heads: int, *, qkv_bias: bool = True) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = SelfAttention(dim, heads, qkv_bias=qkv_bias)
+        self.attn = MultiHeadAttention(dim, heads, qkv_bias=qkv_bias)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = FeedForward(dim)
+        self.mlp = FeedForwardLayer(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
@@ -243,7 +243,7 @@ def random_positions(*shape: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=_INIT_DEVIATION))
 
 
-def rename_key(patterns: Iterable[tuple[str, str]], key: str) -> str:
+def rename_by_patterns(patterns: Iterable[tuple[str, str]], key: str) -> str:
     """Return the key of a detector for a key of a released file.
 
     Args:

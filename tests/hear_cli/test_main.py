@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import hear_core
 from hear_cli import complexity, info
-from hear_cli.failures import describe
+from hear_cli.failures import describe_failure
 from hear_cli.main import GROUPS, app
 from hear_cli.sounds import siren
 from hear_core.errors import ConfigError
@@ -124,4 +124,6 @@ def test_a_console_without_unicode_loses_nothing(tmp_path):
 
 
 def test_describe_keeps_an_unexpected_message_on_one_line():
-    assert describe(ValueError("two\nlines")).startswith("unexpected ValueError: two lines\n")
+    assert describe_failure(ValueError("two\nlines")).startswith(
+        "unexpected ValueError: two lines\n"
+    )
