@@ -1,7 +1,7 @@
-"""Framing: which stretch of a clip each embedding looks at, and at what time it stands.
+"""Framing: division of waveforms into windows, and of frame sequences into overlapping chunks.
 
-Clips are arrays here, of numpy or of torch: on a CPU, copying windows with the threads of torch
-would get in the way of the threads of whatever runs the network.
+Waveforms are NumPy arrays or tensors here. On a CPU, NumPy is better: windows copied by the threads
+of PyTorch would compete with the threads of the engine that runs the network.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 
 Array: TypeAlias = Any
-"""An array of numpy, or a tensor; what goes in comes out."""
+"""A NumPy array or a tensor; functions return the kind that they are given."""
 
 
 def reflect(waveform: Array, start: int, stop: int) -> Array:
-    """Return samples `start` to `stop` of a waveform that is reflected at both its ends.
+    """Return samples `start` to `stop` of a waveform that is reflected at both ends.
 
-    The mirror does not repeat the outermost sample. It is itself mirrored at its end, and so on,
-    so that any stretch of any clip exists; a clip of one sample is constant.
+    The outermost sample is not repeated. Reflections are reflected again, as often as it takes, so
+    that any stretch of any waveform is defined; a waveform of one sample is constant.
 
     Args:
         waveform: (..., samples), at least one sample.
-        start: First sample, may be negative.
-        stop: One past the last sample, may be beyond the end.
+        start: First sample; may be negative.
+        stop: One past the last sample; may be beyond the end.
     """
     samples = waveform.shape[-1]
     first, last = (min(max(0, edge), samples) for edge in (start, stop))
@@ -46,7 +46,7 @@ def reflect(waveform: Array, start: int, stop: int) -> Array:
 
 
 def zeros_like(like: Array, *shape: int) -> Array:
-    """Return zeros, float32, of the kind that another array is, and where it is."""
+    """Return zeros (float32) of a shape, as the kind of array that `like` is, on its device."""
     if isinstance(like, np.ndarray):
         return np.zeros(shape, np.float32)
     return torch.zeros(shape, device=like.device)
@@ -54,18 +54,18 @@ def zeros_like(like: Array, *shape: int) -> Array:
 
 @dataclass(frozen=True)
 class CentredWindows:
-    """Windows of one length, each centred on a multiple of the hop, the first on sample 0.
+    """Windows of equal length, each centred on a multiple of the hop, the first on sample 0.
 
     Args:
         length: Length of a window in samples.
-        hop: Distance between windows in samples.
+        hop: Samples from one centre to the next.
     """
 
     length: int
     hop: int
 
     def count(self, samples: int) -> int:
-        """Return how many windows a clip has: one for every centre inside it."""
+        """Return the number of windows of a clip: one for every centre inside it."""
         return samples // self.hop + 1
 
     def centres(self, samples: int) -> np.ndarray:
@@ -73,17 +73,17 @@ class CentredWindows:
         return np.arange(self.count(samples)) * self.hop
 
     def batches(self, waveform: Array, most: int) -> Iterator[tuple[tuple[slice, slice], Array]]:
-        """Cut a batch of clips into batches of windows.
+        """Divide a batch of clips into batches of windows.
 
         Only one batch of windows exists at a time, whatever the length of the clips.
 
         Args:
             waveform: (clips, samples).
-            most: Most windows in one batch.
+            most: Largest number of windows in one batch.
 
         Yields:
-            Which clips and which of their windows the batch holds, and the batch itself,
-            (clips * windows, length), the windows of one clip in a row.
+            The range of clips and the range of windows that the batch holds, and the batch itself,
+            (clips * windows, length), with the windows of one clip next to each other.
         """
         clips, count = len(waveform), self.count(waveform.shape[-1])
         for c in range(0, clips, most):
@@ -105,30 +105,30 @@ class CentredWindows:
 
 @dataclass(frozen=True)
 class SlidingWindows:
-    """Windows of one length, one step after the other from the first sample on.
+    """Windows of equal length, the first of which begins at sample 0.
 
-    The last reaches beyond the end, unless it just fits.
+    The last window reaches beyond the end of the clip, unless it just fits.
 
     Args:
         length: Length of a window in samples.
-        hop: Distance between windows in samples.
+        hop: Samples from one window to the next.
     """
 
     length: int
     hop: int
 
     def count(self, samples: int) -> int:
-        """Return how many windows it takes to hear a clip to its end; at least one begins in it."""
+        """Return the number of windows that cover a clip; each begins inside it."""
         to_the_end = -(-max(0, samples - self.length) // self.hop) + 1
         return min(to_the_end, -(-samples // self.hop))
 
     def cut(self, waveform: np.ndarray, first: int, last: int) -> np.ndarray:
-        """Return some windows of a waveform (samples,) that starts with the first of them.
+        """Return consecutive windows.
 
         Args:
-            waveform: Samples from ``first * hop`` on; zeros follow where it ends.
+            waveform: Samples from ``first * hop`` on, (samples,); zeros are appended as needed.
             first: Index of the first window.
-            last: One past the index of the last.
+            last: One past the index of the last window.
 
         Returns:
             (last - first, length).
@@ -141,14 +141,14 @@ class SlidingWindows:
 
 @dataclass(frozen=True)
 class CrossfadedWindows:
-    """Overlapping chunks of a sequence of frames, faded into each other where they overlap.
+    """Overlapping chunks of a sequence of frames, cross-faded where they overlap.
 
-    All are of one length, so the last lies closer to the one before it. A sequence that is not
-    longer than one is a chunk of its own.
+    All chunks have the same length, so that the last one may overlap more. A sequence that is not
+    longer than a chunk is one chunk.
 
     Args:
         length: Length of a chunk in frames.
-        hop: Distance between chunks in frames, at most the length.
+        hop: Frames from one chunk to the next, at most `length`.
     """
 
     length: int
@@ -160,6 +160,6 @@ class CrossfadedWindows:
         return [*range(0, last, self.hop), last]
 
     def fade(self, frames: int) -> np.ndarray:
-        """Return the weight of every frame of a chunk, (frames, 1): highest in its middle."""
+        """Return the weights of the frames of a chunk, (frames, 1); the middle weighs most."""
         ramp = np.arange(1, frames + 1, dtype=np.float32)[:, None]
         return np.minimum(ramp, ramp[::-1])

@@ -8,10 +8,9 @@ of the same, or one name a line), or an HDF5 file that holds both.
 from __future__ import annotations
 
 import json
-import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from hear_core.audio.reading import audio_suffixes
 from hear_core.errors import ConfigError
 from hear_core.frontends.log_mel import Frontend
+from hear_core.io.pickles import read_pickle
 from hear_core.networks.batch_norm_folding import fold_batch_norms
 from hear_core.zoo.registry import Zoo
 from hear_train.batch import Targets
@@ -214,26 +214,13 @@ def _beside(path: Path) -> Path:
     return (own or found)[0]
 
 
-class _Numbers(pickle.Unpickler):
-    """Unpickler of dicts, strings and numbers only, as a pickle can run code otherwise."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        msg = f"it refers to {module}.{name}"
-        raise pickle.UnpicklingError(msg)
-
-
-def _read_pickle(path: Path) -> Any:
-    with path.open("rb") as file:
-        return _Numbers(file).load()
-
-
 def _read_lines(path: Path) -> dict[str, int]:
     lines = path.read_text(encoding="utf-8").splitlines()
     return {name.strip(): row for row, name in enumerate(lines)}
 
 
 _READERS: Mapping[str, Any] = {
-    ".pkl": _read_pickle,
+    ".pkl": partial(read_pickle, content="a dict of clip names"),
     ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
     ".txt": _read_lines,
 }
@@ -246,7 +233,6 @@ _UNREADABLE = (
     ValueError,
     AttributeError,
     TypeError,
-    pickle.PickleError,
 )
 
 
@@ -256,6 +242,8 @@ def _read_index(path: Path) -> dict[str, int]:
         if isinstance(found, list):
             found = {name: row for row, name in enumerate(found)}
         return {str(name): int(row) for name, row in found.items()}
+    except ConfigError:
+        raise
     except _UNREADABLE as error:
         msg = f"{path} cannot be read as an index of clip names: {error}"
         raise ConfigError(msg) from error

@@ -59,7 +59,7 @@ def test_hdf5(tmp_path):
 def test_a_pickle_that_names_code_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", LOGITS)
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"x": print}))
-    with pytest.raises(ConfigError, match=r"as an index .* refers to builtins.print"):
+    with pytest.raises(ConfigError, match=r"a\.pkl is not a pickle of .* names builtins.print"):
         StoredTeacher(tmp_path / "a.npy")
 
 
@@ -80,7 +80,7 @@ def test_files_that_do_not_fit(tmp_path):
         StoredTeacher(tmp_path / "a.npy")
     (tmp_path / "a.json").unlink()
     (tmp_path / "a.pkl").write_bytes(b"")
-    with pytest.raises(ConfigError, match="cannot be read as an index"):
+    with pytest.raises(ConfigError, match="is not a pickle of"):
         StoredTeacher(tmp_path / "a.npy")
     (tmp_path / "a.npy").write_bytes(b"damaged")
     with pytest.raises(ConfigError, match=r"a\.npy cannot be read as a NumPy array"):
