@@ -17,6 +17,7 @@ from hear_eval.tasks.description import (
     TaskDescription,
     TaskError,
     events_past_end,
+    is_length,
     label_problems,
     metadata_problems,
     read_description,
@@ -184,7 +185,7 @@ def _check_audio(
                     yield from _past_end(file, labels[split][name], seconds_here, split)
             if progress:
                 progress(i + 1, len(clips))
-    if isinstance(seconds, int | float):
+    if is_length(seconds):
         for rate, by_file in lengths.items():
             yield from _of_other_lengths(by_file, rate, seconds)
 

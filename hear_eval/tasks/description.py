@@ -30,6 +30,7 @@ _VALUES = {
     "split_mode": ("trainvaltest", "new_split_kfold", "presplit_kfold"),
 }
 _REQUIRED = ("task_name", *_VALUES, "splits", "evaluation")
+_LONGEST = 1e9  # seconds
 _TOLERANCE = 0.1  # seconds that an event may end after its clip: label files round
 _SUFFIXES = 32  # bytes that the names of files of embeddings append to the name of a split
 
@@ -201,7 +202,7 @@ def metadata_problems(metadata: Mapping[str, Any]) -> list[str]:
     if are_names(metadata.get("splits")):
         found += filter(None, (_name_problem(name, "split") for name in metadata["splits"]))
     seconds = metadata.get("sample_duration")
-    if seconds is not None and not (_is_number(seconds) and 0 < seconds < math.inf):
+    if seconds is not None and not is_length(seconds):
         found.append(
             f"has sample_duration {seconds!r}, which is neither a number of seconds nor null"
         )
@@ -343,5 +344,7 @@ def _event(event: Any) -> dict[str, Any]:
     }
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def is_length(value: Any) -> bool:
+    """Return whether a value of a ``task_metadata.json`` is a length of clips in seconds."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 < value <= _LONGEST

@@ -189,6 +189,14 @@ def test_all_problems_of_the_description_are_found_at_once(task):
     }
 
 
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), 10**400, "1", []])
+def test_a_length_that_clips_cannot_have_is_found(task, seconds):
+    describe(task, labels_of(task), sample_duration=seconds)
+    ((file, reason),) = found(task)
+    assert file == "task_metadata.json"
+    assert "neither a number of seconds nor null" in reason
+
+
 def test_missing_files_are_found(task, tmp_path):
     shutil.rmtree(task / str(RATE))
     shutil.rmtree(task / str(2 * RATE))

@@ -81,6 +81,10 @@ def test_a_task_with_splits_of_its_own_has_one_fold(tmp_path):
         ({"splits": []}, "splits .* not a list of different names"),
         ({"evaluation": "top1_acc"}, "evaluation 'top1_acc', which is not a list"),
         ({"vocabulary": "idx,label\n"}, "must have rows"),
+        *(
+            ({"sample_duration": seconds}, "neither a number of seconds nor null")
+            for seconds in (0, -1, math.inf, math.nan, 10**400, True, "1")
+        ),
         ({"vocabulary": "label\ndog\n"}, "columns idx and label"),
         ({"vocabulary": "idx,label\n0,dog\n2,fox\n"}, "2 classes from 0, each once"),
     ],
