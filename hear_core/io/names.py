@@ -60,7 +60,10 @@ def _problem(name: object, *, folders: bool, room: int) -> str | None:
         return "it contains a backslash"
     if any(part in ("", ".", "..") for part in parts):
         return "it contains an empty part, '.' or '..'"
-    sizes = [len(os.fsencode(part)) for part in parts]
+    try:
+        sizes = [len(os.fsencode(part)) for part in parts]
+    except UnicodeEncodeError:  # of half a surrogate pair, which JSON can hold
+        return "it contains a character that cannot be encoded"
     if max(sizes) > _LONGEST or sizes[-1] + room > _LONGEST or sum(sizes) > _LONGEST_PATH:
         return f"it is too long: a file name has at most {_LONGEST - room} bytes"
     return None

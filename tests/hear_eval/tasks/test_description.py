@@ -116,7 +116,7 @@ def test_a_vocabulary_that_is_not_a_table_is_named(tmp_path, content, message):
         read_description(tmp_path)
 
 
-NAMES = ["../../../x", "/x", "a/b", "..", ".", ".x", "", "a\0b", "a\\b", 300 * "x"]
+NAMES = ["../../../x", "/x", "a/b", "..", ".", ".x", "", "a\0b", "a\\b", 300 * "x", "\ud800"]
 
 
 @pytest.mark.parametrize("name", NAMES)
