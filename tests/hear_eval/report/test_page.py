@@ -18,9 +18,8 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM or not DRIVER, reason="there is no chromium, or no chromedriver"
-)
+if not CHROMIUM or not DRIVER:
+    pytest.skip("there is no chromium, or no chromedriver", allow_module_level=True)
 
 EVIL = "<img src=x onerror=document.title='broken'>"
 MODELS = (
