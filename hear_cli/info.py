@@ -75,14 +75,17 @@ def _of_weights(found: FoundPlugin) -> Iterator[tuple[str, str]]:
         f"{frontend.n_mels} bands, every {1000 * frontend.hop / frontend.sample_rate:g} ms",
     )
     yield "checkpoint", checkpoint.file
-    yield "  released at", checkpoint.url
-    yield "  licence", checkpoint.licence
-    yield "  SHA-256", checkpoint.sha256 or "not published; that of the first download is recorded"
-    file = find_checkpoint(checkpoint)
-    yield (
-        "  on this machine",
-        str(file) if file else f"no; it will be downloaded into {cache_folder()}",
-    )
+    if checkpoint.url:
+        yield "  released at", checkpoint.url
+        unknown = "not published; that of the first file that loads is recorded"
+        yield "  SHA-256", checkpoint.sha256 or unknown
+        file = find_checkpoint(checkpoint)
+        yield (
+            "  on this machine",
+            str(file) if file else f"no; it will be downloaded into {cache_folder()}",
+        )
+    if checkpoint.licence:
+        yield "  licence", checkpoint.licence
     for metric, value in found.record.reported_metrics.items():
         yield f"published {metric}", f"{value:g}"
 

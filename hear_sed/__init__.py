@@ -1,4 +1,4 @@
-"""Frame-wise detectors as HEAR plug-ins: what sounds, and when.
+"""Frame-wise sound event detectors as HEAR plug-ins.
 
 Every embedding in ``embeddings_configs/hear_sed.yaml`` is a module.
 

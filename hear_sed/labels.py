@@ -1,4 +1,4 @@
-"""Names of the classes that detectors tell apart."""
+"""Labels of AudioSet Strong."""
 
 from __future__ import annotations
 

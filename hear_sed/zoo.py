@@ -1,4 +1,4 @@
-"""The zoo of hear_sed: every released detector, as a table, and rows for those that are not.
+"""The zoo of hear_sed: every released detector, as a table, and records of any other.
 
 Names, settings and figures are those of EfficientSED (https://github.com/theMoro/EfficientSED,
 MIT). PSDS1 is on the evaluation set of AudioSet Strong, the mean over classes in per cent; they

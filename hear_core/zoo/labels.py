@@ -1,4 +1,4 @@
-"""Names of the classes that networks tell apart, and ways to choose among them."""
+"""Labels of AudioSet, and selections, thresholds and groups of labels."""
 
 from __future__ import annotations
 

@@ -201,15 +201,15 @@ class Zoo(dict[str, NetworkRecord]):
         state = _renamed(record, found, file)
         network = record.skeleton()
         replaceable = record.optional + (() if num_classes is None else network.class_layers)
-        if untrained := _misfits(network, state, replaceable):
+        if unfit := _misfits(network, state, replaceable):
             log.warning(
                 "%s: the last layer of the checkpoint is not for %s classes; it was dropped, and "
                 "%s starts untrained",
                 name or file,
                 "these" if num_classes is None else num_classes,
-                ", ".join(untrained),
+                ", ".join(unfit),
             )
-            state = _replaced(state, untrained, record.build().state_dict())
+            state = _replaced(state, unfit, record.build().state_dict())
         weights = network.state_dict()
         if mismatch := _mismatch(weights | _constants(record, state), state):
             msg = f"{file} does not fit {name or 'what it says it holds'}: {mismatch}"
@@ -280,7 +280,8 @@ class Zoo(dict[str, NetworkRecord]):
                 networks[metadata.network],
                 metadata.arguments,
                 partial(frontends[metadata.frontend], **metadata.frontend_arguments),
-                Checkpoint(path.name, "", licence=metadata.licence),
+                # By its full path, so that it is found where it is.
+                Checkpoint(str(path.resolve()), "", licence=metadata.licence),
                 features=metadata.features,
                 labels=metadata.labels,
                 reported_metrics=metadata.metrics,

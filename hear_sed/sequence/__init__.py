@@ -1,1 +1,1 @@
-"""Sequence models: from the frames of a backbone to frames that know their context."""
+"""Sequence models: they add context to the frames of a backbone."""

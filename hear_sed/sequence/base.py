@@ -1,4 +1,4 @@
-"""What every sequence model is: a network from a sequence of frames to another, as long."""
+"""The contract of sequence models: from a sequence of frames to another of the same length."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class MinGru(nn.Module):
         self.to_hidden_and_gate = nn.Linear(dim, 2 * dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # What is carried on over many frames has to be exact, whatever the layers compute in.
+        # The state that is carried over many frames needs float32, whatever the layers compute in.
         candidate, gate = self.to_hidden_and_gate(x).float().chunk(2, dim=2)
         positive = torch.where(candidate >= 0, candidate + 0.5, candidate.sigmoid())
         hidden = linear_recurrence((-gate).sigmoid(), gate.sigmoid() * positive)

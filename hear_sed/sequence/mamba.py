@@ -82,7 +82,7 @@ class Mamba2(nn.Module):
         frames, inner = x.shape[1], self.sizes[0]
         gate, mixed, step = self.in_proj(x).split([inner, sum(self.sizes[1:4]), self.heads], dim=2)
         mixed = self.conv1d(mixed.transpose(1, 2))[:, :, :frames].transpose(1, 2)
-        # What is carried on over many frames has to be exact, whatever the layers compute in.
+        # The state that is carried over many frames needs float32, whatever the layers compute in.
         values, write, read = F.silu(mixed).float().split(self.sizes[1:4], dim=2)
         values = values.reshape(*values.shape[:2], self.heads, -1)
         step = F.softplus(step.float() + self.dt_bias.float())

@@ -1,4 +1,4 @@
-"""The sequence models by the names that EfficientSED gives them."""
+"""Registry of the sequence models, by their names in EfficientSED."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEQUENCE_MODELS: Mapping[str, Callable[[int, int], SequenceModel]] = {
 
 
 def build_sequence_model(name: str, in_channels: int, dim: int) -> SequenceModel:
-    """Return an untrained sequence model.
+    """Return a sequence model with random weights.
 
     Raises:
         ConfigError: The name is unknown, or the width does not suit the model.

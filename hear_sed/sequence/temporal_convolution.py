@@ -47,7 +47,7 @@ class TemporalBlock(nn.Module):
         super().__init__()
         self.conv1 = CausalConv(channels, dilation)
         self.conv2 = CausalConv(channels, dilation)
-        # In the layout of EfficientSED every convolution stands under two names.
+        # In the layout of EfficientSED every convolution has two names.
         self.net = nn.Sequential(
             self.conv1,
             nn.Identity(),  # what cuts padding off there

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 import hear_core
 from hear_core.errors import CheckpointError, ConfigError
 from hear_core.frontends.log_mel import LogMel
-from hear_core.zoo.checkpoints import Checkpoint
+from hear_core.zoo.checkpoints import Checkpoint, find_checkpoint
 from hear_core.zoo.metadata import CheckpointMetadata, read_metadata, save_checkpoint
 from hear_core.zoo.registry import NetworkRecord
 from hear_mn import ZOO, EATagger
@@ -96,6 +96,12 @@ def test_a_model_is_loaded_by_the_path_of_its_file(fifty, tmp_path):
     model = hear_core.load_model(str(path))
     assert model.config.pooling == "max"
     assert model.extractor.taps == ("b2", "sequence")
+
+
+def test_the_file_of_a_record_is_found_where_it_is(fifty):
+    checkpoint = ZOO[str(fifty)].checkpoint
+    assert find_checkpoint(checkpoint) == fifty
+    assert not checkpoint.url
 
 
 def test_a_file_never_loads_as_another_network(fifty, tmp_path):
