@@ -1,7 +1,7 @@
-"""How fast embeddings are extracted: ``make benchmark`` prints a table and writes it to a file.
+"""Speed of extraction: ``make benchmark`` prints a table and writes it to a file.
 
-Every time is the best of several processes that take turns, so that all see the machine in the
-same moods. The ratio is to the algorithm of the original, `benchmarks.original`, in the same run.
+Every time is the best of several processes that take turns, so that all meet the same load of the
+machine. Ratios are to the algorithm of the original, `benchmarks.original`, in the same run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def report(backbones: tuple[str, ...], rounds: int) -> str:
-    """Return the table as Markdown, with what it was measured on."""
+    """Return the table as Markdown, with the machine it was measured on."""
     engines = ["original", "torch"] + (["onnx"] if onnx_available() else [])
     if torch.cuda.is_available():
         engines += ["original:cuda", "torch:cuda-float32", "torch:cuda"]
@@ -62,7 +62,7 @@ def report(backbones: tuple[str, ...], rounds: int) -> str:
         "Embeddings of 10 s of audio, logits and e1. *GEMM limit* is the time of the network's "
         f"multiplications at {gemm:.0f} GFLOP/s, the rate of a large matrix product here. "
         "*Throughput* is seconds of audio a second, for scene embeddings in batches. *Start-up* is "
-        "from nothing to the first embedding, importing torch included (in brackets: torch alone).",
+        "the time to the first embedding, importing torch included (in brackets: torch alone).",
         "",
         "| backbone | engine | scene, ms | ratio | timestamps, ms | ratio | GEMM limit, ms "
         "| throughput | start-up, s |",
@@ -89,7 +89,7 @@ def _measure(backbone: str, engine: str) -> dict[str, float]:
 
 
 def _gemm(size: int = 1024) -> float:
-    """Return the best rate of a square matrix product in GFLOP/s, of all that is installed."""
+    """Return the best rate of a square matrix product in GFLOP/s, of all installed runtimes."""
     a, b = torch.rand(size, size), torch.rand(size, size)
     products: list[Callable[[], object]] = [lambda: a @ b]
     if onnx_available():

@@ -1,6 +1,6 @@
-"""Measure one engine on one backbone in a process of its own, and print what was found as JSON.
+"""A measurement of one engine on one backbone in a process of its own, printed as JSON.
 
-A process each, because the idle threads of one engine take time from another.
+Each has its own process, because the idle threads of one engine take time from another.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ RATE, SECONDS, BATCH = 32000, 10, 32
 
 
 def measure(backbone: str, engine: str) -> dict[str, float]:
-    """Return seconds, and seconds of audio a second.
+    """Return times in seconds, and the throughput in seconds of audio per second.
 
     Args:
-        backbone: A name of the zoo; its weights are random, which makes no difference to speed.
-        engine: ``original``, or an engine of this project, with ``:cuda`` or ``:cuda-float32``
-            behind it for a GPU.
+        backbone: Name of a backbone; its weights are random, which does not change the speed.
+        engine: ``original``, or an engine of this project, followed by ``:cuda`` or
+            ``:cuda-float32`` for a GPU.
     """
     name, _, place = engine.partition(":")
     device = "cuda" if place else "cpu"
@@ -57,7 +57,7 @@ def measure(backbone: str, engine: str) -> dict[str, float]:
 
 
 def best(call: Callable[[], object], seconds: float) -> float:
-    """Return the time of the fastest of several calls; others have met with something else."""
+    """Return the time of the fastest of several calls; others were disturbed by the machine."""
     call()
     times: list[float] = []
     begin = time.perf_counter()

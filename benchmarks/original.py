@@ -1,7 +1,7 @@
-"""The algorithm of EfficientAT_HEAR, written plainly: what the speed here is held against.
+"""The algorithm of EfficientAT_HEAR, written plainly, as the reference for speed.
 
-It computes the same numbers in the way of the original: mel filters are made again in every call,
-pre-emphasis is a convolution, batch norms stand on their own, the one branch of every
+It computes the same numbers as the original does: mel filters are made again in every call,
+pre-emphasis is a convolution, batch norms are layers of their own, the one branch of every
 squeeze-and-excitation goes through an aggregation of several, blocks whose bottleneck is collected
 are run a second time for it, and timestamp embeddings come from one forward pass for each window.
 """
@@ -21,7 +21,7 @@ _COLLECTED = (12, 13, 14, 15)
 
 
 class OriginalLogMel(nn.Module):
-    """The front-end of the original at its default resolution."""
+    """Front-end of the original at its default resolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Original:
     """The wrapper of the original, for the taps logits and e1.
 
     Args:
-        network: Network with the weights of its checkpoint.
+        network: Network with its original layers.
         half: Use float16 autocast, as the original does on CUDA.
     """
 

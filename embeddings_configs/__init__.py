@@ -1,1 +1,1 @@
-"""What is published: one YAML file a plug-in package, its embeddings as data."""
+"""The published embeddings as data: one YAML file per plug-in package."""

@@ -1,4 +1,4 @@
-"""What all packages share, from the audio file to the HEAR API.
+"""The parts that all packages share, from audio files to the HEAR API.
 
 The folders, from the bottom up: `errors`; `audio` (files to waveforms), `io` (writing files),
 `metrics`, `events` (scores to events); `frontends` (waveform to log-mel), `networks` (log-mel to

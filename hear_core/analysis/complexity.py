@@ -1,4 +1,4 @@
-"""How large a network is, how much it computes, how much memory that takes, how far it sees."""
+"""Complexity of networks: parameters, MACs, memory of activations, receptive field."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _PARTS = 8
 
 
 class Complexity(NamedTuple):
-    """What a network of a zoo costs, see the functions of this module.
+    """Complexity of a network of a zoo, see the functions of this module.
 
     Attributes:
-        seconds: Length of the clip that the following are for.
-        n_mels: Bands of its log-mel.
-        frames: Frames of its log-mel.
-        parameters: Number of trained values of the network.
-        macs: Multiply-accumulates.
-        peak_memory: Bytes of activations at once.
-        peak_memory_channelwise: The same, chains of layers being computed in parts.
-        receptive_field: Mel bands and frames.
-        receptive_field_seconds: Length of the audio behind these frames.
+        seconds: Length of the clip in seconds.
+        n_mels: Number of mel bands.
+        frames: Number of log-mel frames of the clip.
+        parameters: Number of parameters.
+        macs: Number of multiply-accumulates.
+        peak_memory: Largest memory of activations in bytes.
+        peak_memory_channelwise: The same if chains of layers are computed a few channels at a time.
+        receptive_field: Receptive field in mel bands and frames.
+        receptive_field_seconds: Length in seconds of the audio behind these frames.
     """
 
     seconds: float
@@ -43,7 +43,7 @@ class Complexity(NamedTuple):
 
 
 def complexity(record: NetworkRecord, seconds: float = 10.0) -> Complexity:
-    """Return what a network costs with its front-end's log-mel of a clip, without its weights.
+    """Return the complexity of a network for a clip, without loading its weights.
 
     Raises:
         ConfigError: The clip is too short.
@@ -78,28 +78,28 @@ def parameters(network: nn.Module) -> int:
 def macs(network: Backbone, n_mels: int, frames: int) -> int:
     """Return the multiply-accumulates from one log-mel to its logits.
 
-    Convolutions and matrix products count, whatever their weights come from, and a bias counts one
-    for each number that it is added to. Batch norms count nothing, as they fold into convolutions,
-    nor do activations, poolings and element-wise products.
+    Convolutions and matrix products count, also if their weights are computed, and a bias counts
+    one for each number that it is added to. Batch norms do not count, as they fold into
+    convolutions, nor do activations, poolings and element-wise products.
 
     Args:
-        network: Put into evaluation mode; see `hear_core.analysis.op_recorder.record_operations`.
-        n_mels: Bands of the log-mel.
-        frames: Its frames.
+        network: Network, see `hear_core.analysis.op_recorder.record_operations`.
+        n_mels: Number of mel bands.
+        frames: Number of log-mel frames.
     """
     return _macs(record_operations(network, n_mels, frames))
 
 
 def peak_memory(network: Backbone, n_mels: int, frames: int, *, channelwise: bool = False) -> int:
-    """Return the most bytes of activations, of 16 bits, that are needed at once for one log-mel.
+    """Return the largest number of bytes of 16-bit activations that one log-mel needs at once.
 
-    While a layer runs, that is what goes into it, what comes out of it, and what is kept for later,
-    such as for a residual connection. Weights are not counted, nor what can be done in place.
+    While a layer runs, these are its inputs, its outputs, and what is kept for later, such as for a
+    residual connection. Weights are not counted, nor are operations that can work in place.
 
     Args:
-        network: Put into evaluation mode; see `hear_core.analysis.op_recorder.record_operations`.
-        n_mels: Bands of the log-mel.
-        frames: Its frames.
+        network: Network, see `hear_core.analysis.op_recorder.record_operations`.
+        n_mels: Number of mel bands.
+        frames: Number of log-mel frames.
         channelwise: Compute the chains of `Backbone.channelwise_chains` in eight parts, each from
             the first to the last layer, so that only an eighth of what the layers of a chain pass
             to each other exists at once. Sandler et al., "MobileNetV2" (CVPR 2018), section 5.1,
@@ -110,17 +110,17 @@ def peak_memory(network: Backbone, n_mels: int, frames: int, *, channelwise: boo
 
 
 def receptive_field(network: Backbone, n_mels: int, frames: int) -> tuple[int, int]:
-    """Return how many mel bands and how many frames one point of the last map sees.
+    """Return the receptive field of one point of the last map, in mel bands and frames.
 
-    This is the way through convolutions and poolings, from their kernels, strides and dilations,
-    and may exceed the log-mel. What sees all of an axis is left out: averages over it, in
-    squeeze-and-excitation and in heads, attention and recurrence.
+    It follows from the kernels, strides and dilations of convolutions and poolings, and may exceed
+    the log-mel. Operations over a whole axis are left out: averages in squeeze-and-excitation and
+    in heads, attention and recurrence.
 
     Args:
-        network: Whose maps are (batch, channels, bands, frames); put into evaluation mode; see
+        network: Network whose maps are (batch, channels, bands, frames), see
             `hear_core.analysis.op_recorder.record_operations`.
-        n_mels: Bands of the log-mel.
-        frames: Its frames.
+        n_mels: Number of mel bands.
+        frames: Number of log-mel frames.
     """
     return _receptive_field(record_operations(network, n_mels, frames))
 
@@ -154,7 +154,7 @@ def _peak_memory(run: RecordedRun, *, channelwise: bool) -> int:
 
 
 def _spans(operations: Sequence[Operation], channelwise: bool) -> Iterator[range]:
-    """Yield the operations that run as one: every one alone, or a whole chain."""
+    """Yield the ranges of operations that run as one: single ones, or whole chains."""
     start = 0
     while start < len(operations):
         stop, chain = start + 1, operations[start].chain
@@ -184,7 +184,7 @@ def _receptive_field(run: RecordedRun) -> tuple[int, int]:
 
 
 class _Field(NamedTuple):
-    """What one point of a map sees along an axis, and how far its neighbour is, at the input."""
+    """Receptive field of a point of a map along an axis, and distance of its neighbour."""
 
     size: int
     step: int

@@ -1,7 +1,7 @@
-"""What a network does to one log-mel, written down operation by operation.
+"""A recorder of the operations of a network.
 
-Operators are watched, not layers: a convolution counts the same whether its weights are a layer's
-or were computed a moment ago.
+It records operators and not layers, so that a convolution counts the same whether its weights
+belong to a layer or were computed from the input.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _REDUCE = {_ATEN.mean.dim, _ATEN.amax.default, _ATEN._adaptive_avg_pool2d.defaul
 
 
 class Operation(NamedTuple):
-    """One operation on values, which are numbered. Weights do not count as values.
+    """One recorded operation. Values have integer ids; weights have none.
 
     Attributes:
-        reads: Values that go in, in the order of the arguments.
-        makes: Values that come out; one that also goes in is changed in place.
-        macs: Multiply-accumulates.
-        windows: (reach, stride) along frequency and time, of a convolution or a pooling: how far
-            apart the outermost points are that one output sees, and two outputs next to another.
-        layer: It is a product, a pooling or a reduction, for which all that goes in must be there
-            besides all that comes out. Others can work in place.
-        chain: Which of `Backbone.channelwise_chains` it belongs to, if any.
+        reads: Ids of the inputs, in the order of the arguments.
+        makes: Ids of the outputs; one that is also an input is changed in place.
+        macs: Number of multiply-accumulates.
+        windows: (reach, stride) along frequency and time of a convolution or a pooling: the
+            distance of the outermost input points of one output, and that of two outputs.
+        layer: Whether it is a product, a pooling or a reduction, whose inputs and outputs must
+            exist together. Other operations can work in place.
+        chain: Index of its chain in `Backbone.channelwise_chains`, if it is in one.
     """
 
     reads: tuple[int, ...]
@@ -48,7 +48,7 @@ class Operation(NamedTuple):
 
 
 class RecordedRun(NamedTuple):
-    """The operations of one run, the elements of every value, and which value is the log-mel."""
+    """The operations of one run, the number of elements of every value, and the log-mel's id."""
 
     operations: list[Operation]
     sizes: list[int]
@@ -56,13 +56,13 @@ class RecordedRun(NamedTuple):
 
 
 def record_operations(network: Backbone, n_mels: int, frames: int) -> RecordedRun:
-    """Write down what a network does from one log-mel to its logits.
+    """Record the operations of a network from one log-mel to its logits.
 
     Args:
-        network: Put into evaluation mode. A skeleton (`NetworkRecord.skeleton`) computes
-            nothing, whatever its size.
-        n_mels: Bands of the log-mel.
-        frames: Its frames.
+        network: Network, which is put into evaluation mode. A skeleton
+            (`NetworkRecord.skeleton`) is enough, and takes no time whatever its size.
+        n_mels: Number of mel bands.
+        frames: Number of log-mel frames.
     """
     network.eval()
     recorder = _Recorder(network)
@@ -70,7 +70,7 @@ def record_operations(network: Backbone, n_mels: int, frames: int) -> RecordedRu
     log_mel = torch.zeros(1, n_mels, frames, dtype=weight.dtype, device=weight.device)
     start = recorder.number(log_mel)
     hooks = []
-    # Step by step, a recurrence would be thousands of operations, all alike.
+    # Step by step, a recurrence would be thousands of identical operations.
     recurrences = [module for module in network.modules() if isinstance(module, nn.GRU)]
     for module in recurrences:
         module.forward = recorder.one_operation(module)  # type: ignore[assignment, method-assign]
@@ -90,7 +90,7 @@ def record_operations(network: Backbone, n_mels: int, frames: int) -> RecordedRu
 
 
 class _Recorder(TorchDispatchMode):
-    """Watches operations. A value is a storage: views of it are the same value."""
+    """Records operations. A value is a storage: all views of it are the same value."""
 
     def __init__(self, network: Backbone) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class _Recorder(TorchDispatchMode):
         self._chain: int | None = None
         self._weights = {_storage(t) for t in [*network.parameters(), *network.buffers()]}
         self._numbers: dict[int, int] = {}
-        self._kept: list[Tensor] = []  # so that no storage is given the address of another
+        self._kept: list[Tensor] = []  # so that no storage gets the address of another
 
     def number(self, tensor: Tensor) -> int:
         address = _storage(tensor)
@@ -116,7 +116,7 @@ class _Recorder(TorchDispatchMode):
         return hook
 
     def one_operation(self, gru: nn.GRU) -> Callable[..., tuple[Tensor, None]]:
-        """Return what writes a recurrence down as one operation, and gives no numbers."""
+        """Return a forward function that records a recurrence as one operation."""
 
         def forward(x: Tensor) -> tuple[Tensor, None]:
             directions = 1 + gru.bidirectional
@@ -161,7 +161,7 @@ class _Recorder(TorchDispatchMode):
                 yield self.number(leaf)
 
     def _biases(self, func: Any, args: Sequence[Any], result: Any) -> int:
-        """Count what is added to products; a linear layer may be a product and an addition."""
+        """Count the biases; a linear layer may be a product and an addition."""
         if func in _BIAS:
             return 0 if args[_BIAS[func]] is None else result.numel()
         if func in _ADD and any(

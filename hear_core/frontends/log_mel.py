@@ -1,4 +1,4 @@
-"""Front-ends: from a waveform to the log-mel spectrogram that a backbone was trained on."""
+"""Front-ends: from waveforms to the log-mel spectrograms that backbones were trained on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hear_core.errors import ConfigError
+from hear_core.errors import ConfigError, require_number
 from hear_core.frontends.mel_banks import MelFilters, kaldi_mel_bank, slaney_mel_bank
 from hear_core.frontends.spectrum import MatrixPowerSpectrum, PowerSpectrum
 
@@ -18,14 +18,14 @@ _EMPHASIS = 0.97
 
 
 class Frontend(nn.Module):
-    """Base of the front-ends: waveform (batch, samples) to log-mel (batch, n_mels, frames).
+    """Base class of front-ends: waveform (batch, samples) to log-mel (batch, n_mels, frames).
 
     Attributes:
         sample_rate: Sample rate of the waveform in Hz.
         n_mels: Number of mel bands.
         hop: Samples from one frame to the next.
-        window: Samples that one frame sees.
-        min_samples: Shortest waveform there can be a log-mel of.
+        window: Length of a frame in samples.
+        min_samples: Length in samples of the shortest waveform that is accepted.
     """
 
     sample_rate: int
@@ -35,11 +35,11 @@ class Frontend(nn.Module):
     min_samples: int
 
     def frames(self, samples: int) -> int:
-        """Return the number of frames of a waveform of so many samples."""
+        """Return the number of frames of a waveform of `samples` samples."""
         raise NotImplementedError
 
     def samples_for(self, frames: int) -> int:
-        """Return the length of the shortest waveform that gives as many frames, or more."""
+        """Return the length in samples of the shortest waveform with at least `frames` frames."""
         raise NotImplementedError
 
     def exportable(self) -> Self:
@@ -60,21 +60,22 @@ class Frontend(nn.Module):
 
 
 class MelFrontend(Frontend):
-    """Base of those that see mel bands of centred frames, the ends of the waveform mirrored.
+    """Base class of front-ends with mel bands of centred frames and reflected ends.
 
     Args:
         sample_rate: Sample rate of the waveform in Hz.
-        window: Window of every frame, (length,).
+        window: Window of a frame (length,).
         hop: Samples from one frame to the next.
         n_fft: Length of the Fourier transform; the window is padded to it with zeros.
         bank: Mel filters (n_mels, n_fft // 2 + 1).
-        lost: Samples that what comes before the frames takes off the waveform.
+        lost: Number of samples by which a filter before the framing shortens the waveform.
     """
 
     def __init__(
         self, sample_rate: int, window: Tensor, hop: int, n_fft: int, bank: Tensor, lost: int = 0
     ) -> None:
         super().__init__()
+        require_number("sample_rate", sample_rate, 1, 1e6, unit="Hz")
         self.sample_rate, self.n_mels = sample_rate, len(bank)
         self.hop, self.window = hop, len(window)
         self.min_samples = len(window) // 2 + 1 + lost
@@ -104,7 +105,7 @@ class MelFrontend(Frontend):
         twin = copy.deepcopy(self)
         highest = int(self._bank.any(0).nonzero().max())
         twin.spectrum = spectrum = MatrixPowerSpectrum(*self._spectrum, highest)
-        # A bin that comes twice counts half each time.
+        # A bin that occurs twice counts half each time.
         twin.filters = MelFilters(self._bank[:, spectrum.bins] / spectrum.times_each_bin)
         return twin
 
@@ -120,13 +121,14 @@ class LogMel(MelFrontend):
         n_fft: Length of the Fourier transform; the window is padded to it with zeros.
         fmin: Lower edge of the lowest band in Hz.
         fmax: Upper edge of the highest band in Hz.
-        floor: Raise powers below it to it; if None, 1e-5 is added to every power instead.
+        floor: Smallest power; lower ones are raised to it. If None, 1e-5 is added to every power.
         periodic: Use a periodic Hann window instead of a symmetric one, as frame-wise PaSST does.
 
     Shape:
         Waveform (batch, samples) in [-1, 1], at least `min_samples` long, to log-mel
         (batch, n_mels, frames), with frames = 1 + (samples - 1) // hop. Frame t is centred on
-        sample t * hop, the ends mirrored. Digital silence gives -1.40, with a floor of 1e-7 -2.32.
+        sample t * hop, with reflected ends. Digital silence gives
+        -1.40, with a floor of 1e-7 -2.32.
     """
 
     def __init__(
@@ -175,14 +177,14 @@ class LogMel(MelFrontend):
 
 
 class PreEmphasis(nn.Module):
-    """Every sample less 0.97 of the one before: (batch, samples) to (batch, samples - 1)."""
+    """Pre-emphasis: every sample minus 0.97 times the one before, (batch, samples - 1)."""
 
     def forward(self, waveform: Tensor) -> Tensor:
         return torch.sub(waveform[:, 1:], waveform[:, :-1], alpha=_EMPHASIS)
 
 
 class PreEmphasisConvolution(nn.Module):
-    """The same in one pass, for runtimes that would copy both terms; torch takes far longer."""
+    """Pre-emphasis as a convolution, for runtimes that would copy both terms of a difference."""
 
     kernel: Tensor
 
@@ -211,7 +213,7 @@ class DecibelMel(MelFrontend):
     Shape:
         Waveform (batch, samples) in [-1, 1], at least `min_samples` long, to log-mel
         (batch, n_mels, frames) in dB, with frames = 1 + samples // hop. Frame t is centred on
-        sample t * hop, the ends mirrored. Digital silence gives -100.
+        sample t * hop, with reflected ends. Digital silence gives -100.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Mel filter banks, and their application to power spectra."""
+"""Mel filter banks and their application to power spectra."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 _GROUPS = 4
-# Where Slaney's mel axis stops being straight, and how much log frequency a mel is beyond.
+# Where Slaney's mel axis stops being linear, and the log frequency per mel beyond.
 _KNEE_HERTZ, _KNEE_MEL, _LOG_STEP = 1000.0, 15.0, math.log(6.4) / 27
 
 
 def kaldi_mel_bank(n_mels: int, n_fft: int, sample_rate: int, fmin: float, fmax: float) -> Tensor:
     """Return Kaldi's triangular mel filters, without warping, as (n_mels, n_fft // 2 + 1) weights.
 
-    Unlike the banks of librosa, the triangles are straight on the mel axis, 1127 ln(1 + f / 700),
-    their peak is about 1 whatever their width, and the Nyquist bin belongs to none of them. With
+    Unlike in the banks of librosa, the triangles are linear on the mel axis, 1127 ln(1 + f / 700),
+    their peak is about 1 whatever their width, and none of them includes the Nyquist bin. With
     many bands, the lowest can be narrower than one bin of the spectrum and stay empty.
 
     Computed in float32 step by step as Kaldi and `torchaudio.compliance.kaldi` do, so that it is
@@ -62,9 +62,9 @@ def htk_mel_bank(n_mels: int, n_fft: int, sample_rate: int, fmin: float, fmax: f
 def slaney_mel_bank(n_mels: int, n_fft: int, sample_rate: int, fmin: float, fmax: float) -> Tensor:
     """Return Slaney's triangular mel filters, as (n_mels, n_fft // 2 + 1) weights.
 
-    They are those of the Auditory Toolbox (Slaney, 1998), which librosa and PANNs have. The mel
-    axis is straight up to 1000 Hz and logarithmic above, the triangles are straight over the
-    frequency, and the area of each is 1, so that wide ones are low.
+    They are those of the Auditory Toolbox (Slaney, 1998), as used by librosa and PANNs. The mel
+    axis is linear up to 1000 Hz and logarithmic above, the triangles are linear in frequency, and
+    the area of each is 1.
 
     Args:
         n_mels: Number of filters.
@@ -80,13 +80,13 @@ def slaney_mel_bank(n_mels: int, n_fft: int, sample_rate: int, fmin: float, fmax
 
 
 class MelFilters(nn.Module):
-    """A bank of filters applied to power spectra, without the products that are zero.
+    """A bank of filters applied to power spectra, without most of the products that are zero.
 
-    Every filter sees few bins, and neighbours see about the same: the bank is applied in groups
-    of neighbours, each to the stretch of the spectrum that it sees.
+    Every filter covers few bins, and neighbours cover about the same ones: the bank is applied in
+    groups of neighbours, each to the part of the spectrum that it covers.
 
     Args:
-        bank: Weights (n_mels, bins), of filters in the order of their frequencies.
+        bank: Weights (n_mels, bins) of filters in the order of their frequencies.
 
     Shape:
         (..., bins) to (..., n_mels).

@@ -12,7 +12,7 @@ class PowerSpectrum(nn.Module):
     """Power of windowed frames by the fast Fourier transform.
 
     Args:
-        window: Window of every frame, (length,).
+        window: Window of a frame (length,).
         hop: Samples from one frame to the next, at most the length of the window.
         n_fft: Length of the transform; frames are padded to it with zeros.
 
@@ -37,7 +37,7 @@ class PowerSpectrum(nn.Module):
     def power(self, frames: Tensor) -> Tensor:
         """Return the power of frames (batch, frames, length), (batch, frames, bins)."""
         frames = frames * self.window
-        # Where in the transform the window stands changes only the phase, which is dropped here.
+        # The position of the window in the transform changes only the phase, which is dropped.
         # A transform of rows is four times as fast as one of the same rows in a batch of blocks.
         spectrum = torch.fft.rfft(frames.flatten(0, 1), n=self.n_fft)
         power = spectrum.real.square() + spectrum.imag.square()
@@ -45,10 +45,10 @@ class PowerSpectrum(nn.Module):
 
 
 class MatrixPowerSpectrum(nn.Module):
-    """The same by two small matrix products, for runtimes that have no fast transform.
+    """Power of windowed frames by two small matrix products, for runtimes without a fast transform.
 
-    This is one step of the algorithm of Cooley and Tukey (1965). With n_fft = R C, sample n of a
-    frame is written C r + c, bin k is written p + R q, and e(t) = exp(-2 pi i t):
+    It is one step of the algorithm of Cooley and Tukey (1965). With n_fft = R C, sample n = C r + c
+    of a frame, bin k = p + R q and e(t) = exp(-2 pi i t):
 
         X[p + R q] = sum over c of e(c (p + R q) / n_fft) * (sum over r of e(r p / R) x[C r + c])
 
@@ -57,20 +57,20 @@ class MatrixPowerSpectrum(nn.Module):
     mirror images of those below. For 1024 bins over a window of 800 samples it takes 97,000
     multiplications a frame and 70,000 constants; one matrix over the window takes 821,000 of both.
 
-    Nor does it need strided views: frames are gathered from blocks that hop and window share.
+    It does not need strided views: frames are gathered from blocks whose length divides hop and
+    window.
 
-    The shapes are those of `PowerSpectrum`, but for the number of the bins and their order, which
-    is that of their frequencies but for neighbours.
+    The shapes are those of `PowerSpectrum` except for the number and the order of the bins.
 
     Args:
-        window: Window of every frame, (length,).
+        window: Window of a frame (length,).
         hop: Samples from one frame to the next, at most the length of the window.
         n_fft: Length of the transform; frames are padded to it with zeros.
-        highest: The highest bin that is needed; most of those above are left out.
+        highest: Highest bin that is needed; most of those above are left out.
 
     Attributes:
-        bins: Which bin of the transform each column of the result is.
-        times_each_bin: How often the bin of each column comes.
+        bins: Bin of the transform that each column of the result is.
+        times_each_bin: Number of columns that have the same bin, for every column.
     """
 
     window: Tensor
@@ -84,7 +84,7 @@ class MatrixPowerSpectrum(nn.Module):
         self.columns = max(c for c in range(1, math.isqrt(n_fft) + 1) if n_fft % c == 0)
         rows = n_fft // self.columns
         self.planes = rows // 2 + 1
-        used = -(-self.length // self.columns)  # rows that the window reaches into
+        used = -(-self.length // self.columns)  # rows that the window covers
         p, q = torch.arange(self.planes), torch.arange(self.columns)
         r, c = torch.arange(used), torch.arange(self.columns)
         k = p[:, None] + rows * q
@@ -111,7 +111,7 @@ class MatrixPowerSpectrum(nn.Module):
         """Return the power of frames, (batch, frames, bins)."""
         x = frames.reshape(-1, *self.window.shape) * self.window
         inner = (self.inner @ x).reshape(-1, self.planes, 2 * self.columns).transpose(0, 1)
-        # Two products, as a runtime would take longer to part the result of one.
+        # Two products: to split the result of one would take a runtime longer.
         real, imaginary = inner @ self.outer_real, inner @ self.outer_imaginary
         power = (real * real + imaginary * imaginary).permute(1, 2, 0)
         return power.reshape(frames.shape[0], -1, len(self.bins))

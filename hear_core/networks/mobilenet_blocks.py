@@ -1,4 +1,4 @@
-"""What all MobileNets are made of: the table of their blocks, inverted residuals, their chain.
+"""Building blocks of MobileNets: the block table, inverted residuals and the chain of both.
 
 From Howard et al., "Searching for MobileNetV3" (ICCV 2019), and Sandler et al., "MobileNetV2"
 (CVPR 2018).
@@ -17,7 +17,7 @@ from hear_core.networks.taps import TapShape
 
 _RE, _HS = nn.ReLU, nn.Hardswish
 STEM, HIDDEN, LAST_EXPANSION = 16, 1280, 6
-"""Channels of the first layer and of the classifier at width 1; those of the last, per input."""
+"""Channels of the first layer and of the classifier at width 1; expansion of the last layer."""
 
 TAP_ALIASES: Mapping[str, tuple[str, ...]] = {
     "l": ("logits",),
@@ -34,9 +34,9 @@ TAP_ALIASES: Mapping[str, tuple[str, ...]] = {
 
 
 class BlockRow(NamedTuple):
-    """One inverted residual, its channels still at width 1.
+    """One inverted residual, with its channels at width 1.
 
-    Its stride is that of both axes, unless there is one for time.
+    `stride` is along both axes, or along frequency only if there is a `time_stride`.
     """
 
     kernel: int
@@ -50,7 +50,7 @@ class BlockRow(NamedTuple):
 
     @property
     def effective_strides(self) -> tuple[int, int]:
-        """The strides along frequency and time that are run: dilation takes their place."""
+        """The strides along frequency and time that are used: a dilated block has none."""
         if self.dilation != 1:
             return 1, 1
         return self.stride, self.stride if self.time_stride is None else self.time_stride
@@ -95,7 +95,7 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 
 
 def strided(size: int, stride: int) -> int:
-    """Return what a stride makes of the size of a map."""
+    """Return the size of a map after a stride."""
     return -(-size // stride)
 
 
@@ -132,7 +132,7 @@ def conv_norm(
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter each channel, squeeze and excite, project; add the input where it fits."""
+    """Expand, filter each channel, squeeze and excite, project; add the input if sizes agree."""
 
     def __init__(
         self, in_channels: int, row: BlockRow, squeeze_excitation: SqueezeExcitation | None
@@ -159,9 +159,9 @@ class InvertedResidual(nn.Module):
         self.block = nn.Sequential(*layers)
 
     def forward(self, x: Tensor, *, squeeze_only: bool = False) -> tuple[Tensor, list[Tensor]]:
-        """Return the output and the bottlenecks of squeeze-and-excitation (none without it).
+        """Return the output and the bottlenecks of squeeze-and-excitation, if there are any.
 
-        With `squeeze_only`, what comes after the bottlenecks is left out, and so is the output.
+        With `squeeze_only`, only the bottlenecks are computed, and the output is the input.
         """
         y, bottlenecks = x, []
         for layer in self.block:
@@ -186,15 +186,15 @@ class Features(nn.ModuleList):
     Args:
         rows: Rows of the block table, at width 1.
         width: Factor on all channel counts.
-        n_mels: Mel bands of the input.
-        frames: Frames of the input; matters only where squeeze-and-excitation looks at time.
-        se_dims: What squeeze-and-excitation looks at: any of the letters ``c`` (channels), ``f``
+        n_mels: Number of mel bands of the input.
+        frames: Number of frames of the input; used only by squeeze-and-excitation over time.
+        se_dims: Axes of squeeze-and-excitation: any of the letters ``c`` (channels), ``f``
             (frequency) and ``t`` (time), or ``none``.
-        se_agg: How several of these are combined, see `SqueezeExcitation`.
-        se_ratio: Size of what is squeezed over size of its bottleneck.
+        se_agg: Aggregation of several axes, see `SqueezeExcitation`.
+        se_ratio: Size of an axis over the size of its bottleneck.
 
     Attributes:
-        channels: Number of channels of the last map.
+        channels: Channels of the last map.
         tap_shapes: Shapes of the maps ``b0``, ``b1`` … and the bottlenecks ``se4`` …
 
     Raises:
@@ -236,11 +236,11 @@ class Features(nn.ModuleList):
         super().__init__(stages)
 
     def forward(self, log_mel: Tensor, taps: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the last map that was needed, and those of `taps` that are of this chain.
+        """Return the last map that was computed, and the values of the `taps` in the chain.
 
         Args:
             log_mel: (batch, n_mels, frames).
-            taps: What is wanted; the chain ends early if it has all of it.
+            taps: Names of the requested taps; the chain ends early once it has all of them.
         """
         values: dict[str, Tensor] = {}
         x = log_mel.unsqueeze(1)
@@ -261,17 +261,17 @@ class Features(nn.ModuleList):
 
     def channelwise_chains(self) -> Sequence[Sequence[nn.Module]]:
         """Return the chains of layers, see `Backbone.channelwise_chains`."""
-        # The first block filters the channels of the first layer, which so is its expansion.
+        # The first block filters the channels of the first layer, which acts as its expansion.
         stem, first, *others, _ = self
         blocks = (block for block in others if isinstance(block, InvertedResidual))
         return [(stem, first), *(block.channelwise_layers() for block in blocks)]
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw the weights of convolutions and linear layers, where there is memory for them."""
+    """Initialise the weights of convolutions and linear layers, except on the meta device."""
     for module in network.modules():
         if any(p.is_meta for p in module.parameters(recurse=False)):
-            continue  # an outline has no weights
+            continue  # a skeleton has no weights
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
         elif isinstance(module, nn.Linear):

@@ -19,7 +19,7 @@ AGGREGATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 class _Branch(nn.Module):
-    """Scale a map along one axis by what it is on average along that axis."""
+    """Scale a map along one axis, depending on its averages along that axis."""
 
     def __init__(self, axis: int, size: int, bottleneck: int) -> None:
         super().__init__()
@@ -36,13 +36,13 @@ class _Branch(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Squeeze-and-excitation with one branch an axis, their results aggregated.
+    """Squeeze-and-excitation with one branch per axis, whose results are aggregated.
 
     Args:
         sizes: Size of the map along ``c``, ``f`` and ``t``.
-        bottlenecks: Size of the bottleneck of each of these.
-        dims: The axes to look at, as a string of these letters.
-        agg: A key of `AGGREGATIONS`.
+        bottlenecks: Size of the bottleneck of each axis.
+        dims: Axes to use, as a string of these letters.
+        agg: Key of `AGGREGATIONS`.
 
     Attributes:
         bottleneck: Total size of the bottlenecks in use.

@@ -1,4 +1,4 @@
-"""Configs as modules: ``import hear_mn.mn04_e1_l`` without a file of that name."""
+"""The import hook for configs: ``import hear_mn.mn04_e1_l`` without a file of that name."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from hear_core.zoo.registry import Zoo
 
 
 def publish(package: str, zoo: Zoo) -> None:
-    """Make every embedding configured for a package importable as a module of it.
+    """Make every embedding config of a package importable as a module.
 
     Args:
         package: Name of the package, whose ``__init__`` calls this.
-        zoo: Where the backbones of its embeddings stand.
+        zoo: Zoo of the backbones of its embeddings.
     """
     sys.meta_path.append(_PluginFinder(package, zoo))
 
@@ -35,10 +35,10 @@ def names(package: str) -> list[str]:
 
 
 def attribute(package: str, name: str) -> ModuleType:
-    """Import a plug-in module when it is accessed as an attribute of its package.
+    """Import a plug-in module that is accessed as an attribute of its package.
 
     Raises:
-        AttributeError: There is none of this name.
+        AttributeError: The package has no module of this name.
     """
     if name not in embedding_configs(package):
         msg = f"module {package!r} has no attribute {name!r}"
@@ -47,7 +47,7 @@ def attribute(package: str, name: str) -> ModuleType:
 
 
 class _PluginFinder(MetaPathFinder, Loader):
-    """Finds modules where no file is: stands last, so that files of a package come first."""
+    """Finds modules that have no file. It is the last finder, so that real files come first."""
 
     def __init__(self, package: str, zoo: Zoo) -> None:
         self.package, self.zoo = package, zoo
@@ -78,14 +78,14 @@ class _PluginFinder(MetaPathFinder, Loader):
 
 def _loader(zoo: Zoo, config: EmbeddingConfig) -> Callable[..., PluginModel]:
     def load_model(model_file_path: str = "", **options: Any) -> PluginModel:
-        """Return the model, ready to embed; `load_plugin` lists the options."""
+        """Return the model with its weights; see `load_plugin` for the options."""
         return loading.load_plugin(zoo, config, model_file_path, **options)
 
     return load_model
 
 
 def get_scene_embeddings(audio: Tensor, model: PluginModel) -> Tensor:
-    """Return one embedding a clip; see `PluginModel.get_scene_embeddings`."""
+    """Return one embedding per clip; see `PluginModel.get_scene_embeddings`."""
     return model.get_scene_embeddings(audio)
 
 
@@ -101,16 +101,16 @@ def _describe(zoo: Zoo, config: EmbeddingConfig) -> str:
     pooling = "" if config.pooling == "avg" else f", block outputs pooled by {config.pooling}"
     if extractor.samples_per_frame is not None:
         hop = extractor.samples_per_frame / extractor.frontend.sample_rate
-        times = f"""A timestamp embedding is that of a frame,
-every {hop:g} s; a scene embedding is their mean. Clips longer than {config.scene_window:g} s are
-processed in windows, {config.scene_hop:g} s apart, that fade into each other."""
+        times = f"""There is a timestamp embedding
+for every frame of {hop:g} s; a scene embedding is their mean. Clips longer than
+{config.scene_window:g} s are processed in crossfaded windows, {config.scene_hop:g} s apart."""
     else:
         times = f"""A timestamp
-embedding sees {config.timestamp_window:g} s around its timestamp, every {config.timestamp_hop:g} s;
-a scene embedding sees the whole clip up to {config.scene_window:g} s, and the mean of windows
-{config.scene_hop:g} s apart beyond that."""
+embedding is that of {config.timestamp_window:g} s around its timestamp, every
+{config.timestamp_hop:g} s. A scene embedding is that of the whole clip up to
+{config.scene_window:g} s, and the mean of windows {config.scene_hop:g} s apart beyond that."""
     return f"""HEAR plug-in: an embedding of {extractor.size} numbers from {config.backbone}.
 
-It joins {parts}{pooling}. Audio is mono at {extractor.frontend.sample_rate} Hz. {times}
+It concatenates {parts}{pooling}. Audio is mono at {extractor.frontend.sample_rate} Hz. {times}
 {config.note}
 """

@@ -1,4 +1,4 @@
-"""Memory that is freed and wanted again at once, as in training, stays with the process."""
+"""Settings of the C heap: freed memory that is needed again soon stays with the process."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Of mallopt(3): from which size on a block is asked of the system and given back for itself, and
-# how much freed memory stays. Left alone, glibc starts at 128 KiB for both and learns slowly: a
-# short training spends a fifth of its time on getting the same pages again and again.
+# Parameters of mallopt(3): the size from which a block is mapped and unmapped by itself, and the
+# amount of freed memory that is kept. By default, glibc starts at 128 KiB for both and adapts
+# slowly: a short training spends a fifth of its time on getting the same pages again.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 _LARGEST, _KEPT = 32 << 20, 256 << 20
-_TRIM_AFTERWARDS = 2 * _LARGEST  # what glibc would have come to
+_TRIM_AFTERWARDS = 2 * _LARGEST  # what glibc would have adapted to
 
 
 @contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """Keep freed memory up to 256 MiB, in blocks of less than 32 MiB, until the end.
+    """Keep up to 256 MiB of freed memory, in blocks of less than 32 MiB, inside the context.
 
-    It changes nothing where the C library is not glibc. Processes forked within inherit it.
+    This has no effect unless the C library is glibc. Processes forked inside inherit it.
     """
     library = _glibc()
     if library is None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from hear_core.errors import ConfigError, unknown
+from hear_core.io.yaml_files import read_yaml
 
 
 @cache
@@ -120,11 +120,7 @@ def _chosen(path: Path, names: Sequence[str], labels: Sequence[str]) -> list[str
 
 
 def _read_mapping(path: Path) -> dict[Any, Any]:
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        msg = f"{path} cannot be read as YAML: {error}"
-        raise ConfigError(msg) from error
+    found = read_yaml(path)
     if not isinstance(found, dict) or not found:
         msg = f"{path} must map names to values, such as 'Speech: 0.5'"
         raise ConfigError(msg)

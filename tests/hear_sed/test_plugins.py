@@ -33,7 +33,7 @@ def test_declared_size_is_observed_size(name):
     scenes = module.get_scene_embeddings(audio, model)
     assert scenes.shape == (2, model.scene_embedding_size)
     assert f"an embedding of {model.scene_embedding_size} numbers" in module.__doc__
-    assert "that of a frame,\nevery 0.04 s" in module.__doc__
+    assert "a timestamp embedding\nfor every frame of 0.04 s" in module.__doc__
 
 
 @pytest.mark.parametrize("name", CONFIGS)

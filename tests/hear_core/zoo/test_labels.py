@@ -45,7 +45,7 @@ def test_thresholds(tmp_path):
         ("Speach: 0.5", "did you mean 'Speech'"),
         ("- Speech", "must map names"),
         ("", "must map names"),
-        ("a: [", "cannot be read as YAML"),
+        ("a: [", "is not valid YAML"),
     ],
 )
 def test_thresholds_that_are_none(tmp_path, text, message):
