@@ -9,16 +9,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from hear_cli.main import app
+from hear_cli.sounds import siren
 from hear_core.plugins import loading
 from hear_core.plugins.configs import embedding_configs
-from tests.shared import METRO, MN04, needs_mn04
+from tests.shared import MN04, needs_mn04
 
 README = Path(__file__).parents[1] / "README.md"
-PAGES = {page: page.read_text("utf-8") for page in [README, *(README.parent / "docs").glob("*.md")]}
+PAGES = {
+    page: page.read_text("utf-8")
+    for page in [README, README.parent / "CONTRIBUTING.md", *(README.parent / "docs").glob("*.md")]
+}
 TEXT = PAGES[README]
 
 
@@ -27,19 +32,42 @@ def blocks(language):
     return [block for blocks in found for block in blocks]
 
 
-@needs_mn04
-@pytest.mark.parametrize("code", blocks("python"))
-def test_the_code_prints_what_its_comments_say(code):
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """Ten seconds of a siren, which the pages call a recording."""
+    path = tmp_path_factory.mktemp("audio") / "recording.wav"
+    soundfile.write(path, siren(10.0, 32000).numpy(), 32000)
+    return path
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(code, marks=[needs_mn04] if "mn04_as" in code else [])
+        for code in blocks("python")
+    ],
+)
+def test_the_code_prints_what_its_comments_say(code, recording):
     result = subprocess.run(
-        [sys.executable, "-c", f"recording = {str(METRO)!r}\n{code}"],
-        env={"HEAR_CHECKPOINTS": str(MN04.parent)},
+        [sys.executable, "-c", f"recording = {str(recording)!r}\n{code}"],
+        env={"HEAR_CHECKPOINTS": str(MN04.parent), "PYTHONPATH": str(README.parent)},
         capture_output=True,
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    said = re.findall(r"print\(.*\)  # (.*)", code)
-    assert said
-    assert result.stdout.splitlines() == said
+    expected = re.findall(r"print\(.*\)  # (.*)", code)
+    assert expected
+    assert result.stdout.splitlines() == expected
+
+
+def test_the_first_example_is_short_and_runs_offline(recording, monkeypatch):
+    assert len(TEXT.splitlines()) < 250
+    monkeypatch.setenv("HEAR_MIRROR", "http://127.0.0.1:9")
+    first = next(command for command in COMMANDS if command[1] == "tag")
+    words = [str(recording) if word == "recording.wav" else word for word in first[1:]]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 4
 
 
 COMMANDS = [
@@ -77,20 +105,22 @@ def test_the_options_of_load_model_are_those_of_the_table():
     }
     names -= {"return"}
     overrides = set(embedding_configs("hear_mn")["mn04_e1_l"].__dataclass_fields__) - {"note"}
-    (table,) = re.findall(r"\| option \| default.*?\n\n", TEXT, re.DOTALL)
+    page = (README.parent / "docs" / "embeddings.md").read_text("utf-8")
+    (table,) = re.findall(r"\| option \| default.*?\n\n", page, re.DOTALL)
     cells = [line.split("|")[1] for line in table.strip().splitlines()[2:]]
     assert set(re.findall(r"`(\w+)`", " ".join(cells))) == names | overrides
 
 
 def test_the_yaml_is_an_embedding(tmp_path, monkeypatch):
-    (text,) = blocks("yaml")
+    (text,) = (block for block in blocks("yaml") if block.startswith("mine:"))
     (tmp_path / "hear_mn.yaml").write_text(text)
     monkeypatch.setenv("HEAR_CONFIGS", str(tmp_path))
     assert embedding_configs("hear_mn")["mine"].timestamp_hop == 0.02
 
 
 def test_the_modules_are_those_of_the_list():
-    (table,) = re.findall(r"<!-- hear list --markdown -->\n(.*?)<!-- end -->", TEXT, re.DOTALL)
+    page = (README.parent / "docs" / "modules.md").read_text("utf-8")
+    (table,) = re.findall(r"<!-- hear list --markdown -->\n(.*?)<!-- end -->", page, re.DOTALL)
     result = CliRunner().invoke(app, ["list", "--markdown"])
     assert table == result.stdout
 
