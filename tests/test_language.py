@@ -52,8 +52,8 @@ NAMES = {
     "nearness": "agreement",
     "in_parts": "chunked",
 }
-# Places whose wording is not yet checked.
-TO_DO = {"README.md"}
+# Where a word of these means what it says.
+ALLOWED = ("what can be heard in recordings",)
 
 
 def files(place, *suffixes):
@@ -61,11 +61,13 @@ def files(place, *suffixes):
     return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in suffixes)
 
 
-@pytest.mark.parametrize("place", [p for p in (*PACKAGES, *PAGES) if p not in TO_DO])
+@pytest.mark.parametrize("place", [*PACKAGES, *PAGES])
 def test_phrases(place):
     found = []
     for file in files(place, ".py", ".md", ".yaml", ".html"):
         text = file.read_text("utf-8")
+        for phrase in ALLOWED:
+            text = text.replace(phrase, "-" * len(phrase))
         for pattern, better in IDIOMS.items():
             for match in re.finditer(pattern.replace(" ", r"[\s#]+"), text):
                 if re.search(r"(?i)\bthere[\s#]+$", text[: match.start()]):
