@@ -128,4 +128,4 @@ def test_stand_in_weights_load_by_name(tmp_path):
     golden = goldens.arrays("mn/networks")["dymn10.calib.logits"]
     with torch.inference_mode():
         found = network(log_mel)["logits"]
-    torch.testing.assert_close(found, torch.from_numpy(golden), atol=2e-4, rtol=1e-4)
+    goldens.assert_close(found, golden, atol=2e-4, rtol=1e-4)
