@@ -1,4 +1,4 @@
-"""Detection: which sounds are in a recording, and when."""
+"""Detection of sound events in recordings, with onset and offset."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hear_sed.zoo import ZOO
 DEFAULT_MODEL = "fmn10"
 DEFAULT_DECODING = EventDecoding(threshold=0.5, release=1.0, median=9)
 """The event decoding of EfficientSED."""
-_PIECE = 10.0  # seconds, the length of EfficientSED's pieces
+_PIECE = 10.0  # seconds, as in EfficientSED
 
 
 class Detector(TimedModel):
@@ -37,13 +37,13 @@ class Detector(TimedModel):
 
     Args:
         model_name: A detector of `hear_sed.ZOO`, ``fmn10`` by default; or the path of a checkpoint
-            that says which network it holds.
+            that identifies its network.
         device: Device to run on, such as ``cpu`` or ``cuda``.
-        model_file_path: Weights; the released ones if there is no path. No name is needed if the
-            file says which network it holds.
+        model_file_path: File of weights; the released ones by default. No name is needed if the
+            file identifies its network.
         window: Length of a window in seconds; the networks were trained on ten.
         hop: Time from one window to the next in seconds, at most the window.
-        pieces: Process pieces of ten seconds that do not overlap, with silence after the last one,
+        pieces: Process pieces of ten seconds that do not overlap, the last one padded with silence,
             as EfficientSED does.
         options: Options of `hear_core.plugins.loading.load_plugin`, such as ``engine`` or
             ``pretrained``.
@@ -136,7 +136,7 @@ class Detector(TimedModel):
         """Return the log-mel spectrogram that the network sees, (n_mels, frames).
 
         Args:
-            waveform: (samples,), at the detector's sample rate.
+            waveform: Waveform (samples,) at the detector's sample rate.
         """
         return self.model.log_mel(torch.from_numpy(waveform)[None])[0].numpy()
 
@@ -144,9 +144,9 @@ class Detector(TimedModel):
         """Return the scores of frames, with the times that they belong to.
 
         Args:
-            logits: (frames, classes).
+            logits: Logits of the frames, (frames, classes).
             first: Index of the first frame.
-            samples: Length of the audio, as far as it is known; no frame lasts beyond it.
+            samples: Length of the audio received so far in samples; no frame extends beyond it.
         """
         index = np.arange(first, first + len(logits))
         end = np.minimum((index + 1) * self.frame_hop, samples / self.sample_rate)

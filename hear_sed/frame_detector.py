@@ -1,4 +1,4 @@
-"""Detectors: a backbone that gives frames, a sequence model over them, and two linear heads.
+"""Detector networks: a frame-wise backbone, a sequence model and two linear heads.
 
 From Morocutti et al., "Exploring Performance-Complexity Trade-Offs in Sound Event Detection Models"
 (EUSIPCO 2025). Parameters are named as in EfficientSED.
@@ -22,15 +22,15 @@ from hear_sed.sequence import registry as sequence_models
 
 
 def _weak_of_mean(sequence: Tensor, strong: Tensor, head: nn.Linear) -> Tensor:
-    """Return the logits of a clip, those of its mean frame."""
+    """Return the logits of clips, computed from the mean of their frames."""
     return head(sequence.mean(1))
 
 
 def _weak_by_attention(sequence: Tensor, strong: Tensor, head: nn.Linear) -> Tensor:
-    """Return the logits of a clip whose probabilities are weighted means of those of its frames.
+    """Return the logits of clips whose probabilities are weighted means over frames.
 
     From Wang, Li and Metze, "A Comparison of Five Multiple Instance Learning Pooling Functions"
-    (ICASSP 2019), but with weights that are a softmax over classes, as EfficientSED has it.
+    (ICASSP 2019), but with weights that are a softmax over classes, as in EfficientSED.
     """
     weights = head(sequence).softmax(2).clamp(1e-7, 1.0)
     probabilities = (strong.sigmoid() * weights).sum(1) / weights.sum(1)
@@ -41,8 +41,8 @@ HEADS: Mapping[str, Callable[[Tensor, Tensor, nn.Linear], Tensor]] = {
     "linear": _weak_of_mean,
     "attention": _weak_by_attention,
 }
-"""Sequence (batch, frames, channels), strong logits (batch, frames, classes) and a layer to weak
-logits (batch, classes)."""
+"""Functions from a sequence (batch, frames, channels), its strong logits (batch, frames, classes)
+and the linear layer of the weak head to weak logits (batch, classes)."""
 
 _HEADS_IN_FILES = re.compile(r"^(?:net|model)\.(?=seq_model\.|strong_head\.|weak_head\.)")
 _AFTER_FRAMES = ("sequence", "logits", "weak")
@@ -62,26 +62,26 @@ def rename_key(backbone: Callable[[str], str], key: str) -> str:
 
 
 class FrameDetector(Backbone):
-    """A detector: a class activity for every frame, and for the whole clip.
+    """A network that detects sound events: logits for every frame, and for the whole clip.
 
-    Taps: those of the backbone; ``frames``, its frames; ``sequence``, what the sequence model
-    makes of them, which is the same without one; ``logits``, what a sigmoid turns into the
-    probability of every class at every frame; ``weak``, that of the whole clip. All are maps
-    (batch, channels, 1, frames), but ``weak`` is (batch, weak_classes).
+    Taps: those of the backbone, among them ``frames``; ``sequence``, the output of the sequence
+    model, which is the same as ``frames`` without one; ``logits``, which a sigmoid turns into the
+    probability of every class in every frame; ``weak``, the logits of the whole clip. All are maps
+    (batch, channels, 1, frames), except ``weak``, which is (batch, weak_classes).
 
     Args:
-        backbone: A key of `hear_sed.backbones.registry.BACKBONES`, or such a network.
+        backbone: A key of `hear_sed.backbones.registry.BACKBONES`, or a network.
         sequence_model: A key of `hear_sed.sequence.registry.SEQUENCE_MODELS`, or None for none.
         dim: Width of the sequence model.
         num_classes: Number of classes of the strong head.
         weak_classes: Number of classes of the weak head, by default that of the strong head.
-        head: A key of `HEADS`: how the frames of a clip become its ``weak`` logits.
-        resized_to: Bring every sequence to as many frames, as the original does with 250,
-            whatever the length of its audio: by averages over neighbours or, where there are too
-            few, by straight lines between them. If None, there are as many as there are.
+        head: A key of `HEADS`, the computation of ``weak`` logits from the frames of a clip.
+        resized_to: Number of frames to resize every sequence to, whatever the length of its audio,
+            as the original does with 250: by adaptive averaging if it is longer, and by linear
+            interpolation if it is shorter. If None, sequences are not resized.
 
     Raises:
-        ConfigError: A name is unknown, or sizes do not go together.
+        ConfigError: A name is unknown, or the numbers of classes do not match.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class FrameDetector(Backbone):
             "logits": TapShape(num_classes, 1),
             "weak": TapShape(weak),
         }
-        if self._source != backbone.sequence_tap:  # its rate is not that of the frames
+        if self._source != backbone.sequence_tap:  # it has another frame rate
             del self.tap_shapes[backbone.sequence_tap]
 
     @property
@@ -177,12 +177,12 @@ class FrameDetector(Backbone):
 
 
 def _as_map(sequence: Tensor) -> Tensor:
-    """Take (batch, frames, channels) to (batch, channels, 1, frames)."""
+    """Return a sequence (batch, frames, channels) as a map (batch, channels, 1, frames)."""
     return sequence.transpose(1, 2).unsqueeze(2)
 
 
 def _resized(sequence: Tensor, frames: int) -> Tensor:
-    """Bring (batch, channels, any number) to a number of frames."""
+    """Resize (batch, channels, length) to (batch, channels, frames)."""
     if sequence.shape[2] > frames:
         return F.adaptive_avg_pool1d(sequence, frames)
     if sequence.shape[2] < frames:

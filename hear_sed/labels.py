@@ -13,14 +13,14 @@ def strong_labels() -> tuple[str, ...]:
     """Return the 447 classes of AudioSet Strong, in the order of the logits: by name.
 
     From Hershey et al., "The Benefit of Temporally-Strong Labels in Audio Event Classification"
-    (ICASSP 2021). Some are called otherwise than in AudioSet itself; identifiers are the same.
+    (ICASSP 2021). Some names differ from those in AudioSet itself; the identifiers are the same.
     """
     return tuple(row["display_name"] for row in _rows())
 
 
 @cache
 def strong_mids() -> Mapping[str, str]:
-    """Return the identifier of every such class, as ``/m/09x0r``, by its name."""
+    """Return the AudioSet identifier of every class, such as ``/m/09x0r``, by its name."""
     return {row["display_name"]: row["mid"] for row in _rows()}
 
 

@@ -21,24 +21,24 @@ _BATCH = 64  # windows that are processed at a time
 class DetectionStream(ScoreStream):
     """A stream that gives the scores of frames as they become final.
 
-    The scores are those of `Detector.frames` on all chunks joined. A frame becomes final a window
-    later, as windows are crossfaded: for a shorter delay, give the detector a shorter window. Less
-    than two windows and a chunk are kept in memory, however long the stream lasts.
+    The scores are those of `Detector.frames` on all chunks joined. Windows are crossfaded, so
+    that a frame becomes final one window later; a detector with a shorter window has a shorter
+    delay. Less than two windows and a chunk are kept in memory, however long the stream is.
 
     Args:
-        detector: The detector.
+        detector: Detector that processes the stream.
     """
 
     def __init__(self, detector: Detector) -> None:
         self._detector, self._windows = detector, detector.windows
         self._per_frame = round(detector.frame_hop * detector.sample_rate)
         self._kept: list[np.ndarray] = []
-        self._begin = 0  # of what is kept, in frames
-        self._end = 0  # of the audio, in samples
+        self._begin = 0  # first frame of the audio that is kept
+        self._end = 0  # number of samples received
         self._next = 0  # first frame of the next window
-        self._done = 0  # frames
+        self._done = 0  # number of frames released
         classes = len(detector.labels)
-        # For the frames after those that are done: sums of logits and of their weights.
+        # Sums of weighted logits, and of the weights, of the frames that are not released yet.
         self._sum = np.zeros((0, classes), np.float32)
         self._weight = np.zeros((0, 1), np.float32)
 
@@ -74,7 +74,11 @@ class DetectionStream(ScoreStream):
         return starts
 
     def _process(self, starts: list[int]) -> None:
-        """Add the logits of the windows that begin at some frames."""
+        """Run windows, and add their weighted logits to the sums.
+
+        Args:
+            starts: First frames of the windows.
+        """
         if not starts:
             return
         length = self._windows.length
@@ -95,11 +99,11 @@ class DetectionStream(ScoreStream):
                 self._weight[place] += fade
 
     def _cut(self, starts: list[int], length: int) -> np.ndarray:
-        """Return the windows that begin at some frames, (windows, samples)."""
+        """Return the windows that begin at the frames `starts`, (windows, samples)."""
         waveform, samples = self._waveform(), length * self._per_frame
         begins = ((start - self._begin) * self._per_frame for start in starts)
         windows = [waveform[begin : begin + samples] for begin in begins]
-        # Only the last one may be short of samples.
+        # Only the last window may be incomplete.
         if self._detector.pieces:
             windows[-1] = np.pad(windows[-1], (0, samples - len(windows[-1])))
         elif len(windows) > 1:
@@ -111,7 +115,7 @@ class DetectionStream(ScoreStream):
         return self._kept[0]
 
     def _release(self, until: int) -> TimedScores:
-        """Return the frames up to one, and drop what no later window needs."""
+        """Return the frames before `until`, and drop the audio that no later window needs."""
         first, count = self._done, until - self._done
         logits = self._sum[:count] / self._weight[:count]
         self._sum, self._weight, self._done = self._sum[count:], self._weight[count:], until

@@ -1,8 +1,8 @@
-"""The zoo of hear_sed: every released detector, as a table, and records of any other.
+"""Zoo of hear_sed: a table of the released detectors, and records of other combinations.
 
-Names, settings and figures are those of EfficientSED (https://github.com/theMoro/EfficientSED,
-MIT). PSDS1 is on the evaluation set of AudioSet Strong, the mean over classes in per cent; they
-publish it of a setting, whose released checkpoint may differ a little.
+Names, settings and metrics are those of EfficientSED (https://github.com/theMoro/EfficientSED,
+MIT). PSDS1 is on the evaluation set of AudioSet Strong, the mean over classes in per cent. It is
+published for a configuration, from which that of the released checkpoint may differ slightly.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ def build_detector(
     optional: tuple[str, ...] | None = None,
     **other: Any,
 ) -> NetworkRecord:
-    """Return the record of any backbone with any sequence model.
+    """Return the record of a detector with a backbone and a sequence model.
 
     Args:
         backbone: A key of `hear_sed.backbones.registry.BACKBONES`.
         sequence_model: A key of `hear_sed.sequence.registry.SEQUENCE_MODELS`, or None for none.
         dim: Width of the sequence model.
-        stage: Data of the training, as it is called in the names of files: ``weak`` (AudioSet,
-            whole clips), ``strong`` (then AudioSet Strong, frames), ``ssl`` (self-supervised,
-            without labels) or another. Heads that took no part in it may be missing in the file.
+        stage: Stage of training, as spelled in file names: ``weak`` (AudioSet, whole clips),
+            ``strong`` (then AudioSet Strong, frames), ``ssl`` (self-supervised, without labels) or
+            another. Heads that were not trained may be missing in the file.
         psds1: Published PSDS1 in per cent.
         release: URL of the folder with the file; empty if it was not released.
-        file: Name of the file of weights; made of the other arguments by default.
+        file: Name of the file of weights; by default derived from the other arguments.
         sha256: Checksum of the file, where one is known.
         licence: SPDX identifier of the weights.
-        optional: Layers that the file may lack; made of the stage by default.
+        optional: Layers that the file may lack; by default the heads that `stage` does not train.
         other: Arguments of `FrameDetector`.
     """
     weak, strong = stage == "weak", stage not in _UNTRAINED_HEADS
@@ -101,8 +101,8 @@ def _transformer(
 ) -> NetworkRecord:
     """Return the record of a transformer that PretrainedSED released.
 
-    Its files of the stage ``weak`` are partly those of the authors of the networks, whose heads
-    are not known to be in them.
+    Some of its files of the stage ``weak`` are those of the authors of the networks, which may
+    lack both heads.
     """
     return build_detector(
         backbone,
@@ -158,7 +158,7 @@ ZOO = Zoo({
     "fmn10+gru:1024": _released("fmn10", "gru", 1024, psds1=44.50),
     "fmn20+gru:512": _released("fmn20", "gru", 512, psds1=44.94),
     "fmn30+gru:768": _released("fmn30", "gru", 768, psds1=45.77),
-    # Trained on AudioSet and AudioSet Strong together, a transformer its teacher.
+    # Trained on AudioSet and AudioSet Strong together, with a transformer as teacher.
     "fmn10+tf:256_advanced_kd": _released(
         "fmn10", "tf", 256, stage="advanced-kd-weak-strong", psds1=45.25
     ),
@@ -170,7 +170,7 @@ ZOO = Zoo({
     "ATST-F_ssl": _transformer("ATST-F", "ssl"),
     "fpasst_ssl": _transformer("fpasst", "ssl", licence="Apache-2.0"),  # DeiT, on ImageNet
     "M2D_ssl": _transformer("M2D", "ssl", licence=_NTT),
-    "ASIT_ssl": _transformer("ASIT", "ssl", licence="NOASSERTION"),  # none is stated
+    "ASIT_ssl": _transformer("ASIT", "ssl", licence="NOASSERTION"),  # no licence is stated
     # … then on AudioSet,
     "BEATs_weak": _transformer("BEATs", "weak"),
     "ATST-F_weak": _transformer("ATST-F", "weak"),

@@ -16,19 +16,19 @@ from hear_sed.sequence.base import LAYERS, Residual, RmsNorm, SequenceModel, che
 _THETA = 10000.0
 
 
-def heads_of(dim: int) -> int:
-    """Return among how many heads attention of a width is split."""
+def head_count(dim: int) -> int:
+    """Return the number of attention heads for a width."""
     return 4 if dim < 128 else 8
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """Take (batch, frames, heads * size) to (batch, heads, frames, size)."""
-    # The exporter that traces would take the sizes that `unflatten` meets for constants.
+    """Split (batch, frames, heads * size) into heads, (batch, heads, frames, size)."""
+    # When tracing for ONNX, `unflatten` would turn the sizes of the example into constants.
     return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 class RotaryPositions(nn.Module):
-    """Turn every pair of neighbouring elements by an angle that grows with the frame's number."""
+    """Rotate every pair of neighbouring elements by an angle proportional to the frame index."""
 
     freqs: Tensor
 
@@ -38,18 +38,18 @@ class RotaryPositions(nn.Module):
         self.register_buffer("freqs", _THETA**-exponents)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn (..., frames, size)."""
-        # In float16 there would be no angle of frame 2049.
+        """Return `x` (..., frames, size) with rotated pairs."""
+        # In float16, integers above 2048 cannot all be represented.
         frames = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)
         angles = frames.unsqueeze(1) * self.freqs.float()
         cos, sin = angles.cos(), angles.sin()
         first, second = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
-        turned = torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-1)
-        return turned.flatten(-2).to(x.dtype)
+        rotated = torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-1)
+        return rotated.flatten(-2).to(x.dtype)
 
 
 class GatedAttention(nn.Module):
-    """Self-attention with rotary positions, whose heads are gated; (batch, frames, dim) to it.
+    """Self-attention with rotary positions and gated heads, (batch, frames, dim) to the same.
 
     Args:
         dim: Number of channels of every frame.
@@ -58,7 +58,7 @@ class GatedAttention(nn.Module):
 
     def __init__(self, dim: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.dropout = heads_of(dim), dropout
+        self.heads, self.dropout = head_count(dim), dropout
         self.pos_encoding = RotaryPositions(dim // self.heads)
         self.norm = RmsNorm(dim)
         self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
@@ -79,7 +79,7 @@ class GatedAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers, the inner one four times as wide; (batch, frames, dim) to the same."""
+    """Two linear layers with a hidden width of 4 * dim, (batch, frames, dim) to the same."""
 
     def __init__(self, dim: int, dropout: float) -> None:
         super().__init__()
@@ -132,12 +132,12 @@ class Transformer(SequenceModel):
     """
 
     def __init__(self, in_channels: int, dim: int) -> None:
-        check_dim(dim, 2 * heads_of(dim))  # rotary positions turn pairs
+        check_dim(dim, 2 * head_count(dim))  # rotary positions rotate pairs
         super().__init__(dim, projection(in_channels, dim), _TransformerBlocks(dim, dropout=0.2))
 
 
 class SelfAttention(SequenceModel):
-    """The attention of `Transformer` alone, without feed-forward layers.
+    """The attention layers of `Transformer`, without feed-forward layers.
 
     Args:
         in_channels: Number of channels of the input.
@@ -148,5 +148,5 @@ class SelfAttention(SequenceModel):
     """
 
     def __init__(self, in_channels: int, dim: int) -> None:
-        check_dim(dim, 2 * heads_of(dim))  # rotary positions turn pairs
+        check_dim(dim, 2 * head_count(dim))  # rotary positions rotate pairs
         super().__init__(dim, projection(in_channels, dim), _AttentionBlocks(dim))

@@ -1,4 +1,4 @@
-"""The contract of sequence models: from a sequence of frames to another of the same length."""
+"""The contract of sequence models, which map frames to the same number of frames."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from torch.nn import functional as F
 from hear_core.errors import ConfigError
 
 LAYERS = 2
+"""Number of layers of every sequence model, as in EfficientSED."""
 
 
 class SequenceModel(nn.Sequential):
-    """Base of the sequence models: (batch, frames, in_channels) to (batch, frames, out_channels).
+    """Base class of sequence models, a chain of layers.
 
-    There may be any number of frames from 1.
+    Shape:
+        (batch, frames, in_channels) to (batch, frames, out_channels), with at least one frame.
 
     Args:
         out_channels: Number of channels of the output.
-        layers: That make it of the input, one after another.
+        layers: Layers that are applied one after another.
     """
 
     def __init__(self, out_channels: int, *layers: nn.Module) -> None:
@@ -27,12 +29,12 @@ class SequenceModel(nn.Sequential):
 
 
 def projection(in_channels: int, dim: int) -> nn.Module:
-    """Return what takes an input to the width of the blocks, where it is not that wide already."""
+    """Return a linear layer from `in_channels` to `dim`, or the identity if they are equal."""
     return nn.Identity() if in_channels == dim else nn.Linear(in_channels, dim)
 
 
 class RmsNorm(nn.Module):
-    """Scale every vector to the length sqrt(dim), and its elements by a gain.
+    """Scale every vector to the length sqrt(dim), then every element by a learned gain.
 
     From Zhang and Sennrich, "Root Mean Square Layer Normalization" (NeurIPS 2019).
     """
@@ -47,19 +49,19 @@ class RmsNorm(nn.Module):
 
 
 class Residual(nn.Sequential):
-    """Parts whose outputs are each added to their inputs; (batch, frames, dim) to the same."""
+    """Layers with a residual connection around each, (batch, frames, dim) to the same."""
 
     def forward(self, x: Tensor) -> Tensor:
-        for part in self:
-            x = x + part(x)
+        for layer in self:
+            x = x + layer(x)
         return x
 
 
 def check_dim(dim: int, multiple: int = 1) -> None:
-    """Make sure that a width is positive and can be split as a model has to.
+    """Check that a width is a positive multiple of a number.
 
     Raises:
-        ConfigError: It is not, or cannot.
+        ConfigError: `dim` is not positive, or is not a multiple of `multiple`.
     """
     if dim < 1 or dim % multiple:
         nearest = max(1, round(dim / multiple)) * multiple

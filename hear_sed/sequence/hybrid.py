@@ -1,8 +1,8 @@
-"""Recurrence and attention side by side, on the same frames.
+"""Hybrid sequence model: recurrence and attention in parallel, on the same frames.
 
 The recurrence is the minGRU of Feng et al., "Were RNNs All We Needed?" (2024), forwards and
-backwards. The two are averaged as in Dong et al., "Hymba" (2024). Parameters are named as in the
-checkpoints that EfficientSED released.
+backwards. The outputs of both are averaged as in Dong et al., "Hymba" (2024). Parameters are named
+as in the checkpoints that EfficientSED released.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _HEADS = 8
 
 
 class MinGru(nn.Module):
-    """A recurrence whose gate and candidate depend on the frame alone, so that it is linear.
+    """Minimal GRU: a recurrence that is linear, since gate and candidate depend on the input only.
 
-    h[t] = (1 - z[t]) h[t - 1] + z[t] g(c[t]), where g keeps the candidate c positive.
+    h[t] = (1 - z[t]) h[t - 1] + z[t] g(c[t]), where g makes the candidate c positive.
 
     Shape:
         (batch, frames, dim) to the same.
@@ -32,7 +32,7 @@ class MinGru(nn.Module):
         self.to_hidden_and_gate = nn.Linear(dim, 2 * dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # The state that is carried over many frames needs float32, whatever the layers compute in.
+        # The state accumulates over many frames and needs float32, also under autocast.
         candidate, gate = self.to_hidden_and_gate(x).float().chunk(2, dim=2)
         positive = torch.where(candidate >= 0, candidate + 0.5, candidate.sigmoid())
         hidden = linear_recurrence((-gate).sigmoid(), gate.sigmoid() * positive)
@@ -40,7 +40,7 @@ class MinGru(nn.Module):
 
 
 class BidirectionalMinGru(nn.Module):
-    """One `MinGru` forwards, one backwards; (batch, frames, dim) to the same."""
+    """One `MinGru` in each direction, (batch, frames, dim) to the same."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -53,8 +53,12 @@ class BidirectionalMinGru(nn.Module):
         return self.to_out(torch.cat([self.forward_minGRU(x), backwards], dim=2))
 
 
-class Mix(nn.Module):
-    """The mean of recurrence and attention, each normed per head; (batch, frames, dim) to it."""
+class HybridMixer(nn.Module):
+    """Mean of recurrence and attention, each normalized per head; (batch, frames, dim) to the same.
+
+    Args:
+        dim: Number of channels of every frame.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -74,7 +78,7 @@ class Mix(nn.Module):
 class _Layer(nn.Sequential):
     def __init__(self, dim: int) -> None:
         feed = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
-        super().__init__(RmsNorm(dim), Mix(dim), RmsNorm(dim), feed)
+        super().__init__(RmsNorm(dim), HybridMixer(dim), RmsNorm(dim), feed)
 
     def forward(self, x: Tensor) -> Tensor:
         mix_norm, mix, feed_norm, feed = self
@@ -93,7 +97,7 @@ class _HybridBlocks(nn.Module):
 
 
 class Hybrid(SequenceModel):
-    """Blocks of minGRU and attention side by side, and a feed-forward layer.
+    """Blocks of minGRU and attention in parallel, each followed by a feed-forward layer.
 
     Args:
         in_channels: Number of channels of the input.

@@ -1,4 +1,4 @@
-"""Mamba2 over frames, in operations that every device has.
+"""Mamba2 over frames, in operations that run on every device.
 
 From Dao and Gu, "Transformers are SSMs: Generalized Models and Efficient Algorithms Through
 Structured State Space Duality" (ICML 2024). Parameters of a mixer are named as in mamba-ssm.
@@ -13,51 +13,51 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hear_sed.sequence.base import LAYERS, Residual, SequenceModel, check_dim, projection
-from hear_sed.sequence.scan import CHUNK, carried, in_chunks
+from hear_sed.sequence.scan import CHUNK, initial_states, split_into_chunks
 
 _EXPAND = 2
-_NARROW = 128
-_STEPS = (1e-3, 1e-1)
+_NARROW = 128  # width at which EfficientSED uses heads of half the size
+_STEPS = (1e-3, 1e-1)  # range of the initial step sizes
 
 
-def state_space(x: Tensor, step: Tensor, rate: Tensor, read: Tensor, write: Tensor) -> Tensor:
-    """Run a state space model whose state decays at one rate in each head.
+def state_space(x: Tensor, step: Tensor, decay: Tensor, read: Tensor, write: Tensor) -> Tensor:
+    """Run a state space model in which the state of each head decays exponentially.
 
-    With S[t] = exp(step[t] * rate) S[t - 1] + step[t] * write[t] x[t]^T, S[-1] = 0, this is
-    y[t] = read[t] S[t]. Within a chunk it is computed as attention, and between chunks as a
-    recurrence: sections 5 and 6 of the paper.
+    The state is S[t] = exp(step[t] * decay) S[t - 1] + step[t] * write[t] x[t]^T with S[-1] = 0,
+    and the output is y[t] = read[t] S[t]. It is computed as attention within chunks, and as a
+    recurrence between chunks, see sections 5 and 6 of the paper.
 
     Args:
-        x: (batch, frames, heads, size).
-        step: Positive, (batch, frames, heads).
-        rate: Negative, (heads,).
-        read: What is read of the state, C in the paper, (batch, frames, states).
-        write: What is written into the state, B in the paper, (batch, frames, states).
+        x: Input of the heads, (batch, frames, heads, size).
+        step: Step sizes, dt in the paper, (batch, frames, heads), positive.
+        decay: Decay of each head, A in the paper, (heads,), negative.
+        read: Weights of the state in the output, C in the paper, (batch, frames, states).
+        write: Weights of the input in the state, B in the paper, (batch, frames, states).
 
     Returns:
-        (batch, frames, heads, size).
+        Output of the heads, (batch, frames, heads, size).
     """
     frames, heads = x.shape[1:3]
-    # From here on, axes are batch, chunks, heads, frames of a chunk, and what each frame has.
-    read, write = (in_chunks(y).unsqueeze(2) for y in (read, write))
-    values = in_chunks((x * step.unsqueeze(3)).flatten(2))
+    # From here on, axes are batch, chunks, heads, frames of a chunk, and values of a frame.
+    read, write = (split_into_chunks(y).unsqueeze(2) for y in (read, write))
+    values = split_into_chunks((x * step.unsqueeze(3)).flatten(2))
     values = values.reshape(*values.shape[:3], heads, -1).transpose(2, 3)
-    decayed = in_chunks(step * rate).transpose(2, 3).cumsum(3).unsqueeze(4)
+    log_decay = split_into_chunks(step * decay).transpose(2, 3).cumsum(3).unsqueeze(4)
     later = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=x.device).triu(1)
-    decay = (decayed - decayed.transpose(3, 4)).masked_fill(later, -torch.inf).exp()
-    within = (read @ write.transpose(3, 4) * decay) @ values
-    total = decayed[:, :, :, -1:]
-    added = write.transpose(3, 4) @ (values * (total - decayed).exp())
-    before = read @ carried(total.exp(), added) * decayed.exp()
+    pairwise = (log_decay - log_decay.transpose(3, 4)).masked_fill(later, -torch.inf).exp()
+    within = (read @ write.transpose(3, 4) * pairwise) @ values
+    total = log_decay[:, :, :, -1:]
+    added = write.transpose(3, 4) @ (values * (total - log_decay).exp())
+    before = read @ initial_states(total.exp(), added) * log_decay.exp()
     return (within + before).transpose(2, 3).flatten(1, 2)[:, :frames]
 
 
 class Mamba2(nn.Module):
-    """The mixer of Mamba2, without its gated norm; (batch, frames, dim) to the same.
+    """Mixer of Mamba2 without its gated norm, (batch, frames, dim) to the same.
 
     Args:
         dim: Number of channels of every frame.
-        state: Size of the state, for each element of a head.
+        state: Number of states for each element of a head.
         kernel: Kernel size of the causal convolution.
         head: Size of each head.
     """
@@ -72,7 +72,7 @@ class Mamba2(nn.Module):
         self.conv1d = nn.Conv1d(mixed, mixed, kernel, groups=mixed, padding=kernel - 1)
         low, high = (math.log(step) for step in _STEPS)
         steps = torch.empty(heads).uniform_(low, high).exp()
-        # Softplus of the bias is the step that a head starts from.
+        # The softplus of the bias is the initial step size of a head.
         self.dt_bias = nn.Parameter(steps + (-(-steps).expm1()).log())
         self.A_log = nn.Parameter(torch.empty(heads).uniform_(1, 16).log())
         self.D = nn.Parameter(torch.ones(heads))
@@ -82,7 +82,7 @@ class Mamba2(nn.Module):
         frames, inner = x.shape[1], self.sizes[0]
         gate, mixed, step = self.in_proj(x).split([inner, sum(self.sizes[1:4]), self.heads], dim=2)
         mixed = self.conv1d(mixed.transpose(1, 2))[:, :, :frames].transpose(1, 2)
-        # The state that is carried over many frames needs float32, whatever the layers compute in.
+        # The state accumulates over many frames and needs float32, also under autocast.
         values, write, read = F.silu(mixed).float().split(self.sizes[1:4], dim=2)
         values = values.reshape(*values.shape[:2], self.heads, -1)
         step = F.softplus(step.float() + self.dt_bias.float())

@@ -20,7 +20,7 @@ SEQUENCE_MODELS: Mapping[str, Callable[[int, int], SequenceModel]] = {
     "tcn": TemporalConvolution,
     "mamba": Mamba,
 }
-"""Each takes the channels of its input and its own width."""
+"""Constructors by name; each takes the number of input channels and the width of the model."""
 
 
 def build_sequence_model(name: str, in_channels: int, dim: int) -> SequenceModel:

@@ -1,8 +1,8 @@
 """Dilated causal convolutions over frames.
 
 From Bai, Kolter and Koltun, "An Empirical Evaluation of Generic Convolutional and Recurrent
-Networks for Sequence Modeling" (2018), with weights normed as by Salimans and Kingma, "Weight
-Normalization" (NeurIPS 2016).
+Networks for Sequence Modeling" (2018), with the weight normalization of Salimans and Kingma,
+"Weight Normalization" (NeurIPS 2016).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DROPOUT = 0.2
 
 
 class CausalConv(nn.Module):
-    """A convolution over what has been, each of its kernels a direction and a length.
+    """A causal convolution with weight normalization: a kernel is a direction and a length.
 
     Shape:
         (batch, channels, frames) to the same.
@@ -41,16 +41,16 @@ class CausalConv(nn.Module):
 
 
 class TemporalBlock(nn.Module):
-    """Two causal convolutions and a shortcut; (batch, channels, frames) to the same."""
+    """Two causal convolutions with a residual connection, (batch, channels, frames) to the same."""
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
         self.conv1 = CausalConv(channels, dilation)
         self.conv2 = CausalConv(channels, dilation)
-        # In the layout of EfficientSED every convolution has two names.
+        # Checkpoints of EfficientSED hold every convolution under two names.
         self.net = nn.Sequential(
             self.conv1,
-            nn.Identity(),  # what cuts padding off there
+            nn.Identity(),  # in place of a layer of theirs that removes padding
             nn.ReLU(),
             nn.Dropout(_DROPOUT),
             self.conv2,
@@ -64,7 +64,7 @@ class TemporalBlock(nn.Module):
 
 
 class TemporalStack(nn.Module):
-    """Blocks that each see twice as far as the one before; (batch, channels, frames) to it."""
+    """Temporal blocks with doubling dilation, (batch, channels, frames) to the same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class _Stacks(nn.Module):
 
 
 class TemporalConvolution(SequenceModel):
-    """Stacks of dilated convolutions; a frame sees none that comes after it.
+    """Stacks of dilated causal convolutions: an output depends on no later frame.
 
     Args:
         in_channels: Number of channels of the input.
