@@ -1,4 +1,4 @@
-"""Tagging: scores of all classes for a clip, or for every window of it."""
+"""Tagging: class scores of a clip, or of every window of a clip."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAX_WINDOW = 60.0
 """Length in seconds up to which audio is processed in one piece."""
 _LONG_CLIP_WINDOW = 10.0  # seconds, the length of the clips that the networks were trained on
 _SHORT_CLIP = 0.1  # seconds
-_BATCH = 600.0  # seconds of audio in the windows that are processed at a time
+_BATCH_SECONDS = 600.0  # of audio in a batch of windows, which takes a few hundred megabytes
 
 
 class EATagger(TimedModel):
@@ -42,10 +42,10 @@ class EATagger(TimedModel):
 
     Args:
         model_name: A backbone of `hear_mn.ZOO`, or several for an ensemble; ``mn10_as`` by default.
-            The path of a checkpoint that says which network it holds is a name as well.
+            The path of a checkpoint that identifies its network is a name as well.
         device: Device to run on, such as ``cpu`` or ``cuda``.
-        model_file_path: Weights of a single backbone; the released ones if there is no path. No
-            name is needed if the file says which network it holds.
+        model_file_path: File of weights for a single backbone; the released ones by default. No
+            name is needed if the file identifies its network.
         options: Options of `hear_core.plugins.loading.load_plugin`, such as ``engine`` or
             ``pretrained``.
 
@@ -233,15 +233,15 @@ class EATagger(TimedModel):
     ) -> TimedScores:
         """Return scores with the times that they belong to.
 
-        Where windows overlap, a row stands for a hop in the middle of its window; the first one
-        also stands for what comes before.
+        Where windows overlap, a row covers one hop in the middle of its window; the first row also
+        covers the time before that.
 
         Args:
             scores: Scores (windows, classes).
             features: Features (windows, size).
             windows: Length and hop of the windows in samples.
             first: Index of the first window.
-            samples: Length of the audio, as far as it is known.
+            samples: Length of the audio received so far, in samples.
         """
         start = (first + np.arange(len(scores))) * windows.hop
         margin = max(0, windows.length - windows.hop) // 2
@@ -254,14 +254,14 @@ class EATagger(TimedModel):
         """Return the log-mel spectrogram of the first member, (n_mels, frames).
 
         Args:
-            waveform: (samples,), at the tagger's sample rate.
+            waveform: Waveform (samples,) at the tagger's sample rate.
         """
         member = self._members[0]
         resampled = torch.from_numpy(resample(waveform, self.sample_rate, member.sample_rate))
         return member.log_mel(resampled[None])[0].numpy()
 
     def _embed(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean logits of the members, and their features side by side."""
+        """Return the mean logits of the members, and their concatenated features."""
         logits, features = [], []
         for member in self._members:
             found = np.concatenate(
@@ -297,7 +297,7 @@ def _cover(blocks: Iterable[np.ndarray], length: int) -> Iterator[np.ndarray]:
 
 
 def _member(name: str, options: dict[str, Any]) -> PluginModel:
-    # A tagger does not use timestamps; theirs is a window that every network takes.
+    # A tagger has no timestamps; this window is one that every network accepts.
     config = EmbeddingConfig(
         name, ("logits", ZOO[name].features), timestamp_window=1.0, scene_window=MAX_WINDOW
     )
@@ -305,8 +305,8 @@ def _member(name: str, options: dict[str, Any]) -> PluginModel:
 
 
 def _batches(windows: np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:
-    """Yield as many windows at a time as a few hundred megabytes hold."""
-    size = max(1, int(_BATCH * sample_rate / windows.shape[1]))
+    """Yield windows in batches of at most `_BATCH_SECONDS` seconds of audio."""
+    size = max(1, int(_BATCH_SECONDS * sample_rate / windows.shape[1]))
     for first in range(0, len(windows), size):
         yield windows[first : first + size]
 

@@ -54,7 +54,7 @@ class Comparison(NamedTuple):
         max_abs: Largest absolute difference.
         relative: Norm of all differences over the norm of all embeddings.
         cosine: Smallest cosine between the two embeddings of a clip.
-        passed: Whether all figures are within their tolerance.
+        passed: Whether all differences are within their tolerance.
         probability: Mean absolute difference of the probability of each clip's first class; None,
             as the next two, if the outputs have no logits.
         first_class: Share of clips, or frames, whose first class changes.
@@ -223,7 +223,7 @@ def compare(
 def _changes(
     model: PluginModel, found: np.ndarray, expected: np.ndarray, *, probabilities: bool
 ) -> tuple[float, ...]:
-    """Return how much probabilities, first classes and decisions differ; nothing without logits."""
+    """Return the changes of probabilities, first classes and decisions; empty without logits."""
     columns = model.extractor.slices.get("logits")
     if columns is None:
         return ()
@@ -283,7 +283,7 @@ def _quantise(graph: bytes, calibration: Sequence[np.ndarray], lengths: Sequence
         raise ConfigError(msg)
 
     class Recordings(CalibrationDataReader):  # type: ignore[misc]
-        """Every recording at several lengths: short windows reach values that clips do not."""
+        """Every recording at several lengths, as short windows have values that clips do not have."""
 
         def __init__(self) -> None:
             cuts = (reflect(r, 0, length) for length in lengths for r in calibration)
@@ -297,8 +297,8 @@ def _quantise(graph: bytes, calibration: Sequence[np.ndarray], lengths: Sequence
         quant_pre_process(onnx.load_from_string(graph), source, skip_symbolic_shape=True)
         nodes = onnx.load(source).graph.node
         convolutions = [index for index, node in enumerate(nodes) if node.op_type == "Conv"]
-        # The first layers have the widest range of values and hardly any weights. An error of the
-        # last one goes into the scores undamped.
+        # The first layers have the widest range of values and few weights. An error in the last one
+        # reaches the scores undamped.
         last = max(i for i, node in enumerate(nodes) if node.op_type in _PRODUCTS)
         kept = [*nodes[: convolutions[len(convolutions) // 5]], *nodes[last:]]
         quantize_static(

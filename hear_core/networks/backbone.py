@@ -20,7 +20,7 @@ class Backbone(nn.Module):
     `forward`. Everything else is optional.
 
     Attributes:
-        tap_shapes: Shape of what each tap gives, known without running the network.
+        tap_shapes: Shape of the values of each tap, known without running the network.
         tap_aliases: Other names of taps, and names of groups of taps. An alias whose taps are not
             all in `tap_shapes` is not offered.
         class_layers: Prefixes of the parameters whose shapes depend on the number of classes.

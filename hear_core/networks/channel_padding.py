@@ -15,10 +15,10 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def pad_channels(network: Network, min_channels: int) -> Network:
-    """Return a network with the same outputs whose MobileNet maps are at least so wide.
+    """Return a network with the same outputs whose maps have at least `min_channels` channels.
 
-    ONNX Runtime keeps maps in blocks of as many channels as a vector of the CPU has numbers, but
-    reorders maps of fewer channels after every layer, which takes longer than computing the zeros.
+    ONNX Runtime stores maps in blocks of as many channels as a vector register of the CPU holds.
+    It reorders maps of fewer channels after every layer, which takes longer than computing zeros.
 
     Args:
         network: Network to copy. It is returned as it is if there is nothing to pad, if it still

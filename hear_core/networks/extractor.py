@@ -1,4 +1,4 @@
-"""The extractor: waveform in, embedding out. It is the unit that is run, measured and exported."""
+"""The extractor: the unit from waveform to embedding that is run, measured and exported."""
 
 from __future__ import annotations
 
@@ -116,10 +116,10 @@ class Extractor(nn.Module):
 
 
 def _with_frames(log_mel: Tensor, frames: int) -> Tensor:
-    """Return a log-mel of as many frames, of which a front-end may give a few more or less.
+    """Return a log-mel with exactly `frames` frames.
 
-    One more is centred on the end of the waveform. Frames that are missing for lack of padding
-    are taken to be like the last one.
+    A front-end may give one more, centred on the end of the waveform, which is dropped. It may give
+    fewer if it does not pad; the last frame is then repeated.
     """
     missing = frames - log_mel.shape[2]
     if missing <= 0:

@@ -1,4 +1,4 @@
-"""Building blocks of MobileNets: the block table, inverted residuals and the chain of both.
+"""Building blocks of MobileNets: the block table, inverted residuals, and the chain of blocks.
 
 From Howard et al., "Searching for MobileNetV3" (ICCV 2019), and Sandler et al., "MobileNetV2"
 (CVPR 2018).
@@ -95,12 +95,12 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 
 
 def strided(size: int, stride: int) -> int:
-    """Return the size of a map after a stride."""
+    """Return the size of a map along one axis after a stride: the quotient, rounded up."""
     return -(-size // stride)
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Return a batch norm with the constants of the original."""
+    """Return a batch norm with the epsilon and momentum of EfficientAT."""
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
@@ -132,7 +132,13 @@ def conv_norm(
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter each channel, squeeze and excite, project; add the input if sizes agree."""
+    """Expand, filter each channel, squeeze and excite, project; add the input if sizes agree.
+
+    Args:
+        in_channels: Number of channels of the input (batch, channels, bands, frames).
+        row: Row of the block table, with channels scaled to the width of the network.
+        squeeze_excitation: Squeeze-and-excitation of the expanded map; None for a block without.
+    """
 
     def __init__(
         self, in_channels: int, row: BlockRow, squeeze_excitation: SqueezeExcitation | None

@@ -1,4 +1,4 @@
-"""Embedding taps: where a network can be tapped, and how tapped values become one vector.
+"""Embedding taps: named outputs inside a network, and their concatenation to one vector.
 
 A backbone offers taps of two kinds. A *vector* tap, such as ``logits``, is (batch, channels). A
 *map* tap, such as the output of block ``b5``, is (batch, channels, bands, frames) and is pooled to

@@ -32,12 +32,12 @@ class EmbeddingConfig:
         backbone: Name of a network in the zoo of the package.
         taps: Tap names or aliases, in the order of concatenation.
         pooling: Pooling of map taps to vectors.
-        timestamp_window: Seconds of audio behind one timestamp embedding, centred on it.
-        timestamp_hop: Seconds from one timestamp to the next. Frame-wise networks use neither of
-            the two: their timestamps are their frames.
+        timestamp_window: Length in seconds of the window of audio centred on each timestamp.
+        timestamp_hop: Time from one timestamp to the next in seconds. Frame-wise networks ignore
+            window and hop: their timestamps are their frames.
         scene_window: Length in seconds up to which a clip is embedded in one piece.
-        scene_hop: Seconds from one window of a longer clip to the next. The windows are averaged,
-            or crossfaded if the network is frame-wise.
+        scene_hop: Time from one window of a longer clip to the next in seconds. Windows are
+            averaged, or crossfaded if the network is frame-wise.
         note: Remark for users.
 
     Raises:
@@ -63,7 +63,7 @@ class EmbeddingConfig:
             require_number(name, getattr(self, name), *_SECONDS, unit="seconds")
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> EmbeddingConfig:
+    def from_mapping(cls, entry: Mapping[str, Any]) -> EmbeddingConfig:
         """Return the config that a mapping describes, such as an entry of a YAML file.
 
         Raises:
@@ -145,7 +145,7 @@ def _published() -> Iterator[tuple[str, str, Any]]:
 
 
 def _own(variable: str) -> Iterator[tuple[str, str, Any]]:
-    """Yield the same of the user's own files."""
+    """Yield the same for the user's own files."""
     for listed in filter(None, variable.split(os.pathsep)):
         path = Path(os.path.expanduser(listed))  # noqa: PTH111 - it keeps ~ if there is no home
         if not os.path.exists(path):  # noqa: PTH110 - it never raises
@@ -173,7 +173,7 @@ def _entry(key: str, entry: Any) -> EmbeddingConfig | str:
                 f"not {shortened_repr(entry)}"
             )
             raise ConfigError(msg)
-        return EmbeddingConfig.of(entry)
+        return EmbeddingConfig.from_mapping(entry)
     except ConfigError as error:
         msg = f"{key}: {error}"
         raise ConfigError(msg) from error

@@ -1,4 +1,4 @@
-"""Plug-in models of frame-wise networks: every embedding is that of a frame."""
+"""Plug-in models of frame-wise networks, with one embedding per frame."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class FrameModel(PluginModel):
     """A model whose timestamps are the frames of its network.
 
     Clips up to the scene window are embedded as a whole. Longer ones are embedded in overlapping
-    windows of that length, one every scene hop, and the embeddings that two windows have for a
-    frame are crossfaded, so that the borders of windows leave no trace.
+    windows of that length, one every scene hop, and the embeddings of a frame in two windows are
+    crossfaded, so that there are no jumps at the borders of windows.
 
     Attributes:
-        frame_hop: Seconds from one frame to the next. Frame i is centred on ``i * frame_hop``.
+        frame_hop: Time from one frame to the next in seconds. Frame i is centred on ``i * frame_hop``.
         scene_windows: Windows of the config, in frames.
 
     Raises:

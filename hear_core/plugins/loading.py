@@ -37,9 +37,10 @@ def load_plugin(
         config: Config of the embedding.
         model_file_path: File of weights for the backbone. By default, the released ones are looked
             for and downloaded if necessary.
-        pretrained: If False, use random weights, the same every time: as a control, or to try
-            something without a download.
-        num_classes: Number of classes of the checkpoint, if it is not the released one.
+        pretrained: If False, use random weights, the same every time, as a control or to avoid a
+            download.
+        num_classes: Number of classes. If the checkpoint has another number, its last layer is
+            replaced by an untrained one. By default, that of the checkpoint.
         engine: ``torch``, ``onnx`` or ``auto``, see `PluginModel`.
         autocast: Run the backbone in float16 on CUDA devices, as it was trained. Everything else
             is computed in float32.
@@ -74,6 +75,6 @@ def load_plugin(
 
 
 def extractor_skeleton(zoo: Zoo, config: EmbeddingConfig) -> Extractor:
-    """Return the extractor of a config without memory for its weights, to know its sizes."""
+    """Return the extractor of a config without memory for its weights, to look up its sizes."""
     record = zoo[config.backbone]
     return Extractor(record.frontend(), record.skeleton(), config.taps, config.pooling)

@@ -22,9 +22,9 @@ PACKAGES = ("hear_mn", "hear_sed")
 
 
 class FoundPlugin(NamedTuple):
-    """A plug-in module with its config, or a backbone, which has none.
+    """A plug-in module with its config, or a backbone without a config.
 
-    The backbone of a checkpoint that says which network it holds is the path of the file.
+    The backbone of a checkpoint that identifies its network is the path of the file.
     """
 
     package: ModuleType
@@ -42,7 +42,7 @@ def find_plugin(name: str) -> FoundPlugin:
     """Find a plug-in module or a backbone by its name, with or without the package in front.
 
     Args:
-        name: The name, or the path of a checkpoint that says which network it holds.
+        name: The name, or the path of a checkpoint that identifies its network.
 
     Raises:
         ConfigError: No module or backbone has this name.
@@ -82,7 +82,7 @@ def load_model(name: str, taps: Sequence[str] = (), **options: Any) -> PluginMod
 
     Args:
         name: Name of a module such as ``mn04_e1_l`` or of a backbone such as ``mn10_as``, with or
-            without the package in front; or the path of a checkpoint that says what it holds.
+            without the package in front; or the path of a checkpoint that identifies its network.
         taps: Taps to use in place of the module's own, or of the logits of the backbone.
         options: Options of `hear_core.plugins.loading.load_plugin`.
 

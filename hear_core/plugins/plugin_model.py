@@ -36,11 +36,11 @@ _MEGABYTES = {"cpu": 64.0, "cuda": 2048.0}
 
 
 class PluginModel(nn.Module):
-    """Base class of the models behind the HEAR API; subclasses decide how clips are cut.
+    """Base class of the models behind the HEAR API; subclasses define the windows.
 
     The ``get_*`` functions compute in evaluation mode, without gradients, whatever the mode of the
-    model, and always with its present weights. `forward` obeys ``train()`` and ``eval()``, so that
-    the model can be trained as any module.
+    model, and always with its present weights. `forward` respects ``train()`` and ``eval()``, so
+    that the model can be trained like any other module.
 
     Args:
         extractor: Extractor from windows of audio to embeddings.
@@ -50,7 +50,7 @@ class PluginModel(nn.Module):
         engine: What runs the extractor in the ``get_*`` functions: ``torch``, ``onnx`` (ONNX
             Runtime, for float32 weights on the CPU), or ``auto``, which is ``onnx`` where it is
             installed and can be used.
-        megabytes: Memory budget in MB for the activations of one batch; by default 64 on CPUs and
+        megabytes: Memory budget in MB for the activations of one batch, by default 64 on CPUs and
             2048 on CUDA devices.
 
     Attributes:
@@ -159,7 +159,7 @@ class PluginModel(nn.Module):
         raise NotImplementedError
 
     def _current_engine(self) -> Engine:
-        """Return an engine for the present weights, made when they have changed."""
+        """Return an engine for the present weights; a new one if they have changed."""
         name = self._engine_name()
         if self._built is not None:
             engine, watch = self._built
@@ -196,7 +196,7 @@ class PluginModel(nn.Module):
         return self._engine_choice
 
     def _prepare(self, audio: Tensor) -> tuple[Engine, Array]:
-        """Return the engine, and valid audio in float32 where the engine takes it."""
+        """Return the engine, and the checked audio as float32 on the device of the engine."""
         check_audio(audio)
         engine = self._current_engine()
         clips = audio.detach().float()
@@ -204,7 +204,7 @@ class PluginModel(nn.Module):
         return engine, clips.cpu().numpy() if on_cpu else clips
 
     def __getstate__(self) -> dict[str, Any]:
-        # A session cannot be pickled; it is made again when it is needed.
+        # A session of ONNX Runtime cannot be pickled; it is created again when needed.
         return {**super().__getstate__(), "_built": None}
 
     def _batch_size(self, length: int, windows: int, engine: Engine) -> int:
@@ -221,13 +221,13 @@ class PluginModel(nn.Module):
         megabytes = self._megabytes or _MEGABYTES.get(device, _MEGABYTES["cpu"])
         concurrent = engine.concurrent_batches
         fitting = int(megabytes / concurrent * 1e6 / (length * self._bytes_per_sample))
-        # Batches that are run at the same time should be enough to occupy all threads.
+        # There must be enough batches to occupy all threads that run them concurrently.
         share = windows if concurrent == 1 else -(-windows // (2 * concurrent))
         return max(1, min(fitting, share))
 
 
 def check_audio(audio: Tensor) -> None:
-    """Check that audio is as the HEAR API defines it.
+    """Check that audio has the form that the HEAR API defines.
 
     Raises:
         AudioError: It is not a dense tensor (clips, samples) of finite floating-point numbers, with

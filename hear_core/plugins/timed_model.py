@@ -1,4 +1,4 @@
-"""Scores over time: what taggers and detectors, and their streams, have in common."""
+"""Scores over time: base classes of taggers and detectors and of their streams."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ _BLOCK = 60.0  # seconds of a recording that are in memory at a time
 
 
 class ScoreStream:
-    """Base of the streams: chunks of a waveform in, scores out as soon as they are final."""
+    """Base class of streams that take chunks of a waveform and return scores once they are final."""
 
     def feed(self, chunk: np.ndarray) -> TimedScores:
         """Take the next samples, and return the rows that have become final; often none.
 
         Args:
-            chunk: (samples,), floating-point, in [-1, 1], at the model's sample rate; may be empty.
+            chunk: Waveform (samples,), floating-point, in [-1, 1], at the model's sample rate; may
+                be empty.
 
         Raises:
             AudioError: The chunk has another shape or type, or holds NaN. The stream is unchanged.
@@ -34,7 +35,7 @@ class ScoreStream:
         """Return the remaining rows; the stream takes no more chunks.
 
         Args:
-            chunk: The last samples, if there are any more.
+            chunk: The last samples, if any.
 
         Raises:
             AudioError: The chunk has another shape or type, or holds NaN. The stream is unchanged.
@@ -58,7 +59,7 @@ class ScoreStream:
 
 
 class TimedModel:
-    """Base of the models that give scores of classes over time.
+    """Base class of models that compute scores of classes over time.
 
     Attributes:
         sample_rate: Sample rate in Hz of the waveforms that the model takes.
@@ -96,7 +97,7 @@ def join_scores(parts: Sequence[TimedScores]) -> TimedScores:
     """Return the rows of several parts of a recording as one.
 
     Args:
-        parts: At least one, in the order of time.
+        parts: Scores of consecutive parts, at least one.
     """
     if len(parts) == 1:
         return parts[0]

@@ -1,4 +1,4 @@
-"""Plug-in models of clip-level networks: every embedding is that of a window of audio."""
+"""Plug-in models of clip-level networks, with one embedding per window of audio."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from hear_core.runtime.engines import Engine
 class WindowModel(PluginModel):
     """A model whose timestamp embeddings are those of windows centred on the timestamps.
 
-    A clip up to the scene window is embedded as a whole. The scene embedding of a longer one is the
-    mean of those of windows of that length, centred on every multiple of the scene hop, the clip
-    reflected at its ends.
+    A clip up to the scene window is embedded as a whole. The scene embedding of a longer clip is
+    the mean over windows of that length, centred on every multiple of the scene hop. The clip is
+    extended by reflection at its ends.
 
     Raises:
         ConfigError: A window is too short for the extractor, or see `PluginModel`.
@@ -33,8 +33,8 @@ class WindowModel(PluginModel):
     def get_timestamp_embeddings(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Return an embedding for every timestamp of every clip.
 
-        Each is that of the window centred on its timestamp, the clip reflected at its ends. The
-        first timestamp is 0, and there is one for every multiple of the hop up to the end.
+        It is computed from the window centred on the timestamp; the clip is extended by reflection
+        at its ends. Timestamps are the multiples of the hop from 0 to the end of the clip.
 
         Args:
             audio: Audio (clips, samples), see `check_audio`.

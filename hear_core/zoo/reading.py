@@ -16,8 +16,8 @@ from hear_core.errors import CheckpointError
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 # Training leaves more than weights in a file, such as the arrays of the sampler of PANNs. Arrays
-# are data, but torch reads those of numpy only if it is told which functions build them, by the
-# name that they have in the file: numpy 2 renamed them.
+# are data, but torch reads those of numpy only if the functions that build them are listed by
+# their names in the file, which changed with numpy 2.
 _BUILDERS: dict[str, Any] = {
     "_reconstruct": np.empty(0).__reduce__()[0],
     "scalar": np.float64(0).__reduce__()[0],
@@ -127,7 +127,7 @@ def _value_problem(key: str, tensor: Tensor) -> str:
 
 
 def type_mismatches(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """Return in words which tensors of a file hold other numbers than a network needs."""
+    """Describe the tensors of a file that are not floating-point although the network needs it."""
     return [
         f"{key} holds {str(found[key].dtype).removeprefix('torch.')} and not floating-point values"
         for key in wanted

@@ -1,4 +1,4 @@
-"""Zoos: tables of networks that come with weights, and how their checkpoints become networks."""
+"""Zoos: tables of networks with released weights, and the loading of their checkpoints."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hear_core.zoo.reading import read_checkpoint, type_mismatches
 log = logging.getLogger(__name__)
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")
-# Arguments that may differ between two networks that take the same weights and do the same.
+# Arguments that may differ between networks that compute the same with the same weights.
 _FREE_ARGUMENTS = {"num_classes", "weak_classes", "dropout"}
 
 
@@ -45,8 +45,8 @@ class NetworkRecord:
             weights were trained with it.
         rename: Function from a key in the checkpoint to the key of the network. Keys
             that become the same one must hold the same values.
-        optional: Prefixes of layers that the checkpoint may lack, or have in another size, as they
-            took no part in its training; they then start untrained, and a warning says so.
+        optional: Prefixes of layers that the checkpoint may lack, or hold in another size, because
+            they were not trained. They are then initialised randomly, with a warning.
         features: The tap that the authors use as the embedding.
         labels: Names of the classes of the logits; empty if they are not known.
         reported_metrics: Metrics that the authors published, such as ``{"mAP": 0.471}``.
@@ -82,7 +82,7 @@ class NetworkRecord:
         return replace(self, arguments=arguments, labels=labels, thresholds={})
 
     def with_classes(self, num_classes: int | None) -> NetworkRecord:
-        """Return the record for a number of classes: its own, or unnamed ones."""
+        """Return the record for a number of classes; if it is not its own, the classes are unnamed."""
         if num_classes is None or num_classes == len(self.labels):
             return self
         return self.with_labels(f"class {index}" for index in range(num_classes))
@@ -116,12 +116,12 @@ class LoadedNetwork(NamedTuple):
 class Zoo(dict[str, NetworkRecord]):
     """Networks by name.
 
-    The path of a checkpoint is a name as well if the file says which network it holds: by its
-    metadata, or by having the name or the checksum of a released file.
+    The path of a checkpoint is a name as well if the file identifies its network: by its metadata,
+    or because it has the name or the checksum of a released file.
 
     Args:
         records: Networks by name.
-        compose: Returns the record for a name that is not in `records`, or None.
+        compose: Function that returns the record of a name that is not in `records`, or None.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Zoo(dict[str, NetworkRecord]):
         )
 
     def has_network_of(self, path: str | Path) -> bool:
-        """Return whether a checkpoint says that it holds a network of this zoo.
+        """Return whether a checkpoint identifies its network as one of this zoo.
 
         Raises:
             CheckpointError: The file is missing or damaged, or its metadata are invalid.
@@ -162,7 +162,7 @@ class Zoo(dict[str, NetworkRecord]):
         return self._released(path) is not None
 
     def name_for(self, model_file_path: str | Path, default: str) -> str:
-        """Return the path of a checkpoint if it says which network it holds, else a default name.
+        """Return the path of a checkpoint if it identifies its network, else a default name.
 
         Raises:
             CheckpointError: The file is missing or damaged, or its metadata are invalid.
@@ -183,12 +183,12 @@ class Zoo(dict[str, NetworkRecord]):
         """Return a network with its weights, and the record of what was loaded.
 
         Args:
-            name: A name of this zoo; may be empty if the file says which network it holds.
+            name: A name of this zoo; may be empty if the file identifies its network.
             model_file_path: File of weights; without one, the released checkpoint is found or
                 fetched, see `hear_core.zoo.checkpoints`.
-            num_classes: Number of classes. If the checkpoint has another one, its last layer is
-                dropped for an untrained one, and a warning says so. Classes whose names are not
-                known are called ``class 0``, ``class 1`` and so on.
+            num_classes: Number of classes. If the checkpoint has another number, its last layer is
+                replaced by an untrained one, with a warning. Classes without known names are
+                called ``class 0``, ``class 1`` and so on.
 
         Raises:
             ConfigError: The name is unknown.
@@ -212,7 +212,7 @@ class Zoo(dict[str, NetworkRecord]):
             state = _replaced(state, unfit, record.build().state_dict())
         weights = network.state_dict()
         if mismatch := _mismatch(weights | _constants(record, state), state):
-            msg = f"{file} does not fit {name or 'what it says it holds'}: {mismatch}"
+            msg = f"{file} does not fit {name or 'the network that it describes'}: {mismatch}"
             if fitting := self._fitting(found):
                 msg += f". It fits {fitting}"
             elif num_classes is None and not _mismatch(
@@ -265,7 +265,7 @@ class Zoo(dict[str, NetworkRecord]):
         return described or record, path
 
     def _described(self, path: Path) -> NetworkRecord | None:
-        """Return the record of the network that the metadata of a file describe; None if none."""
+        """Return the record of the network in the metadata of a file, or None without metadata."""
         metadata = read_metadata(path)
         if metadata is None:
             return None
@@ -301,7 +301,7 @@ class Zoo(dict[str, NetworkRecord]):
         return record
 
     def _released(self, path: Path) -> NetworkRecord | None:
-        """Return the record of the released checkpoint that a file is, by its name or checksum."""
+        """Return the record whose released checkpoint has the name or checksum of a file."""
         records = [*self.values()]
         if named := [record for record in records if record.checkpoint.file == path.name]:
             return named[0]
@@ -309,7 +309,7 @@ class Zoo(dict[str, NetworkRecord]):
         return known.get(checkpoints.checksum_of(path)) if known else None
 
     def _fitting(self, found: Mapping[str, Tensor]) -> str:
-        """Return the first names of the networks that take the tensors of a file."""
+        """Name up to three networks that the tensors of a file fit."""
         fitting = [name for name in self if self._fits(name, found)]
         return f"{', '.join(fitting[:3])}{' …' if len(fitting) > 3 else ''}"
 
@@ -331,8 +331,8 @@ def _base(constructor: Callable[..., Any]) -> Callable[..., Any]:
     return constructor.func if isinstance(constructor, partial) else constructor
 
 
-def _constructors(of: Iterable[Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
-    return {_base(constructor).__name__: _base(constructor) for constructor in of}
+def _constructors(given: Iterable[Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
+    return {_base(constructor).__name__: _base(constructor) for constructor in given}
 
 
 def _arguments(constructor: Callable[..., Any], **more: Any) -> dict[str, Any]:
@@ -354,7 +354,7 @@ def _settings(kind: str, constructor: Callable[..., Any], **more: Any) -> dict[s
 
 
 def _differences(wanted: NetworkRecord, found: NetworkRecord) -> str:
-    """Say in words how two networks differ apart from their classes; nothing if they do not."""
+    """Describe how two networks differ apart from their classes; empty if they do not."""
     pairs = [
         (_settings("front-end", r.frontend), _settings("network", r.network, **r.arguments))
         for r in (wanted, found)
@@ -373,7 +373,7 @@ def _renamed(
     """Return the tensors of a file by the keys of the network.
 
     Raises:
-        CheckpointError: Two keys become one, and their values differ; only if a file is named.
+        CheckpointError: Two keys become one, and their values differ; only if `file` is given.
     """
     state: dict[str, Tensor] = {}
     for key, tensor in found.items():
@@ -399,7 +399,7 @@ def _constants(record: NetworkRecord, state: Mapping[str, Tensor]) -> dict[str, 
 def _misfits(
     network: Backbone, state: Mapping[str, Tensor], layers: Iterable[str]
 ) -> tuple[str, ...]:
-    """Return those of some layers that have other names or shapes in a checkpoint."""
+    """Return the layers whose tensors have other names or shapes in a checkpoint."""
     wanted = network.state_dict()
 
     def shapes(tensors: Mapping[str, Tensor], layer: str) -> dict[str, torch.Size]:
@@ -421,7 +421,7 @@ def _replaced(
 
 
 def _mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """Say in words how two state dicts differ in names and shapes; nothing if they do not."""
+    """Describe how two state dicts differ in names, shapes and types; empty if they do not."""
     complaints = []
     if missing := [key for key in wanted if key not in found]:
         complaints.append(f"it lacks {_some(missing)}")

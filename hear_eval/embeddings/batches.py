@@ -1,4 +1,4 @@
-"""Batches of clips, and their embeddings, which are checked against the HEAR API."""
+"""Batches of clips and their embeddings, which are checked against the HEAR API."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from hear_eval.embeddings.plugin import Plugin
 
 
 class EmbeddingError(HearError, ValueError):
-    """A plug-in fails, or returns what is not an embedding."""
+    """A plug-in fails, or returns something that is not an embedding."""
 
 
 def make_batches(
-    clips: Iterable[str], reads: Iterable[Future[np.ndarray]], most: int
+    clips: Iterable[str], reads: Iterable[Future[np.ndarray]], max_samples: int
 ) -> Iterator[tuple[list[str], np.ndarray]]:
     """Put consecutive clips of equal length into batches.
 
     Args:
         clips: Names of the clips.
         reads: Waveforms (samples,) of the clips.
-        most: Largest number of samples in a batch; a longer clip is a batch by itself.
+        max_samples: Largest number of samples in a batch; a longer clip is a batch by itself.
 
     Yields:
         Names of the clips of a batch, and their audio (clips, samples).
@@ -33,7 +33,7 @@ def make_batches(
     waveforms: list[np.ndarray] = []
     for clip, read in zip(clips, reads, strict=True):
         waveform = read.result()
-        full = (len(waveforms) + 1) * len(waveform) > most
+        full = (len(waveforms) + 1) * len(waveform) > max_samples
         if waveforms and (full or len(waveform) != len(waveforms[0])):
             yield names, np.stack(waveforms)
             names, waveforms = [], []
@@ -51,7 +51,7 @@ def embed_batch(
     *,
     timestamps: bool,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Embed a batch; if the memory of a GPU is too small for it, in halves.
+    """Embed a batch, in halves if it does not fit into the memory of the GPU.
 
     Args:
         plugin: Plug-in that embeds the batch.
@@ -75,7 +75,7 @@ def embed_batch(
             raise EmbeddingError(msg) from error
     except Exception as error:
         reason = str(error) if isinstance(error, HearError) else repr(error)
-        msg = f"{plugin.name} fails on {first_of(names)}: {reason}"
+        msg = f"{plugin.name} fails on {name_first(names)}: {reason}"
         raise EmbeddingError(msg) from error
     else:
         _check(found, times, names, size, timestamps=timestamps)
@@ -87,8 +87,8 @@ def embed_batch(
     return np.concatenate([first[0], second[0]]), np.concatenate(stamps) if stamps else None
 
 
-def first_of(names: Sequence[str]) -> str:
-    """Return the first of some names, and the number of the others."""
+def name_first(names: Sequence[str]) -> str:
+    """Return the first name and the number of the others, for an error message."""
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
@@ -100,7 +100,7 @@ def _check(
     *,
     timestamps: bool,
 ) -> None:
-    """Check that embeddings are what the HEAR API specifies.
+    """Check that embeddings have the shape and type that the HEAR API specifies.
 
     Raises:
         EmbeddingError: A shape is wrong, or a value is not finite.
@@ -117,7 +117,7 @@ def _check(
         shape = None if times is None else times.shape
         problem = f"are {found.shape[1]} per clip, but their timestamps have the shape {shape}"
     if problem:
-        msg = f"the embeddings of {first_of(names)} {problem}"
+        msg = f"the embeddings of {name_first(names)} {problem}"
         raise EmbeddingError(msg)
     for i, name in enumerate(names):
         if not np.isfinite(found[i]).all() or (

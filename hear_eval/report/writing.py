@@ -1,4 +1,4 @@
-"""Writing of a report: Markdown, a table for programs, a web page, and pictures."""
+"""Writing of a report as Markdown, CSV, a web page and pictures."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def write_report(
     }
     for picture in drawn:
         files |= {f"{picture.name}.{kind}": file_bytes(picture, kind) for kind in ("svg", "png")}
-    with ExitStack() as stack:  # at whose end all files get their names
+    with ExitStack() as stack:  # renames the finished files together when it closes
         for name, content in files.items():
             stack.enter_context(atomic_write(folder / name)).write_bytes(content)
     for name in _PICTURE_FILES - files.keys():

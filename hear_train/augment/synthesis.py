@@ -1,8 +1,8 @@
 """Synthetic training sounds: noise, tones and train rides.
 
-Each function takes a random generator, a length in samples and a sample rate in Hz, and returns
-samples (length,), float32, at any level. With few recordings, they widen the range of classes that
-a teacher predicts.
+Each function takes a random generator, a length in samples and a sample rate in Hz, and returns a
+waveform (length,), float32, at an arbitrary level. With few recordings, these sounds widen the range
+of classes that a teacher predicts.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from hear_train.augment.waveforms import level, reverberate
 
 Synthesis = Callable[[Generator, int, int], np.ndarray]
 
-_TABLE = 2048
+_TABLE = 2048  # samples of the period that tones are looked up in
 
 
 def noise(rng: Generator, length: int, sample_rate: int) -> np.ndarray:
-    """Return coloured noise, steady or modulated, as of wind, water, engines or distant crowds."""
+    """Return coloured noise, steady or modulated, like wind, water, engines or distant crowds."""
     samples = _coloured(rng, length, sample_rate, rng.uniform(0, 1.5), 20, shape=True)
     return samples if rng.random() < 0.3 else samples * envelope(rng, length, sample_rate)
 
 
 def tone(rng: Generator, length: int, sample_rate: int) -> np.ndarray:
-    """Return a tone with overtones, steady or gliding, as of hums, horns, whistles or motors."""
+    """Return a tone with overtones, steady or gliding, like hums, horns, whistles or motors."""
     glide = rng.choice([0, 0.02, 0.5]) * wander(rng, length, sample_rate, log_uniform(rng, 0.2, 6))
     pitch = np.exp2(np.log2(log_uniform(rng, 30, 3000)) + glide)
     phase = np.cumsum(pitch / sample_rate, dtype=np.float64)
@@ -66,7 +66,7 @@ def synthesise(
 
 
 def _joints(rng: Generator, length: int, sample_rate: int) -> np.ndarray:
-    """Return pairs of short, equal strokes in a slightly uneven rhythm."""
+    """Return the strokes of wheels on rail joints: equal pairs in a slightly uneven rhythm."""
     size = int(sample_rate * log_uniform(rng, 0.02, 0.3))
     fade = np.exp(-np.linspace(0, rng.uniform(2, 7), size, dtype=np.float32))
     stroke = level(_coloured(rng, size, sample_rate, rng.uniform(0.2, 1.2), 60) * fade, 0)

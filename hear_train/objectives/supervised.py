@@ -1,4 +1,4 @@
-"""Supervised losses of clips: binary cross-entropy, with masks, and cross-entropy."""
+"""Supervised losses for clips: binary cross-entropy with masks, and cross-entropy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hear_train.objectives.objective import Objective
 
 
 def binary_cross_entropy(logits: Tensor, targets: Targets) -> Tensor:
-    """Return the binary cross-entropy of each clip, the mean over all classes, (batch,).
+    """Return the binary cross-entropy of each clip, averaged over all classes, (batch,).
 
-    Classes that are not known count as 0, but are part of the mean, as in EfficientAT's loss for
+    Classes that are not known have a loss of 0, but count in the mean, as in EfficientAT's loss for
     OpenMIC.
 
     Args:
-        logits: (batch, classes).
+        logits: Logits (batch, classes).
         targets: Weak targets, from 0 to 1, and which of them are known.
     """
     losses = F.binary_cross_entropy_with_logits(logits, _weak(targets), reduction="none")
@@ -30,7 +30,12 @@ def binary_cross_entropy(logits: Tensor, targets: Targets) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, targets: Targets) -> Tensor:
-    """Return the cross-entropy of each clip with soft targets that sum to 1, (batch,)."""
+    """Return the cross-entropy of each clip, (batch,).
+
+    Args:
+        logits: Logits (batch, classes).
+        targets: Weak targets, the probabilities of the classes, which sum to 1.
+    """
     return F.cross_entropy(logits, _weak(targets), reduction="none")
 
 
@@ -41,10 +46,10 @@ LOSSES: Mapping[str, Callable[[Tensor, Targets], Tensor]] = {
 
 
 class Supervised(Objective):
-    """A network with a loss of its logits and the labels.
+    """Supervised training of a network: a loss between its logits and the labels.
 
     Args:
-        network: Network that is trained.
+        network: Network to train.
         loss: A key of `LOSSES`: ``bce`` where a clip has any number of classes, ``ce`` where it has
             exactly one.
 
