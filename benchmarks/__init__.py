@@ -1,1 +1,1 @@
-"""Speed, as ratios to the algorithm of the original in the same run."""
+"""Benchmarks of speed, as ratios to the original's algorithm in the same run."""

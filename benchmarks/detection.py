@@ -1,6 +1,6 @@
-"""An hour of audio through detectors: ``python -m benchmarks.detection``.
+"""Speed and memory of detectors on an hour of audio: ``python -m benchmarks.detection``.
 
-Every measurement is a process of its own, for the sake of its peak memory.
+Every measurement has its own process, so that its peak memory can be measured.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor
 from hear_core.frontends.mel_banks import kaldi_mel_bank
 from hear_sed import ZOO, Detector
 
-RATE, PIECE = 16000, 160000
-WAYS = {
+SAMPLE_RATE, PIECE_SAMPLES = 16000, 160000
+MODES = {
     "original": {},
     "torch, pieces": {"engine": "torch", "pieces": True},
     "torch": {"engine": "torch"},
@@ -30,7 +30,7 @@ WAYS = {
 
 
 class OriginalDetector:
-    """What EfficientSED's inference does: pieces of ten seconds, one forward pass for each.
+    """The inference of EfficientSED: pieces of ten seconds, with one forward pass for each.
 
     Args:
         name: Name of a detector in the zoo.
@@ -43,11 +43,15 @@ class OriginalDetector:
 
     @torch.no_grad()
     def frames(self, waveform: Tensor) -> Tensor:
-        """Return the probability of every class at every frame, (classes, frames)."""
+        """Return the probability of every class in every frame, (classes, frames).
+
+        Args:
+            waveform: Waveform (samples,) at 16 kHz.
+        """
         pieces = []
-        for start in range(0, len(waveform), PIECE):
-            piece = waveform[start : start + PIECE]
-            piece = torch.nn.functional.pad(piece, (0, PIECE - len(piece)))
+        for start in range(0, len(waveform), PIECE_SAMPLES):
+            piece = waveform[start : start + PIECE_SAMPLES]
+            piece = torch.nn.functional.pad(piece, (0, PIECE_SAMPLES - len(piece)))
             pieces.append(self.network(self._log_mel(piece[None]))["logits"][0, :, 0])
         return torch.cat(pieces, dim=1).sigmoid()
 
@@ -55,19 +59,25 @@ class OriginalDetector:
         x = torch.nn.functional.conv1d(waveform[:, None], self.pre_emphasis).squeeze(1)
         spectrum = torch.stft(x, 512, 160, 400, self.window, center=True, return_complex=True)
         power = torch.view_as_real(spectrum).square().sum(-1)
-        bank = kaldi_mel_bank(128, 512, RATE, 0.0, 7000.0)
+        bank = kaldi_mel_bank(128, 512, SAMPLE_RATE, 0.0, 7000.0)
         return ((bank @ power).clamp(min=1e-7).log() + 4.5) / 5
 
 
-def measure(name: str, way: str, minutes: float) -> dict[str, float]:
-    """Return how many seconds it takes, and the peak memory of this process in megabytes."""
+def measure(name: str, mode: str, minutes: float) -> dict[str, float]:
+    """Return the duration of detection in seconds, and the peak memory of this process in MB.
+
+    Args:
+        name: Name of a detector in the zoo.
+        mode: A key of `MODES`.
+        minutes: Length of the audio in minutes.
+    """
     generator = torch.Generator().manual_seed(0)
-    sound = torch.rand(round(minutes * 60 * RATE), generator=generator) - 0.5
-    if way == "original":
+    sound = torch.rand(round(minutes * 60 * SAMPLE_RATE), generator=generator) - 0.5
+    if mode == "original":
         detector: OriginalDetector | Detector = OriginalDetector(name)
     else:
-        detector = Detector(name, pretrained=False, **WAYS[way])
-    detector.frames(sound[: 3 * PIECE])
+        detector = Detector(name, pretrained=False, **MODES[mode])
+    detector.frames(sound[: 3 * PIECE_SAMPLES])
     start = time.perf_counter()
     detector.frames(sound)
     seconds = time.perf_counter() - start
@@ -78,7 +88,7 @@ def measure(name: str, way: str, minutes: float) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure every way of detecting, print a table and save it."""
+    """Measure every detector in every mode, print a table and save it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--detectors", nargs="*", default=["fmn10", "fmn10+tf:256"], choices=ZOO)
     parser.add_argument("--minutes", type=float, default=60.0)
@@ -95,13 +105,13 @@ def main() -> None:
         "so do we with *pieces*. Otherwise windows overlap by half, which is twice the work. Peak "
         "memory is that of the process, with the audio and the scores of 447 classes.",
         "",
-        "| detector | way | seconds | ratio | times real time | peak memory, MB |",
+        "| detector | mode | seconds | ratio | times real time | peak memory, MB |",
         "|---|---|---|---|---|---|",
     ]
     for name in arguments.detectors:
         reference = 0.0
-        for way in WAYS:
-            command = [sys.executable, "-m", "benchmarks.detection", "--measure", name, way]
+        for mode in MODES:
+            command = [sys.executable, "-m", "benchmarks.detection", "--measure", name, mode]
             command += ["--minutes", str(arguments.minutes)]
             result = subprocess.run(
                 command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
@@ -111,7 +121,7 @@ def main() -> None:
             reference = reference or seconds
             speed = arguments.minutes * 60 / seconds
             lines.append(
-                f"| {name} | {way} | {seconds:.1f} | {reference / seconds:.1f} | {speed:.0f} "
+                f"| {name} | {mode} | {seconds:.1f} | {reference / seconds:.1f} | {speed:.0f} "
                 f"| {found['megabytes']:.0f} |"
             )
             print(lines[-1], file=sys.stderr)

@@ -1,8 +1,8 @@
 """Speed of evaluation, by heareval and by us: ``python -m benchmarks.evaluation [FOLDER...]``.
 
-Each runs in its own process with two threads, one after the other, on the same folders: given
-folders of embeddings, and a synthetic task of 20,000 clips. Since heareval would take hours on that
-one, its metadata limit the number of epochs.
+Each runs in its own process with two threads, one after the other, on the same folders: those that
+are given, and a synthetic task of 20,000 clips, whose metadata limit the number of epochs, since
+heareval would take hours on it otherwise.
 """
 
 from __future__ import annotations
@@ -27,8 +27,13 @@ ROOT = Path(__file__).parents[1]
 PROGRAMS = ("heareval", "ours, float32", "ours")
 
 
-def make(folder: Path, epochs: int) -> Path:
-    """Write a folder of embeddings as heareval does: a centre per class, with much noise."""
+def write_task_embeddings(folder: Path, epochs: int) -> Path:
+    """Write a folder of embeddings in heareval's format: one centre per class, with strong noise.
+
+    Args:
+        folder: Folder to make.
+        epochs: Largest number of epochs, for the metadata.
+    """
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     centres = random.normal(size=(CLASSES, DIMENSIONS)).astype(np.float32)
@@ -55,19 +60,25 @@ def make(folder: Path, epochs: int) -> Path:
     return folder
 
 
-def measure(program: str, folder: Path, points: int) -> dict[str, float]:
-    """Return wall time and CPU time in seconds, peak memory in MB, and the mean test score."""
+def measure(program: str, folder: Path, grid_points: int) -> dict[str, float]:
+    """Return wall time and CPU time in seconds, peak memory in MB, and the mean test score.
+
+    Args:
+        program: One of `PROGRAMS`.
+        folder: Folder of the embeddings of a task.
+        grid_points: Number of points of the hyperparameter grid.
+    """
     torch.set_num_threads(2)
     if program == "heareval":
         from heareval.predictions import task_predictions as heareval
 
         logging.disable()
         size = json.loads(next(folder.glob("*.embedding-dimensions.json")).read_text())[1]
-        before = _start()
+        before = _start_measuring()
         heareval.task_predictions(
             embedding_path=folder,
             embedding_size=size,
-            grid_points=points,
+            grid_points=grid_points,
             gpus=None,
             in_memory=True,
             deterministic=True,
@@ -79,19 +90,21 @@ def measure(program: str, folder: Path, points: int) -> dict[str, float]:
         from hear_eval.downstream.evaluation import EvaluationSettings, evaluate
 
         precision = program.partition(", ")[2] or "auto"
-        before = _start()
+        before = _start_measuring()
         scores = evaluate(
-            folder, EvaluationSettings(grid_points=points, device="cpu", precision=precision)
+            folder, EvaluationSettings(grid_points=grid_points, device="cpu", precision=precision)
         )
     memory = _memory("VmHWM") - before[2]
-    seconds, cores, _ = (now - then for now, then in zip(_start(), before, strict=True))
+    seconds, cpu_seconds, _ = (
+        now - then for now, then in zip(_start_measuring(), before, strict=True)
+    )
     folds = scores.get("aggregated_scores") or scores["test"]
     score = folds.get("test_score_mean", folds.get("test_score"))
-    return {"seconds": seconds, "cores": cores, "megabytes": memory, "score": score}
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "megabytes": memory, "score": score}
 
 
-def _start() -> tuple[float, float, float]:
-    """Return wall time, CPU time and resident memory in MB; peaks are counted from here."""
+def _start_measuring() -> tuple[float, float, float]:
+    """Reset the peak memory, and return wall time, CPU time and resident memory in MB."""
     Path("/proc/self/clear_refs").write_text("5")
     return time.perf_counter(), time.process_time(), _memory("VmRSS")
 
@@ -106,15 +119,17 @@ def main() -> None:
     """Measure every program on every folder, print a table and save it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="*", type=Path)
-    parser.add_argument("--epochs", type=int, default=6, help="epochs on the synthetic task")
     parser.add_argument(
-        "--points", type=int, default=4, help="points of the grid on the synthetic task"
+        "--epochs", type=int, default=6, help="Number of epochs on the synthetic task."
+    )
+    parser.add_argument(
+        "--points", type=int, default=4, help="Number of grid points on the synthetic task."
     )
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         output = os.fdopen(os.dup(1), "w")
-        os.dup2(2, 1)  # heareval prints
+        os.dup2(2, 1)  # heareval prints to standard output
         found = measure(arguments.measure, arguments.folders[0], arguments.points)
         print(json.dumps(found), file=output)
         return
@@ -132,7 +147,7 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)
-        made = make(scratch / "synthetic", arguments.epochs)
+        made = write_task_embeddings(scratch / "synthetic", arguments.epochs)
         for source in (*(folder.absolute() for folder in arguments.folders), made):
             lines += compare(source, scratch, arguments.points if source == made else 8)
     text = "\n".join(lines) + "\n"
@@ -140,8 +155,14 @@ def main() -> None:
     print(text)
 
 
-def compare(source: Path, scratch: Path, points: int) -> list[str]:
-    """Return a row of the table for every program."""
+def compare(source: Path, scratch: Path, grid_points: int) -> list[str]:
+    """Measure every program on a folder, and return the rows of the table.
+
+    Args:
+        source: Folder of the embeddings of a task, which is copied.
+        scratch: Folder for the copy.
+        grid_points: Number of points of the hyperparameter grid.
+    """
     lines, first = [], None
     embeddings = sum(path.stat().st_size for path in source.glob("*.embeddings.npy")) / 2**20
     for program in PROGRAMS:
@@ -150,17 +171,17 @@ def compare(source: Path, scratch: Path, points: int) -> list[str]:
         shutil.copytree(source, folder, ignore=results)
         command = [sys.executable, "-m", "benchmarks.evaluation", str(folder), "--measure", program]
         result = subprocess.run(
-            [*command, "--points", str(points)],
+            [*command, "--points", str(grid_points)],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             check=True,
-            cwd=scratch,  # heareval leaves logs where it runs
+            cwd=scratch,  # heareval writes logs to its working directory
             env={**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "PYTHONPATH": str(ROOT)},
         )
         shutil.rmtree(folder)
         found = json.loads(result.stdout)
         first = first or found
-        ratios = [first[key] / found[key] for key in ("seconds", "cores")]
+        ratios = [first[key] / found[key] for key in ("seconds", "cpu_seconds")]
         lines.append(
             f"| {source.name} | {program} | {found['seconds']:.1f} "
             f"| {ratios[0]:.1f} ({ratios[1]:.1f}) "

@@ -1,7 +1,8 @@
 """Speed of extraction: ``make benchmark`` prints a table and writes it to a file.
 
-Every time is the best of several processes that take turns, so that all meet the same load of the
-machine. Ratios are to the algorithm of the original, `benchmarks.original`, in the same run.
+Every time is the best of several processes. The engines alternate, so that all are measured under
+the same load of the machine. Ratios are to the algorithm of the original, `benchmarks.original`, in
+the same run.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ BACKBONES = ("mn04_as", "mn10_as", "mn40_as")
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure every engine on every backbone, print a table and save it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="processes for every figure")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="Number of processes for each measurement."
+    )
     parser.add_argument("--backbones", nargs="*", default=BACKBONES, choices=sorted(ZOO))
     arguments = parser.parse_args()
     text = report(tuple(arguments.backbones), arguments.rounds)
@@ -41,7 +44,12 @@ def main() -> None:
 
 
 def report(backbones: tuple[str, ...], rounds: int) -> str:
-    """Return the table as Markdown, with the machine it was measured on."""
+    """Return the measurements as a Markdown table, with a description of the machine.
+
+    Args:
+        backbones: Names of backbones in the zoo.
+        rounds: Number of processes for each measurement.
+    """
     engines = ["original", "torch"] + (["onnx"] if onnx_available() else [])
     if torch.cuda.is_available():
         engines += ["original:cuda", "torch:cuda-float32", "torch:cuda"]
@@ -60,9 +68,9 @@ def report(backbones: tuple[str, ...], rounds: int) -> str:
         f"{rounds} processes each. The original is its algorithm, in `benchmarks/original.py`.",
         "",
         "Embeddings of 10 s of audio, logits and e1. *GEMM limit* is the time of the network's "
-        f"multiplications at {gemm:.0f} GFLOP/s, the rate of a large matrix product here. "
-        "*Throughput* is seconds of audio a second, for scene embeddings in batches. *Start-up* is "
-        "the time to the first embedding, importing torch included (in brackets: torch alone).",
+        f"multiplications at {gemm:.0f} GFLOP/s, the speed of a large matrix product here. "
+        "*Throughput* is seconds of audio per second, for scene embeddings in batches. *Start-up* "
+        "is the time to the first embedding, importing torch included (in brackets: torch alone).",
         "",
         "| backbone | engine | scene, ms | ratio | timestamps, ms | ratio | GEMM limit, ms "
         "| throughput | start-up, s |",
@@ -89,7 +97,7 @@ def _measure(backbone: str, engine: str) -> dict[str, float]:
 
 
 def _gemm(size: int = 1024) -> float:
-    """Return the best rate of a square matrix product in GFLOP/s, of all installed runtimes."""
+    """Return the highest speed of a square matrix product in any installed runtime, in GFLOP/s."""
     a, b = torch.rand(size, size), torch.rand(size, size)
     products: list[Callable[[], object]] = [lambda: a @ b]
     if onnx_available():

@@ -1,6 +1,6 @@
-"""A measurement of one engine on one backbone in a process of its own, printed as JSON.
+"""Measurement of one engine on one backbone, printed as JSON.
 
-Each has its own process, because the idle threads of one engine take time from another.
+Each measurement has its own process, because the idle threads of one engine take time from another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TORCH = time.perf_counter()
 from benchmarks.original import Original  # noqa: E402
 from hear_mn import ZOO, mn04_e1_l  # noqa: E402
 
-RATE, SECONDS, BATCH = 32000, 10, 32
+SAMPLE_RATE, SECONDS, BATCH = 32000, 10, 32
 
 
 def measure(backbone: str, engine: str) -> dict[str, float]:
@@ -57,7 +57,12 @@ def measure(backbone: str, engine: str) -> dict[str, float]:
 
 
 def best(call: Callable[[], object], seconds: float) -> float:
-    """Return the time of the fastest of several calls; others were disturbed by the machine."""
+    """Return the duration of the fastest of several calls; other processes slow down the others.
+
+    Args:
+        call: Function to measure.
+        seconds: Time to spend on calls, at least three of them.
+    """
     call()
     times: list[float] = []
     begin = time.perf_counter()
@@ -70,7 +75,7 @@ def best(call: Callable[[], object], seconds: float) -> float:
 
 def _sound(clips: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.rand(clips, SECONDS * RATE, generator=generator) - 0.5
+    return torch.rand(clips, SECONDS * SAMPLE_RATE, generator=generator) - 0.5
 
 
 if __name__ == "__main__":

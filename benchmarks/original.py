@@ -1,8 +1,8 @@
-"""The algorithm of EfficientAT_HEAR, written plainly, as the reference for speed.
+"""The algorithm of EfficientAT_HEAR in plain PyTorch, as the reference for speed.
 
-It computes the same numbers as the original does: mel filters are made again in every call,
-pre-emphasis is a convolution, batch norms are layers of their own, the one branch of every
-squeeze-and-excitation goes through an aggregation of several, blocks whose bottleneck is collected
+It computes the same numbers by the same steps as the original: mel filters are computed again in
+every call, pre-emphasis is a convolution, batch norms are separate layers, the only branch of
+every squeeze-and-excitation goes through the aggregation of several, blocks whose bottleneck is collected
 are run a second time for it, and timestamp embeddings come from one forward pass for each window.
 """
 
@@ -29,7 +29,7 @@ class OriginalLogMel(nn.Module):
         self.register_buffer("pre_emphasis", torch.tensor([[[-0.97, 1.0]]]), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Return the log-mel (batch, 128, frames)."""
+        """Return the log-mel (batch, 128, frames) of waveforms (batch, samples) at 32 kHz."""
         x = F.conv1d(waveform.unsqueeze(1), self.pre_emphasis).squeeze(1)
         spectrum = torch.stft(
             x, 1024, 320, win_length=800, window=self.window, center=True, return_complex=True
@@ -56,7 +56,7 @@ class Original:
 
     @torch.no_grad()
     def get_scene_embeddings(self, audio: Tensor) -> Tensor:
-        """Embed clips of at most ten seconds."""
+        """Embed clips (clips, samples) of at most ten seconds, (clips, size)."""
         with torch.autocast(audio.device.type, torch.float16, enabled=self.half):
             return self._embed(self.front_end(audio).unsqueeze(1))
 
@@ -74,7 +74,7 @@ class Original:
 
     @torch.no_grad()
     def get_timestamp_embeddings(self, audio: Tensor) -> Tensor:
-        """Embed one window after the other."""
+        """Embed the windows of clips (clips, samples) one by one, (clips, windows, size)."""
         half = self.window // 2
         padded = F.pad(audio.unsqueeze(1), (half, half), mode="reflect").squeeze(1)
         windows = padded.unfold(1, self.window, self.hop).transpose(0, 1)

@@ -1,6 +1,6 @@
 """Speed of embedding HEAR tasks, by ``hear run`` and by heareval: ``python -m benchmarks.running``.
 
-The two take turns, each in its own process. The task is timed, without loading the model.
+The two alternate, each in its own process. The time to load the model is not included.
 """
 
 from __future__ import annotations
@@ -18,24 +18,30 @@ import torch
 
 from hear_eval.tasks.writing import write_audio, write_description
 
-MODULE, OPTIONS, RATE = "hear_mn.mn04_e1_l", {"pretrained": False}, 32000
+MODULE, OPTIONS, SAMPLE_RATE = "hear_mn.mn04_e1_l", {"pretrained": False}, 32000
 TASKS = {
     "scene": (400, 5.0),
     "event": (60, 20.0),
-}  # clips, and seconds of each: like ESC-10, and like a task mixed from it
+}
+"""Number and length in seconds of the clips: as in ESC-10, and in a task mixed from it."""
 SPLITS = ("train", "valid", "test")
 PROGRAMS = ("heareval", "hear run")
 
 
 def write_task(folder: Path, kind: str) -> None:
-    """Write a task of noise, which takes as long as any other audio."""
+    """Write a task of noise, which takes the same time as any other audio.
+
+    Args:
+        folder: Folder to make.
+        kind: A key of `TASKS`.
+    """
     clips, seconds = TASKS[kind]
     rng = np.random.default_rng(0)
     labels: dict[str, dict[str, list[object]]] = {split: {} for split in SPLITS}
     for i in range(clips):
         split = SPLITS[i % 3]
-        noise = rng.uniform(-0.5, 0.5, round(seconds * RATE)).astype(np.float32)
-        write_audio(folder / str(RATE) / split / f"{i}.wav", noise, RATE)
+        noise = rng.uniform(-0.5, 0.5, round(seconds * SAMPLE_RATE)).astype(np.float32)
+        write_audio(folder / str(SAMPLE_RATE) / split / f"{i}.wav", noise, SAMPLE_RATE)
         starts = np.linspace(0, 900 * seconds, 6).tolist()
         events = [{"label": "a", "start": start, "end": start + 2000} for start in starts]
         labels[split][f"{i}.wav"] = ["a"] if kind == "scene" else list(events)
@@ -52,32 +58,37 @@ def write_task(folder: Path, kind: str) -> None:
 
 
 def measure(program: str, task: Path) -> dict[str, float]:
-    """Return the wall time and the CPU time of embedding a task, in seconds."""
+    """Return the wall time and the CPU time of embedding a task in seconds.
+
+    Args:
+        program: One of `PROGRAMS`.
+        task: Folder of the task.
+    """
     with TemporaryDirectory() as out:
         target = Path(out) / task.name
         if program == "heareval":
             from heareval.embeddings.task_embeddings import Embedding, task_embeddings
 
             embedding = Embedding(MODULE, None, OPTIONS)
-            start, processors = time.perf_counter(), time.process_time()
+            start, cpu_start = time.perf_counter(), time.process_time()
             task_embeddings(embedding, task, target)
         else:
             from hear_eval.embeddings.plugin import Plugin
             from hear_eval.embeddings.tasks import run_task
 
             plugin = Plugin(MODULE, options=OPTIONS)
-            start, processors = time.perf_counter(), time.process_time()
+            start, cpu_start = time.perf_counter(), time.process_time()
             for _ in run_task(plugin, task, target):
                 pass
         return {
-            "clock": time.perf_counter() - start,
-            "processors": time.process_time() - processors,
+            "seconds": time.perf_counter() - start,
+            "cpu_seconds": time.process_time() - cpu_start,
         }
 
 
 def fastest(turns: list[dict[str, float]]) -> dict[str, float]:
-    """Return the smallest of every figure; larger ones were disturbed by other processes."""
-    return {what: min(turn[what] for turn in turns) for what in turns[0]}
+    """Return the smallest value of every measurement; other processes make it larger."""
+    return {key: min(turn[key] for turn in turns) for key in turns[0]}
 
 
 def main() -> None:
@@ -124,10 +135,10 @@ def main() -> None:
             best = {program: fastest(found) for program, found in turns.items()}
             for program, found in best.items():
                 cells = [
-                    f"{found[what]:.1f} | {best['heareval'][what] / found[what]:.1f}"
-                    for what in ("clock", "processors")
+                    f"{found[key]:.1f} | {best['heareval'][key] / found[key]:.1f}"
+                    for key in ("seconds", "cpu_seconds")
                 ]
-                speed = clips * seconds / found["clock"]
+                speed = clips * seconds / found["seconds"]
                 lines.append(f"| {kind} | {program} | {' | '.join(cells)} | {speed:.0f} |")
     text = "\n".join(lines) + "\n"
     Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")

@@ -1,10 +1,10 @@
 """Evaluation of mn01_starter against its teacher: ``python -m benchmarks.starter DATA``.
 
-DATA is the folder that it was trained in, with ``esc10`` and ``audio`` in it. It is evaluated on
-clips that it was not trained on: the metro station, and fold 5 of ESC-10, whose names begin with
-``5-``, without the one whose first second is among the training clips from FSD50K. Controls are the
-same network with random weights, the same network trained with the predictions for other clips, and
-the mean predictions of the teacher.
+DATA is a folder with ``esc10`` and ``audio``. The network is evaluated on clips that it was not
+trained on: the metro station, and fold 5 of ESC-10, whose names begin with ``5-``, without one clip
+whose first second is among the training clips from FSD50K. Controls are the same network with
+random weights, the same network trained with predictions of other clips, and the mean predictions
+of the teacher.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hear_train.loop.logs import read_log
 
 SAMPLE_RATE, TEACHER, STARTER = 32000, "mn04_as", "mn01_starter"
 LOGGED = ("step", "loss", "teacher", "logits", "lr")
-# Clips of a recording that another section of was trained on.
+# Clips from recordings of which another section is in the training data.
 SEEN = {"5-235671-A.ogg"}
 EMBEDDINGS = {
     "starter": ("starter", {}),
@@ -62,7 +62,7 @@ def agreements(data: Path, control: Path | None) -> dict[str, Agreement]:
 
 
 def metro(data: Path) -> dict[str, list[tuple[str, float]]]:
-    """Return the first five classes for the metro station."""
+    """Return the five most probable classes of the metro station, by network."""
     waveform = read_audio(data / "audio" / "metro_station-paris.wav", SAMPLE_RATE).numpy()
     found = {}
     for name in (STARTER, TEACHER):
@@ -77,7 +77,7 @@ def metro(data: Path) -> dict[str, list[tuple[str, float]]]:
 
 
 def downstream(data: Path) -> dict[str, list[float]]:
-    """Return the accuracy of a linear classifier of ESC-10 for each test fold."""
+    """Return the accuracy of a linear classifier on each test fold of ESC-10, by embedding."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -103,7 +103,7 @@ def downstream(data: Path) -> dict[str, list[float]]:
 
 
 def join(logs: list[Path], target: Path) -> None:
-    """Write the logs of consecutive runs as one."""
+    """Join the logs of consecutive runs to one file, with consecutive steps."""
     rows: list[dict[str, float]] = []
     for log in logs:
         before = rows[-1]["step"] if rows else 0
@@ -154,11 +154,11 @@ def draw_bars(
 
 
 def main() -> None:
-    """Measure, print, and draw."""
+    """Measure the starter and its controls, print the results and draw them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--control", type=Path, help="weights of a run with teacher.shuffle=true")
-    parser.add_argument("--log", type=Path, nargs="*", default=[], help="logs, in order")
+    parser.add_argument("--control", type=Path, help="Weights of a run with teacher.shuffle=true.")
+    parser.add_argument("--log", type=Path, nargs="*", default=[], help="Logs of consecutive runs.")
     parser.add_argument("--output", type=Path, default=Path("docs"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -35,9 +35,9 @@ def main() -> None:
                 start = time.perf_counter()
                 stream.feed(noise[first : first + step])
                 longest = max(longest, time.perf_counter() - start)
-            ahead = (SECONDS - window) / (time.perf_counter() - begin)
+            speed = (SECONDS - window) / (time.perf_counter() - begin)
             print(
-                f"{backbone}, windows of {window:g} s: {ahead:.0f} times faster than real time; "
+                f"{backbone}, windows of {window:g} s: {speed:.0f} times faster than real time; "
                 f"the longest delay was {1000 * longest:.0f} ms"
             )
 

@@ -283,7 +283,7 @@ def _quantise(graph: bytes, calibration: Sequence[np.ndarray], lengths: Sequence
         raise ConfigError(msg)
 
     class Recordings(CalibrationDataReader):  # type: ignore[misc]
-        """Every recording at several lengths, as short windows have values that clips do not have."""
+        """Every recording at several lengths: short windows have values that clips do not."""
 
         def __init__(self) -> None:
             cuts = (reflect(r, 0, length) for length in lengths for r in calibration)

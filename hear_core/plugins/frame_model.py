@@ -23,7 +23,8 @@ class FrameModel(PluginModel):
     crossfaded, so that there are no jumps at the borders of windows.
 
     Attributes:
-        frame_hop: Time from one frame to the next in seconds. Frame i is centred on ``i * frame_hop``.
+        frame_hop: Time from one frame to the next in seconds. Frame i is centred on
+            ``i * frame_hop``.
         scene_windows: Windows of the config, in frames.
 
     Raises:

@@ -17,7 +17,7 @@ _BLOCK = 60.0  # seconds of a recording that are in memory at a time
 
 
 class ScoreStream:
-    """Base class of streams that take chunks of a waveform and return scores once they are final."""
+    """Base class of streams that take chunks of a waveform and return final scores."""
 
     def feed(self, chunk: np.ndarray) -> TimedScores:
         """Take the next samples, and return the rows that have become final; often none.

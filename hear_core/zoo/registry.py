@@ -82,7 +82,7 @@ class NetworkRecord:
         return replace(self, arguments=arguments, labels=labels, thresholds={})
 
     def with_classes(self, num_classes: int | None) -> NetworkRecord:
-        """Return the record for a number of classes; if it is not its own, the classes are unnamed."""
+        """Return the record for a number of classes, unnamed ones if it is not its own number."""
         if num_classes is None or num_classes == len(self.labels):
             return self
         return self.with_labels(f"class {index}" for index in range(num_classes))

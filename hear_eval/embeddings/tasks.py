@@ -30,7 +30,7 @@ from hear_core.io.files import (
     writing,
 )
 from hear_core.io.prefetch import prefetch
-from hear_eval.embeddings.batches import embed_batch, name_first, make_batches
+from hear_eval.embeddings.batches import embed_batch, make_batches, name_first
 from hear_eval.embeddings.plugin import Plugin
 from hear_eval.embeddings.split_files import Append, SplitFiles
 from hear_eval.tasks.audio import read_clip, sample_rates_of
@@ -240,8 +240,8 @@ def _check_audio(task: Path, labels: Mapping[str, Mapping[str, Any]], sample_rat
         there = {path.name for path in (folder / split).glob("*")}
         if missing := [clip for clip in by_clip if clip not in there]:
             msg = (
-                f"{folder / split} lacks {name_first(missing)} of {len(by_clip)} clips; for details: "
-                f"hear tasks check {task}"
+                f"{folder / split} lacks {name_first(missing)} of {len(by_clip)} clips; for "
+                f"details: hear tasks check {task}"
             )
             raise TaskError(msg)
 

@@ -1,8 +1,8 @@
 """Synthetic training sounds: noise, tones and train rides.
 
 Each function takes a random generator, a length in samples and a sample rate in Hz, and returns a
-waveform (length,), float32, at an arbitrary level. With few recordings, these sounds widen the range
-of classes that a teacher predicts.
+waveform (length,), float32, at an arbitrary level. Where recordings are few, these sounds widen the
+range of classes that a teacher predicts.
 """
 
 from __future__ import annotations
