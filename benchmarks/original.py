@@ -2,8 +2,8 @@
 
 It computes the same numbers by the same steps as the original: mel filters are computed again in
 every call, pre-emphasis is a convolution, batch norms are separate layers, the only branch of
-every squeeze-and-excitation goes through the aggregation of several, blocks whose bottleneck is collected
-are run a second time for it, and timestamp embeddings come from one forward pass for each window.
+every squeeze-and-excitation goes through the aggregation of several, blocks whose bottleneck is
+collected are run a second time for it, and timestamp embeddings take one forward pass per window.
 """
 
 from __future__ import annotations
