@@ -90,7 +90,7 @@ def detect(
             log_mel = found.log_mel(read_audio(file, found.sample_rate).numpy())
             plot_timeline(plot / pictures[file], log_mel, joined, top)
             parts = iter([joined])
-        return [EventRow.of(file, event) for event in events_in(parts, classes, parameters)]
+        return [EventRow.from_event(file, event) for event in events_in(parts, classes, parameters)]
 
     recordings = Recordings(files)
     with results.opened():

@@ -19,7 +19,7 @@ def number(
     """Return an option that takes finite numbers of a range, both ends included.
 
     Args:
-        help_: What the option sets, as a phrase.
+        help_: Help text of the option, a noun phrase.
         low: Smallest value.
         high: Largest value.
         names: Names of the option, such as ``--lr``; by default the parameter's.

@@ -162,7 +162,7 @@ Top = Annotated[int, number("Number of classes to name, the highest first.", 1, 
 
 
 class EventOptions(NamedTuple):
-    """How scores over time are turned into events; see `EventDecoding`."""
+    """Options for turning scores over time into events; see `EventDecoding`."""
 
     threshold: Annotated[
         float, number("Score at which an event begins.", 0, 1, rich_help_panel="Events")
@@ -229,7 +229,7 @@ class EventOptions(NamedTuple):
 
 
 class EvaluationOptions(NamedTuple):
-    """How embeddings are evaluated; see `hear_eval.downstream.evaluation.EvaluationSettings`."""
+    """Options of an evaluation; see `hear_eval.downstream.evaluation.EvaluationSettings`."""
 
     grid: Annotated[
         str,

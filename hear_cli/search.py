@@ -96,7 +96,7 @@ def search_command(
             embedded,
             parts,
             evaluation.settings(),
-            most=most,
+            max_combinations=most,
             journal=output / "search.jsonl",
             on_progress=lambda state: count(state.done, state.of),
         )

@@ -98,7 +98,9 @@ def tag(
             plot_timeline(plot / pictures[file], log_mel, joined, top)
             found = iter([joined])
         if events:
-            return [EventRow.of(file, event) for event in events_in(found, classes, parameters)]
+            return [
+                EventRow.from_event(file, event) for event in events_in(found, classes, parameters)
+            ]
         return [row for part in found for row in _highest(file, part, top)]
 
     recordings = Recordings(files)

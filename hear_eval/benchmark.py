@@ -50,7 +50,7 @@ def score_plugin(
         plugin: Plug-in to score.
         task: Folder of the task. Audio at the sample rate of the plug-in is added to it.
         embeddings: Folder of the embeddings of the plug-in, with a folder per task.
-        settings: How the embeddings are evaluated. A folder that was evaluated with other settings
+        settings: Settings of the evaluation. A folder that was evaluated with other settings
             is evaluated again.
         on_progress: Called with the progress.
 

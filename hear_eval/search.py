@@ -60,7 +60,7 @@ def search_taps(
     parts: Mapping[str, Columns],
     options: EvaluationSettings = DEFAULT,
     *,
-    most: int = 63,
+    max_combinations: int = 63,
     journal: Path | None = None,
     on_progress: Callable[[SearchProgress], None] = lambda _: None,
 ) -> list[TapCombination]:
@@ -72,8 +72,8 @@ def search_taps(
     Args:
         tasks: Tasks, embedded with all parts, with a main metric for which higher is better.
         parts: Columns of the embeddings, by the name of the part.
-        options: How tasks are evaluated.
-        most: Largest number of combinations to try, at least the number of parts.
+        options: Settings of the evaluation.
+        max_combinations: Largest number of combinations to try, at least the number of parts.
         journal: File that records what is evaluated, so that an interrupted search can be resumed.
         on_progress: Called before every evaluation.
 
@@ -85,17 +85,20 @@ def search_taps(
             allowed, or lower is better for the main metric of a task.
         TaskError: A task cannot be evaluated.
     """
-    _check(tasks, parts, most)
+    _check(tasks, parts, max_combinations)
     bench = _Bench(tasks, parts, options, journal, on_progress)
     names = list(parts)
-    if 2 ** len(names) - 1 <= most:
+    if 2 ** len(names) - 1 <= max_combinations:
         subsets = chain.from_iterable(combinations(names, n + 1) for n in range(len(names)))
         bench.of = (2 ** len(names) - 1) * len(tasks)
         return [bench.measure(subset) for subset in subsets]
     found: list[TapCombination] = []
     bench.of = sum(range(1, len(names) + 1)) * len(tasks)
     chosen: tuple[str, ...] = ()
-    while len(found) + len(left := [name for name in names if name not in chosen]) <= most and left:
+    while (
+        len(found) + len(left := [name for name in names if name not in chosen]) <= max_combinations
+        and left
+    ):
         level = [bench.measure(_ordered((*chosen, name), names)) for name in left]
         chosen = max(level, key=lambda candidate: candidate.mean).parts
         found += level
@@ -135,12 +138,14 @@ def _ordered(parts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in parts)
 
 
-def _check(tasks: Sequence[EmbeddedTask], parts: Mapping[str, Columns], most: int) -> None:
+def _check(
+    tasks: Sequence[EmbeddedTask], parts: Mapping[str, Columns], max_combinations: int
+) -> None:
     if not tasks or not parts:
         msg = f"a search needs tasks and parts, but there are {len(tasks)} and {len(parts)}"
         raise ConfigError(msg)
-    if most < len(parts):
-        msg = f"{most} combinations are not enough to try each of {len(parts)} parts"
+    if max_combinations < len(parts):
+        msg = f"{max_combinations} combinations are not enough to try each of {len(parts)} parts"
         raise ConfigError(msg)
     names = [task.description.name for task in tasks]
     if twice := sorted({name for name in names if names.count(name) > 1}):

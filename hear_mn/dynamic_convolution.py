@@ -1,4 +1,4 @@
-"""Dynamic convolutions: every sample is filtered by kernels of its own.
+"""Dynamic convolutions, whose kernels depend on the sample.
 
 From Chen et al., "Dynamic Convolution: Attention over Convolution Kernels" (CVPR 2020): a layer
 holds several kernels, and a sample is filtered by their mean, weighted by attention to its context.
@@ -22,23 +22,31 @@ def annealed_temperature(
 ) -> float:
     """Return the temperature of attention at an epoch of training, for `DynamicConv`.
 
-    It falls from `start` by `slope` an epoch to about 1, then by `late_slope`, to no less than
-    `end`. So that all kernels learn, they have about the same weight at first.
+    It falls by `slope` per epoch from `start` to about 1, and then by `late_slope` per epoch, but
+    not below `end`. A high temperature gives all kernels nearly the same weight, so that all of
+    them are trained.
+
+    Args:
+        epoch: Number of epochs of training so far.
+        start: Temperature at the beginning.
+        end: Smallest temperature.
+        slope: Decrease per epoch down to a temperature of about 1.
+        late_slope: Decrease per epoch below that.
     """
     late = 1.0 + late_slope * ((start - 1.0) / slope - epoch)
     return max(start - slope * epoch, late, end)
 
 
 class DynamicConv(nn.Module):
-    """Base of the dynamic convolutions; a map and its context to a map.
+    """Base class of dynamic convolutions, from a map and its context to a map.
 
     Args:
-        shape: Shape of one kernel: (out channels, in channels a group, height, width).
+        shape: Shape of one kernel: (out channels, in channels per group, height, width).
         context: Size of the context.
-        kernels: How many kernels there are.
+        kernels: Number of kernels.
 
     Attributes:
-        temperature: What attention is divided by before its softmax; not in the state dict.
+        temperature: Divisor of the attention logits before the softmax; not in the state dict.
 
     Shape:
         (batch, channels, bands, frames) and (batch, context) to (batch, out channels, …).
@@ -54,7 +62,7 @@ class DynamicConv(nn.Module):
         nn.init.normal_(self.weight, std=(2 / (out_channels * height * width)) ** 0.5)
 
     def attention(self, context: Tensor) -> Tensor:
-        """Return the weight of every kernel (batch, kernels); they add up to 1."""
+        """Return the weights of the kernels (batch, kernels), which sum to 1."""
         return (self.residuals(context) / self.temperature).softmax(1)
 
 

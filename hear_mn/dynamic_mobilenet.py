@@ -102,7 +102,7 @@ class DynamicRelu(nn.Module):
     Args:
         channels: Channels of the map; each has lines of its own.
         context: Size of the context.
-        lines: How many there are.
+        lines: Number of lines.
     """
 
     lambdas: Tensor

@@ -12,7 +12,7 @@ from hear_core.networks.taps import TapShape
 
 
 class HeadSizes(NamedTuple):
-    """What a head is built from; each takes what it needs."""
+    """Sizes that heads are built from; each kind of head uses some of them."""
 
     channels: int
     num_classes: int
@@ -22,18 +22,18 @@ class HeadSizes(NamedTuple):
 
 
 class Head(nn.Module):
-    """Base of the heads: last map (batch, channels, bands, frames) to the taps made of it.
+    """Base class of heads, from the last map (batch, channels, bands, frames) to taps.
 
     Attributes:
-        tap_shapes: What it gives.
-        class_layers: Names of its layers whose shapes depend on the number of classes.
+        tap_shapes: Shapes of the values of the taps that the head computes.
+        class_layers: Names of the layers whose shapes depend on the number of classes.
     """
 
     tap_shapes: Mapping[str, TapShape]
     class_layers: tuple[str, ...]
 
     def tap(self, feature_map: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
-        """Return those of `taps` that follow the last map: its average ``e1``, the head's own."""
+        """Return the requested taps after the last map: its mean ``e1`` and those of the head."""
         values = {"e1": feature_map.mean((2, 3))} if "e1" in taps else {}
         if wanted := [tap for tap in taps if tap in self.tap_shapes]:
             found = self(feature_map)

@@ -44,9 +44,9 @@ class MobileNet(Backbone):
         strides: Strides of blocks 2, 4, 7 and 13.
         reduced_tail: Halve the channels of the last blocks.
         dilated: Stretch the kernels of the last three blocks by two; they then have no stride.
-        se_dims: What squeeze-and-excitation looks at: any of the letters ``c`` (channels), ``f``
+        se_dims: Axes of squeeze-and-excitation: any of the letters ``c`` (channels), ``f``
             (frequency) and ``t`` (time), or ``none``.
-        se_agg: How several of these are combined: ``max``, ``avg``, ``add`` or ``min``.
+        se_agg: Aggregation of several axes: ``max``, ``avg``, ``add`` or ``min``.
         se_ratio: Size of what is squeezed over size of its bottleneck.
         n_mels: Mel bands of the input.
         frames: Frames of the input; matters for ``t`` only, which takes no other length.

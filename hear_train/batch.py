@@ -17,7 +17,7 @@ class Targets:
     Args:
         weak: Classes of the clips, (batch, classes), from 0 to 1.
         strong: Classes of the frames, (batch, classes, frames), from 0 to 1.
-        known: Which classes of a clip were annotated, (batch, classes), bool; None if all were.
+        known: Whether a class of a clip was annotated, (batch, classes), bool; None if all were.
             Targets that are not known are 0.
     """
 
@@ -67,7 +67,7 @@ class Batch(NamedTuple):
 
     Attributes:
         step: Number that is unique to this batch, and that all random draws depend on.
-        waveform: (batch, samples), in [-1, 1].
+        waveform: Waveforms (batch, samples) in [-1, 1].
         targets: Labels.
         names: Names of the clips, for messages.
         skipped: Reasons why clips were replaced by others, by name.
@@ -111,7 +111,7 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which row of a batch each row is mixed with, and its own share of the mix.
+    """Partners that the rows of a batch are mixed with, and the shares of the rows.
 
     Args:
         partner: Row of the partner, (batch,), int64.

@@ -49,9 +49,9 @@ class Predictions:
 
     Args:
         names: Names of the clips.
-        logits: (clips, classes), float32.
+        logits: Logits (clips, classes), float32.
         targets: Labels, (clips, classes), bool.
-        known: Which labels are known, (clips, classes), bool.
+        known: Whether a label is known, (clips, classes), bool.
         failed: Reasons why clips could not be read, by name; they are in no other part.
     """
 

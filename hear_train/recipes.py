@@ -116,7 +116,7 @@ class ModelConfig:
 
     @property
     def is_altered(self) -> bool:
-        """Whether the network is another one than that of the backbone."""
+        """Whether the network differs from that of the backbone."""
         changes = (self.width_mult, self.head, self.se_dims, self.n_mels, self.hop)
         return any(change is not None for change in changes)
 
@@ -178,7 +178,7 @@ class Recipe:
     """Everything that an experiment depends on.
 
     Args:
-        description: What the recipe does, in one sentence.
+        description: Description of the recipe in one sentence.
         source: Paper or project that the settings come from.
         reported_metrics: Metrics that the source reports, by name and network.
         data: Data set, splits, clip length, batches and sampling.

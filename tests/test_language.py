@@ -31,11 +31,15 @@ IDIOMS = {
     r"\bat hand\b": "available",
     r"\basked for\b": "requested",
     r"\b(says|said) of\b": "predicts for",
-    # A description of a parameter stands alone.
+    # A description of a parameter is a noun phrase.
     r"(?m)^\s{4,}\w+: (Of|In|As|With|From) (?=\w)": "a noun phrase",
     r"\bhelp=f?\"(Of|In|As|With|From) (?=\w)": "a noun phrase",
+    r"(?m)^\s{4,}\w+: (What|How|Which|Where|That) (?=\w)": "a noun phrase",
+    r"(?m)^\s{8,}\w+: \((batch|clips|rows|samples|windows|frames|n_mels), ": "a noun first",
+    r"\"{3}(Base of|What|How|Which|Those) (?=\w)": "a phrase that names the subject",
+    r"\bstands? for\b": "covers, is",
 }
-# Names that stood for something else than they say, and what replaced them.
+# Former names, and the names that replaced them.
 NAMES = {
     "Lesson": "Batch",
     "Lessons": "a batch source",
@@ -52,7 +56,7 @@ NAMES = {
     "nearness": "agreement",
     "in_parts": "chunked",
 }
-# Where a word of these means what it says.
+# Phrases in which one of these words has its usual meaning.
 ALLOWED = ("what can be heard in recordings",)
 
 

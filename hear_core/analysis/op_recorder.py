@@ -32,7 +32,7 @@ class Operation(NamedTuple):
         reads: Ids of the inputs, in the order of the arguments.
         makes: Ids of the outputs; one that is also an input is changed in place.
         macs: Number of multiply-accumulates.
-        windows: (reach, stride) along frequency and time of a convolution or a pooling: the
+        windows: Pairs (reach, stride) along frequency and time of a convolution or a pooling: the
             distance of the outermost input points of one output, and that of two outputs.
         layer: Whether it is a product, a pooling or a reduction, whose inputs and outputs must
             exist together. Other operations can work in place.

@@ -35,7 +35,7 @@ class Block(NamedTuple):
     """Decoded audio.
 
     Attributes:
-        samples: (samples, channels), float32.
+        samples: Samples (samples, channels), float32.
         sample_rate: Sample rate in Hz. It may change from one stream of a file to the
             next, as may the number of channels.
         stream: Number of the stream in the file.

@@ -116,7 +116,7 @@ def _warn_of_case(names: Iterable[str]) -> None:
             )
 
 
-def shard(sources: Iterable[AudioFile], number: int, of: int) -> list[AudioFile]:
+def shard(sources: Iterable[AudioFile], number: int, count: int) -> list[AudioFile]:
     """Return one of several shards of some files.
 
     The shard of a file depends on its name only, so that machines need not agree on anything else,
@@ -125,9 +125,9 @@ def shard(sources: Iterable[AudioFile], number: int, of: int) -> list[AudioFile]
     Args:
         sources: All files.
         number: Number of the shard, from 1.
-        of: Number of shards.
+        count: Number of shards.
     """
-    return [source for source in sources if _hash(source.name) % of == number - 1]
+    return [source for source in sources if _hash(source.name) % count == number - 1]
 
 
 def _hash(name: str) -> int:

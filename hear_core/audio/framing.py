@@ -25,7 +25,7 @@ def reflect(waveform: Array, start: int, stop: int) -> Array:
     that any stretch of any waveform is defined; a waveform of one sample is constant.
 
     Args:
-        waveform: (..., samples), at least one sample.
+        waveform: Waveform (..., samples) with at least one sample.
         start: First sample; may be negative.
         stop: One past the last sample; may be beyond the end.
     """
@@ -72,23 +72,25 @@ class CentredWindows:
         """Return the centre of every window in samples, int64."""
         return np.arange(self.count(samples)) * self.hop
 
-    def batches(self, waveform: Array, most: int) -> Iterator[tuple[tuple[slice, slice], Array]]:
+    def batches(
+        self, waveform: Array, max_windows: int
+    ) -> Iterator[tuple[tuple[slice, slice], Array]]:
         """Divide a batch of clips into batches of windows.
 
         Only one batch of windows exists at a time, whatever the length of the clips.
 
         Args:
-            waveform: (clips, samples).
-            most: Largest number of windows in one batch.
+            waveform: Waveforms (clips, samples).
+            max_windows: Largest number of windows in one batch.
 
         Yields:
             The range of clips and the range of windows that the batch holds, and the batch itself,
             (clips * windows, length), with the windows of one clip next to each other.
         """
         clips, count = len(waveform), self.count(waveform.shape[-1])
-        for c in range(0, clips, most):
-            rows = slice(c, min(c + most, clips))
-            step = max(1, most // (rows.stop - rows.start))
+        for c in range(0, clips, max_windows):
+            rows = slice(c, min(c + max_windows, clips))
+            step = max(1, max_windows // (rows.stop - rows.start))
             for w in range(0, count, step):
                 columns = slice(w, min(w + step, count))
                 start = w * self.hop - self.length // 2

@@ -32,8 +32,8 @@ class Link(NamedTuple):
     """A stream in a file.
 
     Attributes:
-        pieces: What the stream consists of; None if it is the whole file as it is.
-        problem: What is wrong with it, as the end of a sentence that begins with its name.
+        pieces: Parts of the file that the stream consists of; None if it is the whole file.
+        problem: Problem of the stream, as the end of a sentence that begins with its name.
         skip: Number of samples at its start that are not part of it.
     """
 
@@ -63,7 +63,7 @@ class Pieces(io.RawIOBase):
 
     Args:
         file: The other file; it is not closed with this one.
-        pieces: What it consists of.
+        pieces: Parts of the file that it consists of.
     """
 
     def __init__(self, file: BinaryIO, pieces: tuple[Piece, ...]) -> None:
@@ -471,7 +471,7 @@ def _crc8(content: bytes) -> int:
 
 # --- WAV ------------------------------------------------------------------------------------------
 
-_NO_LENGTH = 0x7FFF0000  # bytes; from here on, sizes stand for files that were written to a pipe
+_NO_LENGTH = 0x7FFF0000  # bytes; sizes from here on mark files that were written to a pipe
 
 
 def _wav_links(file: BinaryIO, start: int) -> list[Link]:

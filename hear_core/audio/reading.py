@@ -183,31 +183,35 @@ def _report(path: Path, problems: list[str], *, empty: bool, strict: bool) -> No
         log.warning("%s; what could be decoded is used", msg)
 
 
-def _resampled(blocks: Iterable[tuple[np.ndarray, int]], wanted: int) -> Iterator[np.ndarray]:
-    """Change the sample rate of blocks, whose own may change on the way."""
-    rate, resampler = wanted, None
+def _resampled(
+    blocks: Iterable[tuple[np.ndarray, int]], new_sample_rate: int
+) -> Iterator[np.ndarray]:
+    """Change the sample rate of blocks, each of which comes with its own sample rate in Hz."""
+    sample_rate, resampler = new_sample_rate, None
     for samples, own in blocks:
-        if own != rate and resampler is not None:
+        if own != sample_rate and resampler is not None:
             yield resampler.finish()
             resampler = None
-        rate = own
-        if own == wanted:
+        sample_rate = own
+        if own == new_sample_rate:
             yield samples
             continue
         if resampler is None:
-            resampler = _Resampler(own, wanted)
+            resampler = _Resampler(own, new_sample_rate)
         yield resampler.feed(samples)
     if resampler is not None:
         yield resampler.finish()
 
 
 class _Resampler:
-    """soxr in high quality, for blocks; the same to the bit as of the whole waveform."""
+    """Resampling of blocks by soxr in high quality, identical to that of the whole waveform."""
 
-    def __init__(self, rate: int, wanted: int) -> None:
+    def __init__(self, sample_rate: int, new_sample_rate: int) -> None:
         import soxr
 
-        self._stream = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
+        self._stream = soxr.ResampleStream(
+            sample_rate, new_sample_rate, 1, dtype="float32", quality="HQ"
+        )
 
     def feed(self, samples: np.ndarray) -> np.ndarray:
         return self._stream.resample_chunk(samples)
@@ -217,7 +221,7 @@ class _Resampler:
 
 
 def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
-    """Join parts to an array that grows in place, so that nothing is there twice."""
+    """Join parts to an array that grows in place, so that no sample is in memory twice."""
     found, length = np.empty(1 << 20, np.float32), 0
     for part in parts:
         if length + len(part) > len(found):
@@ -245,10 +249,10 @@ def _sized(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
 
 
 def as_chunk(chunk: np.ndarray) -> np.ndarray:
-    """Check the next samples of a live source, and return them as float32 in memory of their own.
+    """Check the next samples of a live source, and return a copy as float32.
 
     Args:
-        chunk: (samples,), floating-point; may be empty.
+        chunk: Waveform (samples,), floating-point; may be empty.
 
     Raises:
         AudioError: The chunk has another shape or type, or holds NaN or infinite values.
@@ -263,16 +267,16 @@ def as_chunk(chunk: np.ndarray) -> np.ndarray:
     return chunk.astype(np.float32)  # a copy: sources reuse their buffers
 
 
-def as_waveform(samples: np.ndarray | Tensor, rate: int, wanted: int) -> np.ndarray:
-    """Check samples that a user gave, and return them at another sample rate.
+def as_waveform(samples: np.ndarray | Tensor, sample_rate: int, new_sample_rate: int) -> np.ndarray:
+    """Check a waveform that a user passes, and return it at another sample rate.
 
     Args:
-        samples: (samples,), floating-point, in [-1, 1].
-        rate: Sample rate of `samples` in Hz.
-        wanted: Sample rate of the result in Hz.
+        samples: Waveform (samples,), floating-point, in [-1, 1].
+        sample_rate: Sample rate of `samples` in Hz.
+        new_sample_rate: Sample rate of the result in Hz.
 
     Returns:
-        (samples,), float32.
+        Waveform (samples,), float32.
 
     Raises:
         AudioError: The samples have another shape or type, are empty, or hold NaN or infinite
@@ -289,33 +293,35 @@ def as_waveform(samples: np.ndarray | Tensor, rate: int, wanted: int) -> np.ndar
     if not np.isfinite(waveform).all():
         msg = "the waveform contains NaN or infinite samples"
         raise AudioError(msg)
-    check_sample_rate(rate)
-    return resample(waveform, rate, wanted)
+    check_sample_rate(sample_rate)
+    return resample(waveform, sample_rate, new_sample_rate)
 
 
-def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+def resample(samples: np.ndarray, sample_rate: int, new_sample_rate: int) -> np.ndarray:
     """Change the sample rate of a waveform by soxr in high quality.
 
     Args:
-        samples: (samples,), float32.
-        rate: Sample rate of `samples` in Hz.
-        wanted: Sample rate of the result in Hz.
+        samples: Waveform (samples,), float32.
+        sample_rate: Sample rate of `samples` in Hz.
+        new_sample_rate: Sample rate of the result in Hz.
     """
-    if rate == wanted:
+    if sample_rate == new_sample_rate:
         return samples
     import soxr
 
-    return soxr.resample(samples, rate, wanted, quality="HQ")
+    return soxr.resample(samples, sample_rate, new_sample_rate, quality="HQ")
 
 
-def resample_chunks(chunks: Iterable[np.ndarray], rate: int, wanted: int) -> Iterator[np.ndarray]:
+def resample_chunks(
+    chunks: Iterable[np.ndarray], sample_rate: int, new_sample_rate: int
+) -> Iterator[np.ndarray]:
     """Change the sample rate of a waveform that arrives in chunks.
 
-    The chunks that are yielded, joined, are what `resample` returns for the joined chunks.
+    Joined, the chunks of the result equal the output of `resample` for the joined input.
 
     Args:
-        chunks: Each (samples,), float32.
-        rate: Sample rate of `chunks` in Hz.
-        wanted: Sample rate of the result in Hz.
+        chunks: Chunks (samples,) of a waveform, float32.
+        sample_rate: Sample rate of `chunks` in Hz.
+        new_sample_rate: Sample rate of the result in Hz.
     """
-    return _resampled(((chunk, rate) for chunk in chunks), wanted)
+    return _resampled(((chunk, sample_rate) for chunk in chunks), new_sample_rate)

@@ -93,7 +93,7 @@ class EventDecoder:
 
         Args:
             scores: Scores in [0, 1], (rows, classes).
-            onset: Start of the time that each row stands for, in seconds, (rows,).
+            onset: Start of the time that each row covers, in seconds, (rows,).
             offset: End of that time, in seconds, (rows,).
         """
         self._times = np.concatenate([self._times, np.stack([onset, offset], axis=1)])
@@ -154,7 +154,7 @@ def decode_events(
         labels: Names of the classes.
         decoding: Parameters.
         scores: Scores in [0, 1], (rows, classes).
-        onset: Start of the time that each row stands for, in seconds, (rows,).
+        onset: Start of the time that each row covers, in seconds, (rows,).
         offset: End of that time, in seconds, (rows,).
     """
     decoder = EventDecoder(labels, decoding)

@@ -33,13 +33,13 @@ class EventRow(NamedTuple):
     score: float
 
     @classmethod
-    def of(cls, file: str | Path, event: Event) -> EventRow:
+    def from_event(cls, file: str | Path, event: Event) -> EventRow:
         """Return the row of an event; its score is rounded to six digits."""
         return cls(str(file), event.onset, event.offset, event.label, round(event.score, 6))
 
 
 class EventFormat(NamedTuple):
-    """How rows become text.
+    """A text format of rows of events.
 
     A file is `begin`, the rows with `between` between them, and `end`, so that rows can be written
     as they come.

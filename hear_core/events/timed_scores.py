@@ -23,7 +23,7 @@ class TimedScores:
     Attributes:
         labels: Names of the classes.
         scores: Scores in [0, 1], (rows, classes).
-        onset: Start of the time that each row stands for, in seconds, (rows,).
+        onset: Start of the time that each row covers, in seconds, (rows,).
         offset: End of that time, in seconds, (rows,).
         start: Start of the audio that was processed for each row, in seconds, (rows,); `onset` if
             not given.
@@ -55,7 +55,7 @@ class TimedScores:
 
         Args:
             labels: Names of the classes.
-            scores: (rows, classes).
+            scores: Scores (rows, classes).
         """
         return TimedScores(
             labels, scores, self.onset, self.offset, self.start, self.end, self.features

@@ -16,7 +16,7 @@ def plot_timeline(path: Path, log_mel: np.ndarray, scores: TimedScores, top: int
 
     Args:
         path: File to write; its suffix decides the format.
-        log_mel: (n_mels, frames), of the whole recording.
+        log_mel: Log-mel spectrogram (n_mels, frames) of the whole recording.
         scores: Scores of the same recording.
         top: Number of classes to show, those with the highest scores.
 

@@ -86,7 +86,7 @@ def export(
 
     The input is ``waveform`` (batch, samples). The output is (batch, size), or
     (batch, frames, size) for a frame-wise model, whose samples must be a multiple of the
-    ``samples_per_frame`` in the metadata. Its name says what it is: ``logits`` if they are the
+    ``samples_per_frame`` in the metadata. Its name is ``logits`` if they are the
     only tap, ``probabilities``, or ``embedding``.
 
     The metadata of the file describe it: sample rate, shortest waveform, taps and their columns,

@@ -131,7 +131,7 @@ def exclusive_lock(path: Path, hint: str) -> Iterator[None]:
 
     Args:
         path: File or folder to be written. The lock is a hidden file beside it.
-        hint: What to do if another process is writing it; the end of the error message.
+        hint: Advice for when another process is writing it; the end of the error message.
 
     Raises:
         ConfigError: Another process holds the lock.
@@ -160,7 +160,7 @@ def check_or_write_settings(
         folder: Folder of the content; it is made if it does not exist.
         settings: Settings by name, as JSON can hold them.
         name: Name of the file in the folder.
-        content: What the folder holds, for error messages.
+        content: Kind of content of the folder, for error messages.
 
     Raises:
         ConfigError: The folder has content that was made with other settings, or its settings

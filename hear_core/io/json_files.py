@@ -18,7 +18,7 @@ def read_json(
     Args:
         path: File to read.
         error: Class of the errors that are raised.
-        hint: What to do if the file cannot be read: a sentence that ends the message.
+        hint: Advice for when the file cannot be read: a sentence that ends the message.
         finite: Whether to refuse NaN and infinite numbers, which JSON does not have but Python
             reads and writes.
 
@@ -49,7 +49,7 @@ def parse_json(
         content: The text; bytes are UTF-8, with or without a byte order mark.
         name: Name of the source, for error messages.
         error: Class of the errors that are raised.
-        hint: What to do if the text cannot be parsed: a sentence that ends the message.
+        hint: Advice for when the text cannot be parsed: a sentence that ends the message.
         finite: Whether to refuse NaN and infinite numbers.
 
     Raises:

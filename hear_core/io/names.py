@@ -29,9 +29,9 @@ def check_name(
 
     Args:
         name: The name, as it comes from a table, a JSON file or an option.
-        what: What is named, for error messages.
+        what: Kind of thing that is named, for error messages.
         folders: Whether the name may be a path with ``/``.
-        room: Bytes that will be appended to the last part, such as a suffix.
+        room: Number of bytes that will be appended to the last part, such as a suffix.
         error: Class of the errors that are raised.
 
     Raises:
@@ -77,7 +77,7 @@ def shortened(name: str, room: int = 0) -> str:
 
     Args:
         name: A file name without folders.
-        room: Bytes that will be appended to the name.
+        room: Number of bytes that will be appended to the name.
     """
     content = os.fsencode(name)
     if len(content) + room <= _LONGEST:

@@ -17,7 +17,7 @@ def read_pickle(path: Path, content: str, *, error: type[HearError] = ConfigErro
 
     Args:
         path: File to read.
-        content: What the file is expected to hold, for error messages, such as "lists of labels".
+        content: Expected content of the file, for error messages, such as "lists of labels".
         error: Class of the errors that are raised.
 
     Raises:

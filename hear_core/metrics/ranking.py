@@ -15,7 +15,7 @@ def accuracy(predictions: np.ndarray, targets: np.ndarray, octave: int = 0) -> n
 
     Args:
         predictions: Scores, (..., clips, classes).
-        targets: (clips, classes), 0 or 1.
+        targets: Targets (clips, classes), 0 or 1.
         octave: Classes whose indices differ by a multiple of this count as the same, as pitches
             that share a chroma; 0 keeps all classes apart.
     """
@@ -32,7 +32,7 @@ def average_precisions(predictions: np.ndarray, targets: np.ndarray) -> np.ndarr
 
     Args:
         predictions: Scores, (..., clips, classes).
-        targets: (clips, classes), 0 or 1.
+        targets: Targets (clips, classes), 0 or 1.
     """
     ranked, hits = _ranked(-predictions, targets)
     # Clips with equal predictions share a rank, the last of theirs.
@@ -52,7 +52,7 @@ def areas_under_roc(predictions: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
     Args:
         predictions: Scores, (..., clips, classes).
-        targets: (clips, classes), 0 or 1.
+        targets: Targets (clips, classes), 0 or 1.
     """
     ranked, hits = _ranked(predictions, targets)
     # The share of pairs of a positive and a negative clip in the right order; a tie is half a pair.

@@ -245,7 +245,7 @@ class Features(nn.ModuleList):
         """Return the last map that was computed, and the values of the `taps` in the chain.
 
         Args:
-            log_mel: (batch, n_mels, frames).
+            log_mel: Log-mel spectrograms (batch, n_mels, frames).
             taps: Names of the requested taps; the chain ends early once it has all of them.
         """
         values: dict[str, Tensor] = {}

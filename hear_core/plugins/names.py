@@ -46,7 +46,7 @@ def find_plugin(name: str) -> FoundPlugin:
 
     Raises:
         ConfigError: No module or backbone has this name.
-        CheckpointError: The file is missing, damaged, or does not say which network it holds.
+        CheckpointError: The file is missing, damaged, or does not identify its network.
     """
     if is_checkpoint_path(name):
         return _find_in_file(Path(name).expanduser())
@@ -71,7 +71,7 @@ def _find_in_file(path: Path) -> FoundPlugin:
                 config = EmbeddingConfig(str(path), metadata.taps, metadata.pooling)
             return FoundPlugin(package, path.stem, str(path), config)
     msg = (
-        f"{path} does not say which network it holds: give the name of its backbone or module, "
+        f"{path} does not identify its network: give the name of its backbone or module, "
         f"and the path as model_file_path"
     )
     raise CheckpointError(msg)

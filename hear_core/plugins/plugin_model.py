@@ -47,7 +47,7 @@ class PluginModel(nn.Module):
         config: Config of the embedding, with the lengths of windows.
         record: Record of the backbone in the zoo.
         weights: File that the weights were read from; None if they are random.
-        engine: What runs the extractor in the ``get_*`` functions: ``torch``, ``onnx`` (ONNX
+        engine: Engine that runs the extractor in the ``get_*`` functions: ``torch``, ``onnx`` (ONNX
             Runtime, for float32 weights on the CPU), or ``auto``, which is ``onnx`` where it is
             installed and can be used.
         megabytes: Memory budget in MB for the activations of one batch, by default 64 on CPUs and

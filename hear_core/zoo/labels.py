@@ -94,7 +94,7 @@ def group_scores(
     """Return the score of every group, the highest of its members.
 
     Args:
-        scores: (windows, classes).
+        scores: Scores (windows, classes).
         labels: Names of the classes, in order.
         groups: Labels by the name of the group.
 

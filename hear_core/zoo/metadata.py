@@ -1,4 +1,4 @@
-"""Self-describing checkpoints: safetensors files whose metadata say which network they hold."""
+"""Self-describing checkpoints: safetensors files with metadata of their network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CheckpointMetadata:
         labels: Names of the classes, in the order of the logits.
         features: Tap that is the network's embedding.
         taps: Taps of the embedding that the network was trained for; empty for the logits.
-        pooling: How map taps become vectors.
+        pooling: Pooling of map taps to vectors.
         recipe: Settings of the training that made the checkpoint.
         metrics: Metrics by name that were measured with these weights.
         thresholds: Score from which a class counts as present, by label.

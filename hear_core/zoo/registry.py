@@ -140,7 +140,7 @@ class Zoo(dict[str, NetworkRecord]):
         path = checkpoints.expand_user(name)
         if record := self._described(path) or self._released(path):
             return record
-        msg = f"{path} does not say which network it holds: give the name of its backbone as well"
+        msg = f"{path} does not identify its network: give the name of its backbone as well"
         if fitting := self._fitting(read_checkpoint(path)):
             msg += f". It fits {fitting}"
         raise CheckpointError(msg)

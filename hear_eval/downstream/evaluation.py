@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class EvaluationSettings(NamedTuple):
-    """How a task is evaluated.
+    """Settings of the evaluation of a task.
 
     Args:
         grid: Grid of heareval: ``default``, ``fast`` or ``faster``.
@@ -80,7 +80,7 @@ def evaluate(
 
     Args:
         folder: Folder of the embeddings of one task.
-        options: How they are evaluated.
+        options: Settings of the evaluation.
         again: Whether to evaluate a folder again that was evaluated before.
         on_progress: Called with the progress.
 
@@ -172,7 +172,7 @@ def evaluate_task(
     Args:
         task: Task, see `hear_eval.downstream.embedded_task.task_of_arrays`, and
             `EmbeddedTask.columns` to evaluate some of the dimensions.
-        options: How the task is evaluated.
+        options: Settings of the evaluation.
         journal: Journal of predictors that are trained.
         on_progress: Called with the progress.
 

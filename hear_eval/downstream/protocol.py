@@ -66,7 +66,7 @@ class Criterion(NamedTuple):
 
 
 class Protocol(NamedTuple):
-    """How predictors of a task are validated and tested.
+    """Protocol by which the predictors of a task are validated and tested.
 
     Args:
         criterion: The value that validation watches.

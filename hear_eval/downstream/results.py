@@ -47,7 +47,7 @@ def make_results(
         task: Task that was evaluated.
         point: Hyperparameters that were selected.
         outcomes: Trained predictor of each fold.
-        protocol: How the predictors are tested.
+        protocol: Protocol by which the predictors are tested.
     """
     loss = Loss(multiclass=task.description.prediction_type == "multiclass")
     scores: dict[str, Any] = {}

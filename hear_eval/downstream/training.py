@@ -76,7 +76,7 @@ def train_together(
     Args:
         task: Task with its embeddings on the device and in the type to compute with.
         jobs: Predictors to train, in the order of the grid.
-        protocol: How they are validated.
+        protocol: Protocol by which they are validated.
         compute: Device and type to compute with.
         seed: Seed of the weights and of dropout.
         on_progress: Called after every epoch.

@@ -60,7 +60,7 @@ def embed_files(
     Files that failed before are left out.
 
     Args:
-        options: How the files are embedded.
+        options: Settings for embedding the files.
         sources: Audio files of all shards, see `hear_core.audio.files.find_audio_files`.
         out: Output folder.
         shard: Number of the shard, from 1, and the number of shards.

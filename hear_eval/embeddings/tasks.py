@@ -159,7 +159,7 @@ def embed_task(
         on_progress: Called with every step of `run_task`.
 
     Returns:
-        What was embedded; no clips if the task was complete.
+        Summary of the embedded clips; it counts none if the task was complete.
     """
     start, clips, seconds = time.perf_counter(), 0, 0.0
     for step in run_task(plugin, task, out, batch_samples=batch_samples):

@@ -17,7 +17,7 @@ _ROOM = len(".timestamps.npy")  # bytes that the names of output files append to
 
 
 class EmbeddingOptions(NamedTuple):
-    """How audio files are embedded.
+    """Settings for embedding audio files.
 
     Args:
         module: Importable name of a plug-in module.

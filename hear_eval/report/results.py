@@ -34,7 +34,7 @@ class FoundResults(NamedTuple):
     Args:
         models: Models with scores.
         waiting: Folders of embeddings that are not evaluated.
-        notes: What a reader should know about the scores.
+        notes: Remarks on the scores for readers.
         problems: Scores that are left out, and why.
     """
 

@@ -58,7 +58,7 @@ class Standings(NamedTuple):
 
     @property
     def means(self) -> tuple[str, ...]:
-        """Those of `MEANS` that a model has."""
+        """The means of `MEANS` that are known for a model."""
         return tuple(n for n in MEANS if any(row.mean(n) is not None for row in self.rows))
 
 

@@ -204,14 +204,14 @@ def _past_end(file: str, events: Any, seconds: float, split: str) -> Iterator[Ta
 
 
 def _of_other_lengths(
-    by_file: Mapping[str, int], rate: int, seconds: float
+    by_file: Mapping[str, int], sample_rate: int, seconds: float
 ) -> Iterator[TaskProblem]:
     """Find clips that do not have the length of the task; heareval makes batches of all of them.
 
     Lengths may be rounded up or down to a sample, but for all clips alike.
     """
-    near = [length for length in by_file.values() if abs(length - seconds * rate) < 1]
-    usual = Counter(near).most_common(1)[0][0] if near else round(seconds * rate)
+    near = [length for length in by_file.values() if abs(length - seconds * sample_rate) < 1]
+    usual = Counter(near).most_common(1)[0][0] if near else round(seconds * sample_rate)
     for file, length in by_file.items():
         if length != usual:
             reason = f"has {length} samples; the {seconds:g} s of the task are {usual}"

@@ -49,7 +49,7 @@ class Fold(NamedTuple):
 
 @dataclass(frozen=True)
 class TaskDescription:
-    """What a task consists of.
+    """Description of a task.
 
     Args:
         name: Name of the task.

@@ -30,7 +30,7 @@ class HearTask(NamedTuple):
         clips: Number of clips.
         metric: First metric.
         licence: Licence of the corpus; empty if it is not known for certain.
-        source: Where the corpus comes from.
+        source: Origin of the corpus.
     """
 
     task: str

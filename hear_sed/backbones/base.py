@@ -10,7 +10,7 @@ from hear_core.networks.backbone import Backbone
 
 
 class FrameBackbone(Backbone):
-    """Base of the networks that a detector can be built on.
+    """Base class of the backbones of detectors.
 
     A subclass offers the tap ``frames``, a map (batch, channels, 1, frames) with one frame for
     every `frame_stride` frames of the log-mel, rounded up. It has no classes of its own.

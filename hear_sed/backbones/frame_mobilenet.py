@@ -2,8 +2,8 @@
 
 The architecture is that of Schmid et al., "Effective Pre-Training of Audio Transformers for Sound
 Event Detection" (ICASSP 2025), and Morocutti et al., "Exploring Performance-Complexity Trade-Offs
-in Sound Event Detection Models" (EUSIPCO 2025): of the strides of a MobileNet all but the first two
-are along frequency alone. Parameters are named as in the checkpoints that EfficientSED released.
+in Sound Event Detection Models" (EUSIPCO 2025): all strides of a MobileNet but the first two are
+along frequency only. Parameters are named as in the checkpoints that EfficientSED released.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ class FrameMobileNet(FrameBackbone):
         initialise(self)
 
     def forward(self, log_mel: Tensor, taps: Sequence[str] = ("frames",)) -> dict[str, Tensor]:
-        """Return what was tapped, see `Backbone.forward`.
+        """Return the requested taps, see `Backbone.forward`.
 
         Args:
-            log_mel: (batch, n_mels, frames).
+            log_mel: Log-mel spectrograms (batch, n_mels, frames).
             taps: Keys of `tap_shapes`. ``frames`` is (batch, channels, 1, ceil(frames / 4)).
         """
         x, values = self.features(log_mel, taps)

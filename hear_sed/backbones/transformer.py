@@ -1,4 +1,4 @@
-"""Audio transformers: what the backbones that attend to patches of a log-mel have in common."""
+"""Audio transformers: shared parts of the backbones that attend to patches of a log-mel."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class TransformerBlock(nn.Module):
 
 
 def run_blocks(blocks: Iterable[Callable[[Tensor], Tensor]], x: Tensor) -> Iterator[Tensor]:
-    """Yield tokens as they are and after every block, each run when its output is wanted."""
+    """Yield the tokens before the first block and after every block; blocks run on request."""
     yield x
     for block in blocks:
         x = block(x)
@@ -131,8 +131,8 @@ def keep_length(x: Tensor, frames: int) -> Tensor:
 class FrameTransformer(FrameBackbone):
     """Base class of the audio transformers: log-mel to one vector every 40 ms.
 
-    A subclass implements `layers`, `grid` and `sequence`, and says how both are brought to the
-    frames.
+    A subclass implements `layers`, `grid` and `sequence`, and sets how both are resized to
+    the frames.
 
     Taps: ``b0``, ``b1``, … are the outputs of the blocks, maps (batch, dim, bands, frames) with
     the frequency patches as bands; ``tokens`` is the sequence that the network was trained to

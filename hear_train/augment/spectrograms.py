@@ -66,7 +66,7 @@ def log_mel_with_edges(
 
     Args:
         frontend: Front-end; only a `LogMel` can take other edges.
-        waveform: (batch, samples).
+        waveform: Waveforms (batch, samples).
         edges: fmin and fmax in Hz; None keeps those of the front-end.
     """
     if edges is not None and isinstance(frontend, LogMel):
@@ -99,8 +99,8 @@ def mixstyle(log_mel: Tensor, pairs: Pairs) -> Tensor:
     unbiased variance are over all axes but the batch and the bands.
 
     Args:
-        log_mel: (batch, n_mels, frames), or (batch, channels, n_mels, frames).
-        pairs: Which clips are paired, and the share of a clip's own statistics.
+        log_mel: Log-mel spectrograms (batch, n_mels, frames), or (batch, channels, n_mels, frames).
+        pairs: Partners of the clips, and the share of a clip's own statistics.
     """
     axes = [axis for axis in range(1, log_mel.ndim) if axis != log_mel.ndim - 2]
     mean = log_mel.mean(axes, keepdim=True)
@@ -114,7 +114,7 @@ def spec_augment(log_mel: Tensor, rng: Generator, freq_mask: int, time_mask: int
     From Park et al., "SpecAugment" (Interspeech 2019).
 
     Args:
-        log_mel: (batch, n_mels, frames).
+        log_mel: Log-mel spectrograms (batch, n_mels, frames).
         rng: Random generator.
         freq_mask: Largest number of bands.
         time_mask: Largest number of frames.

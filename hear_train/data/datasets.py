@@ -145,7 +145,7 @@ def open_dataset(paths: Sequence[Path], config: DataConfig) -> Dataset:
     """Return the clips of a data set.
 
     Args:
-        paths: Where the data set is. Only the formats ``clips`` and ``audioset`` take several.
+        paths: Paths of the data set. Only the formats ``clips`` and ``audioset`` take several.
         config: Settings.
 
     Raises:

@@ -29,7 +29,7 @@ class Sampler(Protocol):
 
 
 class UniformSampler:
-    """Every clip once in an epoch, in random order.
+    """A sampler that draws every clip once per epoch, in random order.
 
     Args:
         count: Number of clips.

@@ -23,7 +23,7 @@ class DrawnClip(NamedTuple):
     """A waveform to train on.
 
     Attributes:
-        samples: (samples,), float32.
+        samples: Waveform (samples,), float32.
         clips: Numbers of the clips in it, and their shares.
         skipped: Reasons why clips were replaced by others, by name.
     """

@@ -17,10 +17,10 @@ _BLOCK = re.compile(r"^(\w+(?:\.\d+)?)")
 
 
 class Objective(nn.Module):
-    """Base of the objectives.
+    """Base class of objectives: a network with a loss.
 
     Attributes:
-        network: The network that is trained.
+        network: Network to train.
     """
 
     network: Backbone

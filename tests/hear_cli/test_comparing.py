@@ -117,7 +117,7 @@ def test_one_that_fails_does_not_keep_mini_from_others(small, monkeypatch):
     assert row[4] == ""
 
 
-def test_options_of_mini_are_not_passed_over(small):
+def test_options_of_mini_are_not_ignored(small):
     said = mini_of(small, "--audio", small / "sounds", code=2)
     assert "give --sounds too" in said
     hear("tasks", "make", small / "sounds" / "meta.csv", small, "--folds", 3, "--name", "digits")

@@ -64,7 +64,7 @@ def test_plot(clip, tmp_path):
     assert (tmp_path / "pictures" / "clip.png").stat().st_size > 10_000
 
 
-def test_a_file_that_cannot_be_read_stops_nothing(clip, tmp_path):
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(clip, tmp_path):
     (tmp_path / "text.wav").write_text("no audio")
     error = hear("detect", tmp_path / "text.wav", clip, *QUICK, code=1)
     assert "1 of 2 files could not be processed" in error

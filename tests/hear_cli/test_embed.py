@@ -67,7 +67,7 @@ def kill_when(ready, *arguments):
 
 
 @pytest.mark.parametrize("format_", ["npy", pytest.param("npz", marks=pytest.mark.slow)])
-def test_a_killed_run_goes_on_to_the_same_bytes(sounds, tmp_path, format_):
+def test_a_killed_run_resumes_to_the_same_bytes(sounds, tmp_path, format_):
     out = tmp_path / "out"
     arguments = [*RANDOM, sounds, "--timestamps", "--format", format_]
     embed(*arguments, "-o", tmp_path / "whole")

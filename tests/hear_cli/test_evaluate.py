@@ -70,11 +70,11 @@ def test_what_is_undefined_is_named_and_counts_as_in_a_report(tmp_path):
     assert (score.value, score.std) == (0.25, pytest.approx(0.3536, abs=1e-4))
 
 
-def test_evaluate_refuses_what_is_no_folder_of_embeddings(tmp_path):
+def test_evaluate_refuses_a_folder_without_embeddings(tmp_path):
     assert "no embeddings in" in hear("evaluate", tmp_path, code=1)
 
 
-def test_what_is_in_the_folder_of_a_task_is_not_looked_at(folders):
+def test_folders_inside_the_folder_of_a_task_are_ignored(folders):
     hear("evaluate", folders / "events", *QUICK)
     write_scenes(folders / "events" / "test" / "inner", grid=GRID)
     assert "inner" not in hear("evaluate", folders / "events", folders / "events" / ".", *QUICK)

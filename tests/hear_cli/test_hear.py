@@ -101,7 +101,7 @@ def test_info_on_a_module(tmp_path):
         assert line.split() in lines
 
 
-def test_info_says_where_the_weights_are(tmp_path):
+def test_info_shows_where_the_weights_are(tmp_path):
     folders = {"HEAR_CHECKPOINTS": str(tmp_path), "HEAR_CACHE": str(tmp_path / "cache")}
     assert "no; it will be downloaded" in hear("info", "mn04_as", **folders)
     (tmp_path / "mn04_as_mAP_432.pt").touch()

@@ -122,7 +122,7 @@ def test_every_option_that_is_a_number_is_in_these_tables():
         ("detect", ["--thresholds", "gone.yaml"], "'gone.yaml' does not exist"),
     ],
 )
-def test_what_cannot_work_is_refused_at_once(clip, monkeypatch, command, arguments, message):
+def test_invalid_options_are_refused_at_once(clip, monkeypatch, command, arguments, message):
     monkeypatch.chdir(clip.parent)
     said = hear(command, clip, *arguments, code=2)
     assert message in " ".join(said.split())
@@ -169,7 +169,7 @@ def test_one_file_never_stops_the_others(clip, tmp_path, command):
     assert {row["file"] for row in json.loads(output.read_text())} == {str(clip)}
 
 
-def test_a_failure_that_nobody_expected_is_of_its_file(clip, tmp_path, monkeypatch):
+def test_an_unexpected_failure_concerns_its_file_only(clip, tmp_path, monkeypatch):
     other = tmp_path / "other.wav"
     other.write_bytes(clip.read_bytes())
     tag = "hear_mn.tagger.EATagger.clip"
@@ -206,7 +206,7 @@ def test_results_come_one_by_one_and_survive_an_interruption(clip, tmp_path, mon
     assert output.read_text() == "an older report"
 
 
-def test_recordings_of_one_name_have_files_of_their_own(clip, tmp_path):
+def test_recordings_of_the_same_name_have_separate_files(clip, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "clip.wav").write_bytes(clip.read_bytes())
@@ -244,7 +244,7 @@ def test_names_of_outputs_are_short_where_they_are_unique():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux only")
 @pytest.mark.parametrize("format_", ["table", "csv", "json"])
-def test_names_that_are_not_utf8_lose_nothing(clip, tmp_path, format_):
+def test_names_that_are_not_utf8_are_kept(clip, tmp_path, format_):
     odd = tmp_path / os.fsdecode(b"r\xe9.wav")
     odd.write_bytes(clip.read_bytes())
     result = subprocess.run(

@@ -46,7 +46,7 @@ def test_against_nothing_and_without_pictures(embeddings, tmp_path):
     assert "leaderboard," not in (tmp_path / "o" / "report.csv").read_text()
 
 
-def test_what_is_damaged_or_waiting_is_named(embeddings, tmp_path):
+def test_damaged_and_unfinished_folders_are_named(embeddings, tmp_path):
     (embeddings / "hear_mn.b" / "esc50-v2.0.0-full" / "test.predicted-scores.json").write_text("{")
     waiting = embeddings / "hear_mn.b" / "esc10"
     waiting.mkdir()

@@ -135,7 +135,7 @@ def test_a_module_of_the_working_directory_is_found(tasks):
 
 @pytest.mark.slow
 def test_killed_at_random_it_ends_with_the_same_files(tmp_path):
-    """In processes of their own, which are killed without warning."""
+    """Run separate processes, which are killed without warning."""
     table = write_sounds(tmp_path / "sounds", 60, 8)
     hear("tasks", "make", table, tmp_path / "tasks", "--folds", 3, "--name", "noise")
     command = [HEAR, *map(str, arguments(tmp_path / "tasks", "--batch-samples", 2 * 8 * 32000))]

@@ -71,7 +71,7 @@ def test_groups_and_thresholds(clip, tmp_path):
     assert {tag["label"] for tag in json.loads(tags)} == {"Voice"}
 
 
-def test_what_cannot_be_read_is_left_out(clip, tmp_path):
+def test_unreadable_files_are_left_out(clip, tmp_path):
     broken = tmp_path / "broken.wav"
     broken.write_text("no audio")
     command = ["tag", broken, clip, "-b", "mn01_as", "--random-weights", "--format", "csv"]

@@ -125,7 +125,7 @@ def test_check_of_no_task(tmp_path):
 
 
 def checked(folder):
-    """What is found, which is no error of the command's and stands on stdout."""
+    """Return the problems found, which are results on stdout and not errors of the command."""
     with pytest.raises(AssertionError) as caught:
         hear("tasks", "check", folder)
     return str(caught.value)
@@ -183,7 +183,7 @@ def test_a_table_without_its_columns(table, tmp_path):
 
 
 def test_mix_reads_the_tables_that_make_reads(table, tmp_path):
-    """With other names of columns, the mark that spreadsheets put first, and folds as 05."""
+    """Use other column names, a byte order mark as written by spreadsheets, and folds like 05."""
     text = table.read_text().replace("filename,fold,category", "file,fold,label")
     table.write_text(text.replace(",5,", ",05,"), encoding="utf-8-sig")
     options = ["--valid", 4, "--test", 5, "--scenes", 1, 1, 1, "--seconds", 1]

@@ -75,7 +75,7 @@ def test_an_interrupted_search_is_resumed(folder, found, tmp_path, monkeypatch):
     journal, task = tmp_path / "search.jsonl", read_embedded_task(folder)
     search_taps([task], {"noise": PARTS["noise"], "half": PARTS["half"]}, OPTIONS, journal=journal)
     lines = journal.read_text().split("\n")
-    journal.write_text("\n".join(lines[:-2]) + "\n" + lines[-2][:20])  # the third is cut off
+    journal.write_text("\n".join(lines[:-2]) + "\n" + lines[-2][:20])  # the third is truncated
     evaluated, real = [], module.evaluate_task
     monkeypatch.setattr(module, "evaluate_task", lambda *given: evaluated.append(1) or real(*given))
     assert search_taps([task], PARTS, OPTIONS, journal=journal) == found
@@ -104,14 +104,21 @@ def test_too_many_combinations_are_tried_from_the_best_on(folder, monkeypatch):
     monkeypatch.setattr(module, "evaluate_task", evaluate_task)
     monkeypatch.setattr(module, "fingerprint", lambda _: "")
     task = Task(read_embedded_task(folder).description, None)
-    found = search_taps([task], {name: [i] for i, name in enumerate(worth)}, OPTIONS, most=9)
+    found = search_taps(
+        [task], {name: [i] for i, name in enumerate(worth)}, OPTIONS, max_combinations=9
+    )
     assert ["".join(candidate.parts) for candidate in found] == [
         *("a", "b", "c", "d"),
         *("ab", "bc", "bd"),
         *("abd", "bcd"),
     ]
     assert (
-        len(search_taps([task], {name: [i] for i, name in enumerate(worth)}, OPTIONS, most=8)) == 7
+        len(
+            search_taps(
+                [task], {name: [i] for i, name in enumerate(worth)}, OPTIONS, max_combinations=8
+            )
+        )
+        == 7
     )
 
 
@@ -141,6 +148,6 @@ def test_what_cannot_be_searched_is_refused(folder, tmp_path):
     with pytest.raises(ConfigError, match="tasks and parts, but there are 1 and 0"):
         search_taps([task], {}, OPTIONS)
     with pytest.raises(ConfigError, match="2 combinations are not enough"):
-        search_taps([task], PARTS, OPTIONS, most=2)
+        search_taps([task], PARTS, OPTIONS, max_combinations=2)
     with pytest.raises(ConfigError, match="several tasks named sounds"):
         search_taps([task, task], PARTS, OPTIONS)

@@ -117,7 +117,7 @@ def test_a_batch_gives_what_its_rows_give_alone():
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("frames", [1, 9])
 def test_every_sample_is_filtered_by_its_own_kernel(stride, frames):
-    """As a convolution of each sample with the sum of its kernels."""
+    """Compare with a convolution of each sample with the weighted sum of its kernels."""
     torch.manual_seed(0)
     x, context = torch.randn(3, 8, 12, frames), torch.randn(3, 5)
     depthwise = DynamicDepthwiseConv(8, 5, stride, context=5, kernels=4)

@@ -180,7 +180,7 @@ def test_maps_have_frequency_before_time(network):
     assert frames.max() <= 9
 
 
-def test_fewer_frames_than_it_says_it_needs_are_too_few(network):
+def test_fewer_frames_than_min_frames_are_too_few(network):
     with pytest.raises(RuntimeError):
         run(network, torch.randn(1, 64, Cnn14.min_frames - 1), ("logits",))
 

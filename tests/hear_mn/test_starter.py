@@ -15,7 +15,7 @@ from hear_mn import ZOO
 from tests.shared import ESC10, METRO, MN04, SHARED, needs_esc10, needs_metro, needs_mn04
 
 # The first second of this one is a clip of FSD50K, which it was trained on.
-HEARD = {"5-235671-A.ogg"}
+SEEN = {"5-235671-A.ogg"}
 RAILS = {
     "Train",
     "Rail transport",
@@ -41,7 +41,7 @@ def logits(name, waveforms, path=""):
         return torch.stack([network(frontend(w[None]))["logits"][0] for w in waveforms])
 
 
-def test_they_are_in_the_package_small_and_what_the_table_says():
+def test_the_weights_are_packaged_small_and_as_in_the_table():
     path = fetch_checkpoint(CHECKPOINT)
     assert path == find_checkpoint(CHECKPOINT)
     assert path.parent.parent.name == "hear_mn"
@@ -62,28 +62,28 @@ def test_modules(name, size):
 
 
 @needs_metro
-def test_the_metro_station_which_it_never_heard():
-    """No train was among its clips, but rides that its teacher took for some."""
-    heard = logits("mn01_starter", [read_audio(METRO, 32000)])[0]
-    first = {audioset_labels()[i] for i in heard.topk(5).indices}
+def test_the_metro_station_is_classified_as_rails():
+    """There was no train in the training data, but synthetic rides that the teacher tags so."""
+    scores = logits("mn01_starter", [read_audio(METRO, 32000)])[0]
+    first = {audioset_labels()[i] for i in scores.topk(5).indices}
     assert len(first & RAILS) >= 2
 
 
 @needs_esc10
-def test_one_clip_of_fold_5_alone_is_of_a_recording_that_it_heard():
+def test_only_one_clip_of_fold_5_shares_a_recording_with_the_training_data():
     """Clips of ESC-10 are called after their recordings at Freesound, as those of FSD50K are."""
     fold5 = {path.name.split("-")[1] for path in (ESC10 / "audio").glob("5-*")}
     others = [path for path in (ESC10 / "audio").iterdir() if not path.name.startswith("5-")]
-    heard = {path.name.split("-")[1] for path in others}
-    heard |= {path.stem for path in (SHARED / "data" / "unlabelled").rglob("*.*")}
-    assert fold5 & heard == {name.split("-")[1] for name in HEARD}
+    seen = {path.name.split("-")[1] for path in others}
+    seen |= {path.stem for path in (SHARED / "data" / "unlabelled").rglob("*.*")}
+    assert fold5 & seen == {name.split("-")[1] for name in SEEN}
 
 
 @needs_esc10
 @needs_mn04
-def test_it_agrees_with_its_teacher_on_clips_that_it_never_heard():
+def test_the_starter_agrees_with_its_teacher_on_unseen_clips():
     with (ESC10 / "meta.csv").open(newline="") as file:
-        names = {row["filename"] for row in csv.DictReader(file) if row["fold"] == "5"} - HEARD
+        names = {row["filename"] for row in csv.DictReader(file) if row["fold"] == "5"} - SEEN
     waveforms = [read_audio(ESC10 / "audio" / name, 32000) for name in sorted(names)]
     assert len(waveforms) == 79
     student = logits("mn01_starter", waveforms)

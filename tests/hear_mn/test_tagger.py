@@ -72,7 +72,7 @@ def test_an_ensemble_equals_the_original(tmp_path, monkeypatch):
 
 
 def test_an_ensemble_is_the_mean_of_logits():
-    """Of networks with front-ends of their own, against torch without any of our windows."""
+    """Compare networks with different front-ends with plain torch, without windows."""
     names = ["mn01_as", "mn10_as_hop_15", "mn10_as_mels_40"]
     tagger = EATagger(names, pretrained=False, engine="torch")
     clip = noise(2.0)
@@ -200,7 +200,7 @@ def test_taggers_that_cannot_be(arguments, error, message):
         ("nowhere.wav", "there is no file nowhere.wav"),
     ],
 )
-def test_audio_that_is_none(stand_in, audio, message):
+def test_invalid_audio(stand_in, audio, message):
     with pytest.raises(AudioError, match=message):
         stand_in.tag_audio_window(audio)
 
@@ -256,7 +256,7 @@ def test_labels(stand_in):
 
 
 def test_an_ensemble_of_networks_at_different_rates():
-    """Each hears the clip at its own rate; the logits are averaged all the same."""
+    """Each processes the clip at its own sample rate before the logits are averaged."""
     clip, logits = noise(1.0), []
     for name, rate in (("mn01_as", 32000), ("cnn14_16k", 16000)):
         single = EATagger(name, pretrained=False, engine="torch")

@@ -45,13 +45,13 @@ def noise(samples, seed=0):
 
 def test_pieces_equal_the_original(pieces):
     audio = waveform(13.5, sample_rate=RATE)[0].numpy()
-    heard = pieces.frames(audio)
+    found = pieces.frames(audio)
     golden = goldens.arrays("sed/inference_long")
-    frames = len(heard.scores)
-    assert frames == 338  # the original goes on to the end of the last piece
+    frames = len(found.scores)
+    assert frames == 338  # the original continues to the end of the last piece
     expected = golden["probabilities"][0].T[: -(-frames // 5)]
-    goldens.assert_close(heard.scores[::5], expected, atol=1e-3)
-    selected = heard.scores[:, golden["selected_classes"]]
+    goldens.assert_close(found.scores[::5], expected, atol=1e-3)
+    selected = found.scores[:, golden["selected_classes"]]
     goldens.assert_close(selected, golden["probabilities_selected"].T[:frames], atol=1e-3)
 
 
@@ -80,18 +80,18 @@ def test_events_equal_the_original(pieces):
 
 
 def test_times_end_with_the_audio(small):
-    heard = small.frames(noise(RATE + 100))
-    assert len(heard.scores) == len(heard.onset) == 26
-    np.testing.assert_allclose(heard.onset, 0.04 * np.arange(26))
-    np.testing.assert_allclose(heard.offset[:-1], heard.onset[1:])
-    assert heard.offset[-1] == (RATE + 100) / RATE
+    found = small.frames(noise(RATE + 100))
+    assert len(found.scores) == len(found.onset) == 26
+    np.testing.assert_allclose(found.onset, 0.04 * np.arange(26))
+    np.testing.assert_allclose(found.offset[:-1], found.onset[1:])
+    assert found.offset[-1] == (RATE + 100) / RATE
 
 
 @pytest.mark.parametrize("samples", [1, 100, 639, 640, 641, 32000, 32001, 100000])
 def test_any_length(small, samples):
-    heard = small.frames(noise(samples))
-    assert heard.scores.shape == (-(-samples // 640), 447)
-    assert np.isfinite(heard.scores).all()
+    found = small.frames(noise(samples))
+    assert found.scores.shape == (-(-samples // 640), 447)
+    assert np.isfinite(found.scores).all()
 
 
 def whole(detector, audio):
@@ -104,7 +104,7 @@ def whole(detector, audio):
     samples=st.integers(0, 9 * RATE),
     sizes=st.lists(st.integers(16, 3 * RATE), min_size=1, max_size=5),
 )
-def test_a_live_source_is_heard_as_its_recording(small, samples, sizes):
+def test_a_stream_gives_the_scores_of_its_recording(small, samples, sizes):
     """Chunks of 1 ms to 3 s."""
     audio = noise(samples)
     stream, parts, start = DetectionStream(small), [], 0
@@ -126,13 +126,13 @@ def test_a_live_source_is_heard_as_its_recording(small, samples, sizes):
     assert found.offset[-1] == pytest.approx(samples / RATE)
 
 
-def test_a_live_source_is_heard_a_window_later(small):
+def test_a_stream_is_at_most_a_window_late(small):
     stream = DetectionStream(small)
-    heard = [len(stream.feed(noise(640, seed=i)).scores) for i in range(75)]
-    assert heard == [0] * 50 + [1] * 25
+    found = [len(stream.feed(noise(640, seed=i)).scores) for i in range(75)]
+    assert found == [0] * 50 + [1] * 25
 
 
-def test_what_is_no_chunk_leaves_the_stream_as_it_was(small):
+def test_an_invalid_chunk_leaves_the_stream_unchanged(small):
     stream = DetectionStream(small)
     stream.feed(noise(1000))
     with pytest.raises(AudioError, match="must be floats"):
@@ -180,7 +180,7 @@ def test_where_windows_begin_hardly_matters(weights):
     def moved(shift, **options):
         detector = Detector("fmn10", model_file_path=weights, **options)
         whole, later = detector.frames(audio).scores, detector.frames(audio[shift:]).scores
-        inside = slice(250, 500)  # away from the ends, where one hears what the other does not
+        inside = slice(250, 500)  # away from the ends, where only one of the two has audio
         return np.abs(whole[shift // 640 :][inside] - later[inside])
 
     for seconds in (1.28, 2.56):
@@ -192,13 +192,13 @@ def test_where_windows_begin_hardly_matters(weights):
 
 
 def test_an_event_across_a_border_is_one_event(weights):
-    """A tone from 8 s to 12 s, and what is heard of it alone."""
+    """Compare a tone from 8 s to 12 s with the tone alone."""
     time = np.arange(20 * RATE) / RATE
     tone = (0.3 * np.sin(2 * np.pi * 1000 * time) * ((time > 8) & (time < 12))).astype(np.float32)
     audio = tone + noise(20 * RATE) * 1e-3
     detector = Detector("fmn10", model_file_path=weights)
-    heard = detector.frames(audio)
-    inside, outside = heard.scores[215:285], heard.scores[100:190]
+    found = detector.frames(audio)
+    inside, outside = found.scores[215:285], found.scores[100:190]
     tells = np.argmax(inside.mean(0) - outside.mean(0))
     level = float(inside[:, tells].mean() + outside[:, tells].mean()) / 2
     rule = EventDecoding(threshold=level, release=1.0, median=9, merge_gap=0.2)

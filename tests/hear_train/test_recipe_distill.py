@@ -107,7 +107,7 @@ def test_without_a_start_at_the_mean_it_would_be_far(figures):
 
 
 def test_stored_predictions_with_labels_from_the_command(packed, tmp_path):
-    """Of files as the originals have them: one clip is corrupt, one has no prediction."""
+    """Train on files in the format of the originals: one clip is corrupt, one lacks predictions."""
     path, _ = packed
     np.save(tmp_path / "ensemble.npy", np.random.default_rng(0).normal(-5, 1, (5, 527)))
     rows = {f"abcdefghij{number}": number for number in range(5)}

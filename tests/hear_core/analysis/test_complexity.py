@@ -91,7 +91,7 @@ def test_the_published_tables_to_the_digit(project, rows):
             )
         for value, printed in zip((size / 1e6, costs.macs / 1e9), figures, strict=True):
             digits = len(printed.partition(".")[2])
-            # They round all figures but one, the parameters of mn04_as, which they cut off.
+            # They round all figures but one, the parameters of mn04_as, which they truncate.
             written = f"{value:.6f}"[: 2 + digits] if printed == "0.983" else f"{value:.{digits}f}"
             assert written == printed, name
 

@@ -11,7 +11,7 @@ LIBRARIES = pytest.mark.parametrize("library", [np.asarray, torch.from_numpy])
 
 @LIBRARIES
 @given(samples=st.integers(1, 40), start=st.integers(-100, 130), length=st.integers(1, 60))
-def test_mirrored_equals_numpy(library, samples, start, length):
+def test_reflect_equals_numpy(library, samples, start, length):
     x = np.arange(2 * samples, dtype=np.float32).reshape(2, samples)
     expected = np.pad(x, ((0, 0), (100, 200)), mode="reflect")[
         :, 100 + start : 100 + start + length
@@ -21,7 +21,7 @@ def test_mirrored_equals_numpy(library, samples, start, length):
     np.testing.assert_array_equal(ours, expected)
 
 
-def test_mirrored_inside_a_clip_is_no_copy():
+def test_reflect_inside_a_clip_does_not_copy():
     x = torch.rand(1, 100)
     assert reflect(x, 10, 20).data_ptr() == x[:, 10:].data_ptr()
     assert np.shares_memory(reflect(x.numpy(), 10, 20), x.numpy())
@@ -50,7 +50,7 @@ def test_batches_are_the_windows_one_by_one(library, clips, samples, length, hop
 
 
 def test_batches_are_filled():
-    batches = list(CentredWindows(100, 50).batches(torch.zeros(3, 1000), most=30))
+    batches = list(CentredWindows(100, 50).batches(torch.zeros(3, 1000), max_windows=30))
     assert [len(batch) for _, batch in batches] == [30, 30, 3]
 
 

@@ -237,7 +237,7 @@ def test_a_truncated_file_is_reported(tmp_path, caplog, suffix):
         read_audio(path, RATE, strict=True)
     with pytest.raises(AudioError, match="cut "):
         list(read_blocks(path, RATE, strict=True))
-    if suffix == "flac":  # an error even where it is not asked for
+    if suffix == "flac":  # an error even where it is not requested
         return
     caplog.clear()
     assert RATE < len(read_audio(path, RATE)) < 3 * RATE
@@ -403,6 +403,6 @@ def test_without_a_decoder_the_error_tells_what_to_install(tmp_path, monkeypatch
         (np.zeros(3), float("nan"), "sample_rate is nan Hz"),
     ],
 )
-def test_what_is_not_a_waveform_is_refused(samples, rate, message):
+def test_values_other_than_waveforms_are_refused(samples, rate, message):
     with pytest.raises(AudioError, match=message):
         as_waveform(samples, rate, RATE)

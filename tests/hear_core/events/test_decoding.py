@@ -30,19 +30,19 @@ def plainly(rule, scores):
         smooth = [
             np.mean(medians[max(0, i + 1 - rule.smoothing) : i + 1]) for i in range(len(scores))
         ]
-        heard, last = [], False
+        active, last = [], False
         for value in smooth:
             last = value >= (on * rule.release if last else on)
-            heard.append(last)
+            active.append(last)
         runs = []
-        for i in np.flatnonzero(heard):
+        for i in np.flatnonzero(active):
             if runs and (i - runs[-1][1] - 1) * HOP <= rule.merge_gap + 1e-9:
                 runs[-1][1] = i
             else:
                 runs.append([i, i])
         for first, last in runs:
             begin, end = first * HOP, (last + 1) * HOP
-            score = max(smooth[i] for i in range(first, last + 1) if heard[i])
+            score = max(smooth[i] for i in range(first, last + 1) if active[i])
             if end - begin >= rule.min_duration - 1e-9:
                 found.append(Event(label, begin, end, score))
     return found

@@ -11,8 +11,8 @@ from hear_core.events.event import Event
 from hear_core.events.formats import FORMATS, EventRow, format_events, write_events, writing_events
 
 ROWS = [
-    EventRow.of("a b.wav", Event('Dog, "barking"', 0.5, 1.25, 0.12345678)),
-    EventRow.of("ä.wav", Event("Tab\tand\nline", 2.0, 3.0)),
+    EventRow.from_event("a b.wav", Event('Dog, "barking"', 0.5, 1.25, 0.12345678)),
+    EventRow.from_event("ä.wav", Event("Tab\tand\nline", 2.0, 3.0)),
 ]
 
 

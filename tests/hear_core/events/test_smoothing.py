@@ -30,7 +30,7 @@ def test_every_row_is_the_median_of_those_around_it(chunks, half, seed):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_what_is_kept_does_not_grow():
+def test_memory_does_not_grow():
     median = MedianFilter(9, 2)
     for _ in range(50):
         median.feed(np.ones((10, 2), np.float32))

@@ -16,7 +16,7 @@ def scores(**more):
     return TimedScores(("dog", "cat"), values, onset, onset + 0.5, **more)
 
 
-def test_rows_were_computed_from_the_time_they_stand_for_unless_given():
+def test_rows_are_computed_from_the_time_they_cover_unless_given():
     found = scores()
     assert found.start is found.onset
     assert found.end is found.offset
@@ -37,7 +37,7 @@ def test_other_classes_keep_the_times():
     assert found.features.shape == (4, 3)
 
 
-def test_a_plot_is_written_whole_or_not_at_all(tmp_path):
+def test_a_plot_is_written_atomically(tmp_path):
     pytest.importorskip("matplotlib")
     plot_timeline(tmp_path / "new" / "a.PNG", np.zeros((8, 20)), scores(), 1)
     assert (tmp_path / "new" / "a.PNG").read_bytes().startswith(b"\x89PNG")

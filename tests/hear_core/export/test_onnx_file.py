@@ -90,7 +90,7 @@ def test_half_precision_halves_the_file(tmp_path):
     assert (tmp_path / "half.onnx").stat().st_size < 0.6 * (tmp_path / "whole.onnx").stat().st_size
 
 
-def test_a_file_says_what_it_is(tmp_path, trained):
+def test_a_file_describes_itself(tmp_path, trained):
     export(trained, tmp_path / "out.onnx")
     metadata = onnxruntime.InferenceSession(tmp_path / "out.onnx").get_modelmeta()
     said = metadata.custom_metadata_map
@@ -102,7 +102,7 @@ def test_a_file_says_what_it_is(tmp_path, trained):
     assert said["licence"] == "MIT"
 
 
-def test_labels_are_said_only_of_logits_that_they_fit():
+def test_labels_are_written_only_for_logits_that_they_fit():
     options = {"pretrained": False, "engine": "torch"}
     assert "labels" not in describe(mn01_all_b_mel_avgs.load_model(**options), "float32")
     fine_tuned = mn04_e1_l.load_model(**options, num_classes=10)
@@ -169,7 +169,7 @@ def test_probabilities_need_logits_alone(tmp_path):
         export(model, tmp_path / "out.onnx", probabilities=True)
 
 
-def test_without_onnx_a_sentence_says_what_to_install(tmp_path, monkeypatch):
+def test_without_onnx_the_error_names_the_extra(tmp_path, monkeypatch):
     model = starter.load_model(engine="torch", taps=["logits"])
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match="an export needs onnx: install the extra 'onnx'"):

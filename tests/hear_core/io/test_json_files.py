@@ -17,7 +17,7 @@ from hear_core.io.json_files import parse_json, read_json
         (b"null", "holds a NoneType"),
     ],
 )
-def test_what_is_not_an_object_is_refused(tmp_path, content, message):
+def test_json_other_than_an_object_is_refused(tmp_path, content, message):
     path = tmp_path / "a.json"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"a\.json.*{message}.* Delete it\."):

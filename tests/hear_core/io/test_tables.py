@@ -35,7 +35,7 @@ def test_the_first_row_decides_what_separates_cells(tmp_path):
         (b"a,b\n" + b"x" * 200_000 + b",2\n", r"a\.csv is not a table after line 2"),
     ],
 )
-def test_what_is_not_a_table_is_refused(tmp_path, content, message):
+def test_files_other_than_tables_are_refused(tmp_path, content, message):
     path = tmp_path / "a.csv"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=message):

@@ -19,7 +19,7 @@ def test_reads_a_file(tmp_path):
         ("a: \0", "unacceptable character"),
     ],
 )
-def test_what_is_not_valid_is_named_with_its_place(text, message):
+def test_the_error_names_the_place_of_invalid_yaml(text, message):
     with pytest.raises(CheckpointError, match=message):
         parse_yaml(text, "f.yaml", error=CheckpointError)
 

@@ -57,7 +57,7 @@ def test_a_class_that_is_told_perfectly_has_an_infinite_d_prime():
 
 
 @pytest.mark.parametrize("name", ["mAP", "aucroc", "d_prime"])
-def test_predictions_that_are_no_number_have_no_score(name):
+def test_predictions_of_nan_have_no_score(name):
     predictions = np.array([[0.1, np.nan], [0.3, 0.2]])
     assert math.isnan(METRICS[name].compute(predictions, np.eye(2)))
 

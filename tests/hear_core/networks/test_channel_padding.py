@@ -38,7 +38,7 @@ def test_a_wider_network_gives_the_same(width):
         torch.testing.assert_close(found[tap], wanted[tap], rtol=1e-4, atol=1e-5)
 
 
-def test_what_needs_no_widening_is_not_copied():
+def test_a_network_that_needs_no_padding_is_not_copied():
     network = folded(width=1.0)
     assert pad_channels(network, 16) is network
 

@@ -39,7 +39,7 @@ def test_resolve_spells_out_aliases_in_order():
         ("logits", "must be a list"),
     ],
 )
-def test_resolve_says_what_is_wrong(taps, message):
+def test_resolve_names_the_problem(taps, message):
     with pytest.raises(ConfigError, match=message):
         resolve(taps, OFFERED, ALIASES)
 

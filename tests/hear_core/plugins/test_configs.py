@@ -94,7 +94,7 @@ def test_own_embeddings_can_be_added_by_an_argument(tmp_path, monkeypatch):
         ("hear_mn.x: &a [*a]", r"found unconstructable recursive node"),
     ],
 )
-def test_a_wrong_file_is_named_with_what_is_wrong(own, text, message):
+def test_the_error_names_the_file_and_the_problem(own, text, message):
     own(text)
     with pytest.raises(ConfigError, match=r"(?s)" + message):
         embedding_configs("hear_mn")

@@ -83,7 +83,7 @@ def test_there_is_an_embedding_every_40_milliseconds(samples, engine):
     torch.testing.assert_close(scenes, embeddings.mean(1), atol=1e-5, rtol=1e-5)
 
 
-def test_short_clips_are_heard_whole():
+def test_short_clips_are_embedded_as_a_whole():
     found = model()
     audio = sound(200 * FRAME, clips=2)
     torch.testing.assert_close(found.get_frames(audio), whole(found, audio))
@@ -103,7 +103,7 @@ def test_a_frame_is_made_of_the_part_of_a_map_behind_it():
     torch.testing.assert_close(frames[3, columns["b0"]], expected)
 
 
-def test_what_is_said_of_the_clip_is_said_of_every_frame():
+def test_values_of_the_clip_are_repeated_in_every_frame():
     found = model("weak", "sequence")
     frames = found.get_frames(sound(10 * FRAME))
     assert (frames[:, :, :6] == frames[:, :1, :6]).all()

@@ -24,7 +24,7 @@ def test_from_import():
     assert mn04_e1_l.config.backbone == "mn04_as"
 
 
-def test_the_docstring_says_what_it_is_and_how_large():
+def test_the_docstring_describes_the_embedding_and_its_size():
     doc = importlib.import_module("hear_mn.mn10_all_b_mel_avgs").__doc__
     assert "an embedding of 600 numbers from mn10_as" in doc
     assert "mel_avgs 128, b5 40, b11 112, b13 160, b15 160" in doc

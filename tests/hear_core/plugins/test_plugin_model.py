@@ -50,7 +50,7 @@ def test_timestamps_of_any_length(samples):
 
 
 @pytest.mark.parametrize("samples", [1, 2, 320, 401, 402, 513, 5119, 5121, 48000, 320000])
-def test_scenes_up_to_the_window_are_embedded_whole(samples):
+def test_scenes_up_to_the_window_are_embedded_as_a_whole(samples):
     audio = sound(samples, clips=2)
     embeddings = MODEL.get_scene_embeddings(audio)
     missing = max(0, MODEL.extractor.frontend.min_samples - samples)
@@ -177,7 +177,7 @@ def test_a_column_of_a_larger_tensor_is_taken():
         (np.zeros((1, 16000), "float32"), r"is a ndarray; pass a torch.Tensor"),
     ],
 )
-def test_what_is_no_audio_is_refused(audio, message):
+def test_invalid_audio_is_refused(audio, message):
     with pytest.raises(AudioError, match=message):
         MODEL.get_scene_embeddings(audio)
     with pytest.raises(AudioError, match=message):
@@ -247,7 +247,7 @@ def test_a_missing_file_is_named():
         plugin.load_model("gone.pt")
 
 
-def test_random_weights_are_said_to_be_random(caplog):
+def test_a_warning_is_logged_for_random_weights(caplog):
     plugin.load_model(pretrained=False)
     assert "and so are its embeddings" in caplog.text
 

@@ -30,7 +30,7 @@ print(json.dumps(found))
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
-def test_pages_are_asked_for_once():
+def test_pages_are_requested_once():
     result = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, check=True)
     found = json.loads(result.stdout)
     assert found["within"] < 50  # of the 20,480 pages of four arrays
@@ -44,7 +44,7 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
         pass
 
 
-def test_a_missing_c_library_is_none(monkeypatch):
+def test_a_missing_c_library_is_tolerated(monkeypatch):
     def missing(name):
         raise OSError(name)
 

@@ -76,7 +76,7 @@ def test_cache_folder_follows_the_platform(monkeypatch, tmp_path):
     assert checkpoints.cache_folder() == tmp_path / "hear"
 
 
-def test_offline_says_what_to_fetch_and_where_to_put_it(folders):
+def test_offline_the_error_names_the_file_and_its_place(folders):
     with pytest.raises(CheckpointError) as error:
         fetch_checkpoint(RELEASED)
     message = str(error.value)
@@ -138,7 +138,7 @@ def test_without_a_home_folder_the_cache_is_a_temporary_one(monkeypatch):
         checkpoints.expand_user("~/w.pt")
 
 
-def test_what_is_not_weights_is_not_kept(folders, monkeypatch):
+def test_files_other_than_weights_are_not_kept(folders, monkeypatch):
     def arrives(url, target, *, check, **_):
         target.write_bytes(b"<html>Sign in</html>")
         try:
@@ -166,7 +166,7 @@ def test_reads_the_old_format_of_torch(folders):
 
 @pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"])
 def test_reads_weights_beside_arrays(folders, core):
-    """As in files of PANNs, which numpy 1 wrote."""
+    """Read a file like those of PANNs, which numpy 1 wrote."""
     sampler = {"indexes": [np.arange(9), np.arange(3, dtype="i4")], "best": np.float64(0.4)}
     content = {"iteration": 7, "model": STATE, "sampler": sampler}
     torch.save(content, folders / "w.pth", _use_new_zipfile_serialization=False)

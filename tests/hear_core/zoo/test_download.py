@@ -91,13 +91,13 @@ def test_download(server, tmp_path):
     assert left(target.parent) == ["weights.pt"]
 
 
-def test_what_is_there_is_not_fetched_again(server, tmp_path):
+def test_an_existing_file_is_not_fetched_again(server, tmp_path):
     (tmp_path / "weights.pt").write_bytes(b"here")
     download(server.url, tmp_path / "weights.pt")
     assert server.requests == []
 
 
-def test_goes_on_after_the_connection_breaks(server, tmp_path):
+def test_a_download_resumes_after_the_connection_breaks(server, tmp_path):
     server.cut = len(CONTENT) // 3 + 1
     download(server.url, tmp_path / "weights.pt", sha256=SHA256)
     assert (tmp_path / "weights.pt").read_bytes() == CONTENT
@@ -106,7 +106,7 @@ def test_goes_on_after_the_connection_breaks(server, tmp_path):
     assert starts[1] == f"bytes={server.cut}-"
 
 
-def test_goes_on_in_the_next_process(server, tmp_path):
+def test_a_download_resumes_in_the_next_process(server, tmp_path):
     server.cut = 1000
     with pytest.raises(DownloadError, match=r"closed after 4000 of 10240000 bytes, .*delete"):
         download(server.url, tmp_path / "weights.pt", sha256=SHA256)
@@ -141,13 +141,13 @@ def test_starts_again_where_too_much_had_come(server, tmp_path):
     assert (tmp_path / "weights.pt").read_bytes() == CONTENT
 
 
-def test_a_busy_server_is_asked_again(server, tmp_path):
+def test_a_busy_server_is_tried_again(server, tmp_path):
     server.failures = 2
     download(server.url, tmp_path / "weights.pt")
     assert (tmp_path / "weights.pt").read_bytes() == CONTENT
 
 
-def test_a_missing_file_is_not_asked_for_again(server, tmp_path):
+def test_a_missing_file_is_not_requested_again(server, tmp_path):
     server.failures, server.status = 9, 404
     with pytest.raises(DownloadError, match=r"weights.pt: Not Found"):
         download(server.url, tmp_path / "weights.pt")
@@ -225,7 +225,7 @@ def test_a_download_that_takes_too_long_is_given_up_and_resumed_later(server, tm
 
 
 @pytest.mark.parametrize("sent", ["bytes 0-9/10240000", "", "bytes */10240000", "lines 4-5/6"])
-def test_a_part_that_was_not_asked_for_is_not_appended(server, tmp_path, sent):
+def test_a_part_that_was_not_requested_is_not_appended(server, tmp_path, sent):
     (tmp_path / "weights.pt.part").write_bytes(CONTENT[:1000])
     (tmp_path / "weights.pt.part.version").write_text('"v1"')
     server.range = sent

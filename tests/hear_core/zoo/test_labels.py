@@ -25,7 +25,7 @@ def test_every_list_of_labels_is_found_again(labels):
     assert select_classes(",".join(labels).upper(), audioset_labels()) == labels
 
 
-def test_a_name_that_is_no_label():
+def test_a_name_other_than_a_label():
     with pytest.raises(ConfigError, match="unknown label 'Speach'; did you mean 'Speech'"):
         select_classes("Music, Speach", audioset_labels())
 
@@ -48,7 +48,7 @@ def test_thresholds(tmp_path):
         ("a: [", "is not valid YAML"),
     ],
 )
-def test_thresholds_that_are_none(tmp_path, text, message):
+def test_invalid_thresholds(tmp_path, text, message):
     file = tmp_path / "thresholds.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=message) as error:

@@ -72,7 +72,7 @@ def test_missing_and_unexpected_keys_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("held", [{}, {"window": (8,)}])
-def test_constants_of_the_front_end_may_stand_in_a_file(file, tmp_path, held):
+def test_a_file_may_hold_constants_of_the_front_end(file, tmp_path, held):
     zoo = Zoo({"tiny3": replace(row(3), constants={"window": (8,), "bank": (4, 2)})})
     state = torch.load(file, weights_only=True)
     torch.save(state | {k: torch.ones(s) for k, s in held.items()}, tmp_path / "held.pt")
@@ -92,7 +92,7 @@ def test_constants_of_another_front_end_are_named(file, tmp_path):
         ZOO.load("tiny3", tmp_path / "other.pt")
 
 
-def test_another_number_of_classes_drops_the_last_layer_and_says_so(file, caplog):
+def test_another_number_of_classes_drops_the_last_layer_with_a_warning(file, caplog):
     with caplog.at_level(logging.WARNING):
         network = ZOO.load("tiny3", file, num_classes=7)
     assert "not for 7 classes" in caplog.text
@@ -138,7 +138,7 @@ def test_a_renamed_release_is_only_read_and_a_fake_release_is_refused(file, tmp_
         zoo.load("tiny3", fake)
 
 
-def test_untrained_networks_are_the_same_and_touch_no_random_state():
+def test_random_networks_are_the_same_and_keep_the_random_state():
     before = torch.get_rng_state()
     first, second = ZOO.random_init("tiny3"), ZOO.random_init("tiny3")
     assert torch.equal(torch.get_rng_state(), before)

@@ -96,7 +96,7 @@ def resize(*dimensions):
         (relabel(["bird"] * 40), "row 0 are 'bird', which are not a list"),
     ],
 )
-def test_the_error_names_what_is_wrong_with_a_folder(tmp_path, damage, message):
+def test_the_error_names_the_problem_of_a_folder(tmp_path, damage, message):
     folder = write_scenes(tmp_path)
     damage(folder)
     with pytest.raises(TaskError, match=message):

@@ -167,8 +167,8 @@ def test_with_dropout_and_bfloat16_scores_are_on_average_those_of_heareval(tmp_p
     assert abs(mine.mean() - theirs.mean()) < 2 * error
 
 
-def test_the_best_are_found_together_with_others_as_alone(tmp_path):
-    """What is left out of the search because it cannot win, does not win."""
+def test_the_best_points_are_the_same_with_and_without_others(tmp_path):
+    """Points that are dropped from the search because they cannot win do not win."""
     folder = write_scenes(tmp_path, noise=0.7, grid=GRID)
     task = read_embedded_task(folder)
     found = evaluate_task(task, FLOAT32)
@@ -211,7 +211,7 @@ def test_batches_are_the_rows_of_the_splits_in_their_order(tmp_path, size, order
             torch.testing.assert_close(torch.cat(found), expected[: len(expected) - rest])
 
 
-def test_what_is_written_can_be_read_without_a_pickle(tmp_path):
+def test_written_files_can_be_read_without_pickle(tmp_path):
     scenes = write_scenes(tmp_path / "scenes", grid=GRID)
     scores = evaluate(scenes, FLOAT32)
     assert json.loads((scenes / "test.predicted-scores.json").read_text()) == scores

@@ -55,7 +55,7 @@ def plain_model(predictors, number):
 @pytest.mark.parametrize("multiclass", [True, False])
 @pytest.mark.parametrize("shared", [True, False])
 def test_training_is_that_of_torch_one_by_one(layers, multiclass, shared):
-    """With one of them let go on the way, and batches of different size."""
+    """One predictor is dropped during training, and batches have different sizes."""
     generator = torch.Generator().manual_seed(0)
     rates = [1e-2, 1e-3, 3e-3]
     points = [Hyperparameters(layers, 16, DROPOUT, rate) for rate in rates]

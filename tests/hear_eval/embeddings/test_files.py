@@ -81,7 +81,7 @@ def directly(path, *, timestamps=False):
 
 
 def stored(out, entry, format_):
-    """What a format holds for a file, read without this project."""
+    """Return the stored embedding and timestamps of a file, read without this project."""
     path = out / entry.embedding
     if format_ == "npy":
         times = path.with_suffix(".timestamps.npy")
@@ -471,7 +471,7 @@ def test_a_shard_that_does_not_exist_is_refused(sounds, tmp_path, options):
         run(OPTIONS, sounds, tmp_path / "out", **options)
 
 
-def test_a_full_disk_is_reported_and_keeps_what_is_done(sounds, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_keeps_finished_work(sounds, tmp_path, monkeypatch):
     out, real, calls = tmp_path / "out", np.save, []
 
     def save(file, array):

@@ -57,7 +57,7 @@ def test_one_split_has_no_deviation(embeddings):
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=10))
-def test_folds_come_to_what_heareval_makes_of_them(tmp_path_factory, folds):
+def test_folds_are_aggregated_as_in_heareval(tmp_path_factory, folds):
     predictions = pytest.importorskip("heareval.predictions.task_predictions")
     wanted = predictions.aggregate_test_results(
         {f"fold{i}": {"test_score": score} for i, score in enumerate(folds)}
@@ -92,7 +92,7 @@ def test_an_error_rate_is_better_when_low(tmp_path):
 
 
 def test_the_mode_of_a_loss_is_not_that_of_the_score(tmp_path):
-    """Which is what heareval watched, and wrote, where a task does not validate by its score."""
+    """Heareval writes the mode of the loss where a task does not validate by its score."""
     write_scores(tmp_path / "m" / "notes", 0.4, metric="event_onset_50ms_fms", mode="min")
     assert not read_results([tmp_path]).models[0].scores["notes"].lower_is_better
 

@@ -207,7 +207,7 @@ def test_missing_files_are_found(task, tmp_path):
     }
 
 
-def test_lengths_may_be_rounded_either_way_but_alike(task):
+def test_lengths_may_be_rounded_either_way_but_consistently(task):
     labels = labels_of(task)
     describe(task, labels, sample_duration=0.5006)  # 400.48 and 800.96 samples
     assert {reason for _, reason in found(task)} == set()

@@ -224,9 +224,9 @@ def test_a_truncated_or_invalid_recording_leaves_nothing_behind(recordings, tmp_
 
 
 def test_an_mp3_without_an_index_is_complete(recordings, tmp_path):
-    """How long it is is a guess, which may be too much."""
+    """Its length is estimated, and the estimate may be too long."""
     path, noise = tmp_path / "noise.mp3", np.random.default_rng(0).uniform(-0.5, 0.5, 32000)
-    noise[:8000] = 0  # of which the bytes are few
+    noise[:8000] = 0  # which takes few bytes
     soundfile.write(path, noise, 16000)
     content = path.read_bytes()
     path.write_bytes(content[content.index(content[:2], 2) :])  # from the second frame on

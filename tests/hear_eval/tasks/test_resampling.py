@@ -27,7 +27,7 @@ def task(tmp_path):
 
 
 def frequency(path):
-    """Of a tone, in Hz."""
+    """Return the frequency of a tone in Hz."""
     samples, rate = soundfile.read(path)
     return np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples)
 

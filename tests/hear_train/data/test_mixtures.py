@@ -78,7 +78,7 @@ def test_settings_out_of_range(wrong):
         MixtureConfig(**wrong)
 
 
-def test_corrupt_clips_are_passed_over_and_named():
+def test_corrupt_clips_are_skipped_and_named():
     drawer = MixtureDrawer(clips(corrupt=(1, 3)), MixtureConfig(seconds=0.1, synthetic=0), 0)
     sounds = [drawer.draw(number) for number in range(20)]
     assert {index for sound in sounds for index, _ in sound.clips} == {0, 2, 4}

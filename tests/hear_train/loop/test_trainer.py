@@ -145,7 +145,7 @@ def test_curves_for_tensorboard(tmp_path, uninterrupted):
     assert found == expected
 
 
-def test_what_is_written_down(tmp_path):
+def test_logged_values(tmp_path):
     _, run = trainer(tmp_path)
     losses = []
     run.run(lambda step, values: losses.append(values["loss"]))
