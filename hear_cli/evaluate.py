@@ -40,12 +40,12 @@ def evaluate_command(
     undefined counts as 0, and is named. The exit code is 1 if a folder could not be evaluated, or
     was evaluated with other options or other embeddings.
     """
-    options = evaluation.settings()
+    settings = evaluation.settings()
     rows, failed = [], 0
     for folder in _found(folders):
         done = not again and read_scores(folder) is not None
         try:
-            scores = evaluate_folder(folder, options, again=again)
+            scores = evaluate_folder(folder, settings, again=again)
         except HearError as error:
             typer.echo(f"hear: {error}", err=True)
             failed += 1
@@ -65,7 +65,7 @@ def evaluate_command(
 
 
 def evaluate_folder(
-    folder: Path, options: EvaluationSettings, *, again: bool = False
+    folder: Path, settings: EvaluationSettings, *, again: bool = False
 ) -> dict[str, Any]:
     """Evaluate a folder of embeddings under a progress bar, and return its scores."""
     with progress_bar() as progress:
@@ -74,7 +74,7 @@ def evaluate_folder(
         def on_progress(state: EvaluationProgress) -> None:
             progress.update(bar, completed=state.done, total=state.of, now=state.doing)
 
-        return evaluate(folder, options, again=again, on_progress=on_progress)
+        return evaluate(folder, settings, again=again, on_progress=on_progress)
 
 
 def _found(folders: list[Path]) -> list[Path]:

@@ -121,7 +121,7 @@ def mini(
 
 
 def _score(
-    plugin: Plugin, task: Path, embeddings: Path, options: EvaluationSettings
+    plugin: Plugin, task: Path, embeddings: Path, settings: EvaluationSettings
 ) -> float | None:
     """Score a plug-in on a task under progress bars.
 
@@ -138,7 +138,7 @@ def _score(
                 bar = bars[step.stage]
                 progress.update(bar, completed=step.done, total=step.of, now=step.doing)
 
-            return score_plugin(plugin, task, embeddings, options, on_progress)
+            return score_plugin(plugin, task, embeddings, settings, on_progress)
     except HearError as error:
         typer.echo(f"hear: {task.name} with {plugin.name}: {error}", err=True)
         return None

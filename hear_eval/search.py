@@ -58,7 +58,7 @@ class SearchProgress(NamedTuple):
 def search_taps(
     tasks: Sequence[EmbeddedTask],
     parts: Mapping[str, Columns],
-    options: EvaluationSettings = DEFAULT,
+    settings: EvaluationSettings = DEFAULT,
     *,
     max_combinations: int = 63,
     journal: Path | None = None,
@@ -72,7 +72,7 @@ def search_taps(
     Args:
         tasks: Tasks, embedded with all parts, with a main metric for which higher is better.
         parts: Columns of the embeddings, by the name of the part.
-        options: Settings of the evaluation.
+        settings: Settings of the evaluation.
         max_combinations: Largest number of combinations to try, at least the number of parts.
         journal: File that records what is evaluated, so that an interrupted search can be resumed.
         on_progress: Called before every evaluation.
@@ -86,7 +86,7 @@ def search_taps(
         TaskError: A task cannot be evaluated.
     """
     _check(tasks, parts, max_combinations)
-    bench = _Bench(tasks, parts, options, journal, on_progress)
+    bench = _Bench(tasks, parts, settings, journal, on_progress)
     names = list(parts)
     if 2 ** len(names) - 1 <= max_combinations:
         subsets = chain.from_iterable(combinations(names, n + 1) for n in range(len(names)))
@@ -165,11 +165,11 @@ class _Bench:
         self,
         tasks: Sequence[EmbeddedTask],
         parts: Mapping[str, Columns],
-        options: EvaluationSettings,
+        settings: EvaluationSettings,
         journal: Path | None,
         on_progress: Callable[[SearchProgress], None],
     ) -> None:
-        self._tasks, self._parts, self._options = tasks, parts, options
+        self._tasks, self._parts, self._settings = tasks, parts, settings
         self._journal = Journal(journal) if journal else None
         self._on_state = on_progress
         self._keys = [self._key(task) for task in tasks]
@@ -184,7 +184,7 @@ class _Bench:
             self._on_state(SearchProgress(self._done, self.of, names, name))
             entry = hashlib.sha256(f"{key} {columns}".encode()).hexdigest()
             if entry not in self._known:
-                found = evaluate_task(task.columns(columns), self._options)
+                found = evaluate_task(task.columns(columns), self._settings)
                 self._known[entry] = primary_score(found.scores)
                 self._keep(entry, names, name)
             scores[name] = self._known[entry]
@@ -192,8 +192,8 @@ class _Bench:
         return TapCombination(names, len(columns), scores)
 
     def _key(self, task: EmbeddedTask) -> str:
-        settings = json.dumps([self._options._asdict(), task.description.metadata])
-        return f"{fingerprint(task)} {settings}"
+        key = json.dumps([self._settings._asdict(), task.description.metadata])
+        return f"{fingerprint(task)} {key}"
 
     def _keep(self, entry: str, names: Sequence[str], task: str) -> None:
         if self._journal:

@@ -1,8 +1,9 @@
 """Dynamic MobileNets for audio tagging: MobileNets whose blocks adapt to their input.
 
 The architecture is that of Schmid, Koutini and Widmer, "Dynamic Convolutional Neural Networks as
-Efficient Pre-trained Audio Models" (TASLP 2024). A block sums its input up in a context; of this
-come the kernels of its convolutions, the slopes of its activation, and attention to coordinates.
+Efficient Pre-trained Audio Models" (TASLP 2024). A block summarises its input in a context
+vector, from which it computes the kernels of its convolutions, the slopes of its activation, and
+coordinate attention.
 Parameters are named as in the checkpoints that EfficientAT released, so that those load as they
 are.
 """
@@ -53,16 +54,16 @@ def context_size(expanded: int, width: float, ratio: int, smallest: int, largest
     Args:
         expanded: Channels of the block, scaled.
         width: Factor on the limits.
-        ratio: Channels over context.
-        smallest: At width 1.
-        largest: At width 1.
+        ratio: Number of channels over size of the context.
+        smallest: Smallest size at width 1.
+        largest: Largest size at width 1.
     """
     low, high = make_divisible(smallest * width), make_divisible(largest * width)
     return min(max(make_divisible(expanded // ratio), low), high)
 
 
 class ContextGenerator(nn.Module):
-    """Sum a map up in a context, and along its two axes.
+    """Summarise a map in a context vector, and along its two axes.
 
     The axes are encoded together as in Hou, Zhou and Feng, "Coordinate Attention" (CVPR 2021).
     """
@@ -95,12 +96,12 @@ class ContextGenerator(nn.Module):
 
 
 class DynamicRelu(nn.Module):
-    """The highest of several lines, whose slopes and intercepts depend on a context.
+    """Activation: the maximum of several lines, whose slopes and intercepts depend on a context.
 
     This is DyReLU-B of Chen et al., "Dynamic ReLU" (ECCV 2020).
 
     Args:
-        channels: Channels of the map; each has lines of its own.
+        channels: Channels of the map; each has its own lines.
         context: Size of the context.
         lines: Number of lines.
     """
@@ -125,7 +126,7 @@ class DynamicRelu(nn.Module):
 
 
 class DynamicInvertedResidual(nn.Module):
-    """Expand, filter each channel, weigh bands and frames, project; add the input where it fits.
+    """Expand, filter each channel, weight bands and frames, project; add the input if sizes agree.
 
     Args:
         in_channels: Channels of the input.
@@ -192,7 +193,7 @@ class DynamicMobileNet(Backbone):
 
     Taps: ``b0`` (stem) to ``b15`` and ``b16`` (last convolution) are maps; ``e1`` is the last
     convolution averaged over frequency and time; ``clf`` is the hidden layer of the classifier
-    after its Hardswish; ``logits`` are what a sigmoid turns into probabilities. There is no
+    after its Hardswish; ``logits`` become probabilities by a sigmoid. There is no
     squeeze-and-excitation to tap.
 
     Args:

@@ -34,7 +34,7 @@ class MobileNet(Backbone):
     Taps: ``b0`` (stem) to ``b15`` and ``b16`` (last convolution) are maps; ``se4`` … are the
     squeeze-and-excitation bottlenecks before their ReLU; ``e1`` is the last convolution averaged
     over frequency and time; ``clf`` is the hidden layer of the mlp head after its Hardswish;
-    ``logits`` are what a sigmoid turns into probabilities.
+    ``logits`` become probabilities by a sigmoid.
 
     Args:
         width: Factor on all channel counts.

@@ -21,7 +21,7 @@ class TagStream(ScoreStream):
     window and a chunk are kept in memory, however long the stream lasts.
 
     Args:
-        tagger: The tagger.
+        tagger: Tagger that processes the stream.
         window_size: Length of a window in seconds.
         hop_length: Time from one window to the next in seconds.
 
@@ -34,7 +34,7 @@ class TagStream(ScoreStream):
         self._tagger = tagger
         self._windows = tagger.sliding_windows(window_size, hop_length)
         self._chunks: list[np.ndarray] = []
-        self._begin = 0  # of the chunks that are kept, in samples
+        self._begin = 0  # first sample that is kept
         self._end = 0
         self._done = 0  # windows
 

@@ -1,4 +1,4 @@
-"""The README and its pages say what is so: code runs, commands exist, tables are up to date."""
+"""The README and the pages: code runs, commands exist, tables are up to date."""
 
 from __future__ import annotations
 

@@ -67,20 +67,20 @@ OnProgress = Callable[[EvaluationProgress], None]
 
 def evaluate(
     folder: Path,
-    options: EvaluationSettings = DEFAULT,
+    settings: EvaluationSettings = DEFAULT,
     *,
     again: bool = False,
     on_progress: OnProgress = lambda _: None,
 ) -> dict[str, Any]:
     """Evaluate the embeddings in a folder, and write the scores and predictions into it.
 
-    A folder that was evaluated before, also by heareval, is left as it is if the options and the
+    A folder that was evaluated before, also by heareval, is left as it is if the settings and the
     embeddings are the same; see `differences`. An interrupted evaluation is resumed after the
     predictors that were trained, and ends with the same scores.
 
     Args:
         folder: Folder of the embeddings of one task.
-        options: Settings of the evaluation.
+        settings: Settings of the evaluation.
         again: Whether to evaluate a folder again that was evaluated before.
         on_progress: Called with the progress.
 
@@ -90,12 +90,12 @@ def evaluate(
     Raises:
         TaskError: A file of the folder is missing, damaged, or does not match the others.
         ConfigError: An option is not valid, another process evaluates the folder, or it was
-            evaluated with other options or other embeddings.
+            evaluated with other settings or other embeddings.
         FileError: A file cannot be written.
     """
     with result_files.evaluation_lock(folder):
         if not again and (scores := result_files.read_scores(folder)) is not None:
-            if found := differences(folder, options):
+            if found := differences(folder, settings):
                 msg = (
                     f"{folder} was evaluated with other settings: {'; '.join(found)}; "
                     "evaluate it again with --again"
@@ -104,11 +104,11 @@ def evaluate(
             _log.info("%s is evaluated; its scores are in %s", folder, result_files.SCORES)
             return scores
         start = time.perf_counter()
-        compute = choose_device_and_dtype(options.device, options.precision)
+        compute = choose_device_and_dtype(settings.device, settings.precision)
         task = read_embedded_task(folder, compute.dtype)
-        plan = _plan(task, options, compute)
-        settings = {
-            **options._asdict(),
+        plan = _plan(task, settings, compute)
+        recorded = {
+            **settings._asdict(),
             "precision": str(compute.dtype).removeprefix("torch."),
             "device": str(compute.device),
             "embeddings": result_files.fingerprint(task),
@@ -116,14 +116,14 @@ def evaluate(
         # Older scores are given up only now that nothing is wrong with the input.
         result_files.reopen(folder)
         metadata = {"metadata": dict(task.description.metadata)}
-        journal = result_files.OutcomeJournal(folder, settings | metadata)
+        journal = result_files.OutcomeJournal(folder, recorded | metadata)
         evaluation = _carry_out(plan, journal, on_progress)
         scores = {**evaluation.scores, "embedding_path": str(folder)}
         done = {
             "time": time.perf_counter() - start,
             "embedding_path": str(folder),
             "embedding_size": task.embeddings.shape[1],
-            **settings,
+            **recorded,
             "in_memory": True,
             "deterministic": True,
         }
@@ -132,14 +132,14 @@ def evaluate(
     return scores
 
 
-def differences(folder: Path, options: EvaluationSettings = DEFAULT) -> list[str]:
-    """Return in what the evaluation of a folder differs from an evaluation with other options.
+def differences(folder: Path, settings: EvaluationSettings = DEFAULT) -> list[str]:
+    """Describe how the evaluation of a folder differs from one with other settings.
 
     Nothing is known to differ in a folder that was not evaluated, or that heareval evaluated.
 
     Args:
         folder: Folder of the embeddings of one task.
-        options: Options of the other evaluation. An option that is ``auto`` never differs.
+        settings: Settings of the other evaluation. A setting of ``auto`` never differs.
 
     Raises:
         TaskError: The folder has new embeddings that are not those of a task.
@@ -149,7 +149,7 @@ def differences(folder: Path, options: EvaluationSettings = DEFAULT) -> list[str
         return []
     found = [
         f"{name} is {done[name]} there and {value} here"
-        for name, value in options._asdict().items()
+        for name, value in settings._asdict().items()
         if value not in ("auto", done.get(name, value))
     ]
     if "embeddings" in done and result_files.may_have_changed(folder):
@@ -162,7 +162,7 @@ def differences(folder: Path, options: EvaluationSettings = DEFAULT) -> list[str
 
 def evaluate_task(
     task: EmbeddedTask,
-    options: EvaluationSettings = DEFAULT,
+    settings: EvaluationSettings = DEFAULT,
     *,
     journal: result_files.OutcomeJournal | None = None,
     on_progress: OnProgress = lambda _: None,
@@ -172,7 +172,7 @@ def evaluate_task(
     Args:
         task: Task, see `hear_eval.downstream.embedded_task.task_of_arrays`, and
             `EmbeddedTask.columns` to evaluate some of the dimensions.
-        options: Settings of the evaluation.
+        settings: Settings of the evaluation.
         journal: Journal of predictors that are trained.
         on_progress: Called with the progress.
 
@@ -180,12 +180,12 @@ def evaluate_task(
         TaskError: The task cannot be trained or scored.
         ConfigError: An option is not valid.
     """
-    plan = _plan(task, options, choose_device_and_dtype(options.device, options.precision))
+    plan = _plan(task, settings, choose_device_and_dtype(settings.device, settings.precision))
     return _carry_out(plan, journal, on_progress)
 
 
 class _Plan(NamedTuple):
-    """An evaluation with valid options."""
+    """An evaluation with checked settings."""
 
     task: EmbeddedTask
     compute: DeviceAndDtype
@@ -194,14 +194,14 @@ class _Plan(NamedTuple):
     protocol: Protocol
 
 
-def _plan(task: EmbeddedTask, options: EvaluationSettings, compute: DeviceAndDtype) -> _Plan:
-    if options.seed < 0:
-        msg = f"the seed must be at least 0, but is {options.seed}"
+def _plan(task: EmbeddedTask, settings: EvaluationSettings, compute: DeviceAndDtype) -> _Plan:
+    if settings.seed < 0:
+        msg = f"the seed must be at least 0, but is {settings.seed}"
         raise ConfigError(msg)
     points = choose_hyperparameters(
-        task.description, options.grid, options.grid_points, options.seed
+        task.description, settings.grid, settings.grid_points, settings.seed
     )
-    return _Plan(task, compute, options.seed, points, protocol_of(task))
+    return _Plan(task, compute, settings.seed, points, protocol_of(task))
 
 
 def _carry_out(

@@ -1,4 +1,4 @@
-"""``hear mini`` and ``hear search``: the way from sounds to what embeddings are worth."""
+"""``hear mini`` and ``hear search``: from sounds to scores of embeddings."""
 
 from __future__ import annotations
 

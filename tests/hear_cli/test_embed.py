@@ -57,7 +57,7 @@ def sounds(tmp_path):
 
 
 def kill_when(ready, *arguments):
-    """Start a run, kill it once something is so; say whether it was killed before its end."""
+    """Start a run, kill it once a condition holds; return whether it was killed before its end."""
     process = start(*arguments)
     while process.poll() is None and not ready():
         time.sleep(0.002)

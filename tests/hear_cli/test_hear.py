@@ -1,4 +1,4 @@
-"""The ``hear`` command; what is said of a command once is said of its console script."""
+"""The ``hear`` command, in this process and as its console script."""
 
 from __future__ import annotations
 

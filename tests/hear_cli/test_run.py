@@ -22,7 +22,7 @@ FOLDER = "hear_mn.mn01_all_b_mel_avgs-pretrained=false-engine=torch"
 
 
 def write_sounds(folder, clips, seconds):
-    """Noise of two classes at 32 kHz, and a table of it."""
+    """Noise of two classes at 32 kHz, and its table."""
     folder.mkdir()
     lines = ["filename,category"]
     for i in range(clips):

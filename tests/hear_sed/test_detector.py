@@ -58,7 +58,7 @@ def test_pieces_equal_the_original(pieces):
 def test_events_equal_the_original(pieces):
     """But those beyond the end, which have no length, and the frames next to it.
 
-    There the original takes the median with what it hears in the silence that it appends.
+    There the median of the original includes scores of the silence that it appends.
     """
     facts = goldens.facts("sed/metrics")["decode"]
     wanted = facts["events_0.5_selected"]

@@ -50,7 +50,7 @@ def test_released_networks_cost_what_the_original_counts(name):
 
 @pytest.mark.parametrize("name", [n for n, row in ZOO.items() if row.network is DynamicMobileNet])
 def test_dynamic_networks_cost_what_the_original_counts_where_it_can(name):
-    """It counts no dynamic convolution; so operations are held to the published tables instead."""
+    """The original does not count dynamic convolutions; use the published tables instead."""
     found = complexity(ZOO[name])
     golden = goldens.facts("mn/complexity")["models"][name]
     assert found.parameters == golden["params"]

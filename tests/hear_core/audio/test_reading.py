@@ -114,7 +114,7 @@ def written(path, *contents):
 
 
 def plain(path, rate=RATE):
-    """Read as the libraries do, in one piece."""
+    """Read a file in one piece by its library."""
     samples, own = soundfile.read(path, dtype="float32", always_2d=True)
     mono = samples.mean(axis=1)
     return mono if own == rate else soxr.resample(mono, own, rate, quality="HQ")

@@ -1,4 +1,4 @@
-"""Exported files: they compute what the model computes, and say what they are."""
+"""Exported files: their outputs compared with the model, and their metadata."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_events_are_matched_in_the_way_that_gives_most_pairs():
 
 
 def test_long_chains_of_events_are_matched():
-    """All that is there was found, and between any two one more, nearer than a collar to both."""
+    """All events are found, and between any two another one, within the collar of both."""
     starts = {"found": range(0, 3000 * 75, 75), "there": range(0, 3000 * 75, 150)}
     lines = [
         event_arrays({"a": [{"label": "bird", "start": s, "end": s} for s in each]}, ["a"], LABELS)

@@ -1,4 +1,4 @@
-"""Freed memory that stays: counted in pages that the system had to give."""
+"""Keeping of freed memory, counted in pages requested from the system."""
 
 import json
 import platform

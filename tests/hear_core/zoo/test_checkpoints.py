@@ -52,7 +52,7 @@ def test_looks_into_the_users_folders_before_the_cache(folders, monkeypatch):
 
 
 def test_what_a_package_ships_needs_no_release(folders, monkeypatch):
-    """After the user's folders, before the cache."""
+    """The package is searched after the user's folders and before the cache."""
     monkeypatch.syspath_prepend(folders)
     (folders / "shipping" / "weights").mkdir(parents=True)
     (folders / "shipping" / "__init__.py").touch()

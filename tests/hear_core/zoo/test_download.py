@@ -30,7 +30,7 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}/weights.pt"
 
     def handle_error(self, *_):
-        """A client that hangs up is part of these tests."""
+        """Ignore clients that hang up, which is part of these tests."""
 
 
 class Handler(BaseHTTPRequestHandler):

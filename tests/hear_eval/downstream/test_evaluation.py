@@ -48,7 +48,7 @@ FLOAT32 = EvaluationSettings(precision="float32", device="cpu", grid_points=3)
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    """Matrices this small are slower with more, above all where something else is running."""
+    """Use one thread: matrices this small are slower with more, above all on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -56,7 +56,7 @@ def _one_thread():
 
 
 def followed_by_heareval(folder, points, best, monkeypatch, tmp_path):
-    """Let heareval evaluate a folder, beginning with the weights that we begin with."""
+    """Let heareval evaluate a folder, starting from the same initial weights."""
     oracle = pytest.importorskip("heareval.predictions.task_predictions")
     folds = 3 if (folder / "fold00.embeddings.npy").exists() else 1
     jobs = [(0, i) for i in range(len(points))] + [(fold, best) for fold in range(1, folds)]

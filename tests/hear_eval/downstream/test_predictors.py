@@ -20,7 +20,7 @@ FLOAT32 = DeviceAndDtype(torch.device("cpu"), torch.float32)
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    """Matrices this small are slower with more, above all where something else is running."""
+    """Use one thread: matrices this small are slower with more, above all on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -35,7 +35,7 @@ class GivenDropout(nn.Module):
 
 
 def plain_model(predictors, number):
-    """The same perceptron of torch's own modules, in the order of heareval's."""
+    """The same perceptron made of torch modules, in the order of heareval."""
     modules = []
     for layer in predictors._layers:
         linear = nn.Linear(layer.weight.shape[2], layer.weight.shape[1])
@@ -137,7 +137,7 @@ def test_dropout_leaves_out_as_many_as_it_should():
 
 
 def test_bfloat16_comes_close_to_float32():
-    """On average, to a few parts of a thousand of the spread of logits."""
+    """The mean difference is a few thousandths of the spread of logits."""
     x, y = torch.randn(64, INPUTS), torch.randint(0, CLASSES, (64,))
     found = []
     for dtype in (torch.float32, torch.bfloat16):

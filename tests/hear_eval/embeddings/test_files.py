@@ -209,7 +209,7 @@ def test_an_output_that_was_deleted_is_made_again(sounds, tmp_path):
 
 
 class Killed(BaseException):
-    """Stands for the end of the process: nothing here catches it."""
+    """An exception in place of the end of the process, which no code catches."""
 
 
 @pytest.mark.parametrize("format_", ["npy", "npz", pytest.param("parquet", marks=needs_pyarrow)])
@@ -310,7 +310,7 @@ def test_parts_of_other_files_are_not_mixed_in(sounds, tmp_path):
 
 
 def test_a_file_whose_content_changes_is_embedded_again(sounds, tmp_path):
-    """Even if its size and its time of modification are the same."""
+    """The file is read again, even if its size and modification time are the same."""
     out, file = tmp_path / "out", sounds / "b/01.wav"
     run(OPTIONS, sounds, out)
     state, before = file.stat(), np.load(out / "b/01.wav.npy")
@@ -536,7 +536,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, change, on, missing):
 
 
 def test_any_plugin_can_be_used(sounds, tmp_path, monkeypatch):
-    """One without a network: loudness, with the HEAR API only."""
+    """A plug-in without a network: loudness, with the HEAR API only."""
     callers = set()
 
     def get_scene_embeddings(audio, model):

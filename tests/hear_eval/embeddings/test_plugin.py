@@ -1,4 +1,4 @@
-"""Loading whatever has the API of HEAR."""
+"""Loading of any module with the HEAR API."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("kind", ["scene", "event"])
 @pytest.mark.parametrize("after", [0, 1, 2, 4, 8])
 def test_an_interrupted_run_ends_with_the_same_bytes(stub, tmp_path, monkeypatch, kind, after):
-    """Killed before any batch; the batch shows in the embeddings, so it must be cut as before."""
+    """Kill a run before any batch; embeddings depend on batches, which must be the same."""
     task = write_task(tmp_path / "noise", kind)
     options = {"batch_samples": 3 * RATE // 2}  # three clips
     steps = run(task, tmp_path / "whole" / "noise", **options)

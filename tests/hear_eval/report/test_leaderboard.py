@@ -1,4 +1,4 @@
-"""The leaderboard against what is published of it."""
+"""The leaderboard against published values."""
 
 from __future__ import annotations
 
