@@ -6,7 +6,7 @@ of PyTorch would compete with the threads of the engine that runs the network.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -52,6 +52,50 @@ def zeros_like(like: Array, *shape: int) -> Array:
     return torch.zeros(shape, device=like.device)
 
 
+class SampleBuffer:
+    """The part of a waveform that is still needed, of one that arrives in blocks.
+
+    Args:
+        blocks: Blocks (..., samples), one after another. A tensor must be the only block.
+
+    Attributes:
+        stop: Number of samples that have arrived.
+    """
+
+    def __init__(self, blocks: Iterable[Array]) -> None:
+        self._blocks, self._parts = iter(blocks), list[Array]()
+        self._start = self.stop = 0
+
+    def fill(self, stop: int) -> bool:
+        """Take blocks up to sample `stop`, and return whether the waveform is as long as that."""
+        while self.stop < stop:
+            block = next(self._blocks, None)
+            if block is None:
+                return False
+            self._parts.append(block)
+            self.stop += block.shape[-1]
+        return True
+
+    def forget(self, stop: int) -> None:
+        """Let go of the samples before sample `stop`."""
+        count = min(stop, self.stop) - self._start
+        if count > 0:
+            self._parts = [self._joined()[..., count:]]
+            self._start += count
+
+    def reflect(self, start: int, stop: int) -> Array:
+        """Return samples of the waveform reflected at both ends, as `reflect` does.
+
+        The end of the samples that have arrived is taken for that of the waveform.
+        """
+        return reflect(self._joined(), start - self._start, stop - self._start)
+
+    def _joined(self) -> Array:
+        if len(self._parts) > 1:
+            self._parts = [np.concatenate(self._parts, -1)]
+        return self._parts[0]
+
+
 @dataclass(frozen=True)
 class CentredWindows:
     """Windows of equal length, each centred on a multiple of the hop, the first on sample 0.
@@ -87,16 +131,39 @@ class CentredWindows:
             The range of clips and the range of windows that the batch holds, and the batch itself,
             (clips * windows, length), with the windows of one clip next to each other.
         """
-        clips, count = len(waveform), self.count(waveform.shape[-1])
+        clips = len(waveform)
         for c in range(0, clips, max_windows):
             rows = slice(c, min(c + max_windows, clips))
             step = max(1, max_windows // (rows.stop - rows.start))
-            for w in range(0, count, step):
-                columns = slice(w, min(w + step, count))
-                start = w * self.hop - self.length // 2
-                stop = start + (columns.stop - 1 - w) * self.hop + self.length
-                stretch = reflect(waveform[rows], start, stop)
-                yield (rows, columns), self._unfold(stretch).reshape(-1, self.length)
+            for columns, windows in self.stream([waveform[rows]], step):
+                yield (rows, columns), windows
+
+    def stream(self, blocks: Iterable[Array], max_windows: int) -> Iterator[tuple[slice, Array]]:
+        """Divide clips that arrive in blocks into batches of windows.
+
+        Only the samples of one batch of windows and one block are in memory.
+
+        Args:
+            blocks: Blocks (clips, samples), see `SampleBuffer`; together at least one sample.
+            max_windows: Largest number of windows of one clip in a batch.
+
+        Yields:
+            The range of windows that a batch holds, and the batch, as `batches` yields it.
+        """
+        buffer, first = SampleBuffer(blocks), 0
+        while True:
+            start = first * self.hop - self.length // 2
+            # A window that is centred on the end reflects samples from two before its own start.
+            buffer.forget(start - 2)
+            last = first + max_windows
+            # One sample beyond the batch, so that it does not touch the end of the waveform.
+            if not buffer.fill(start + (max_windows - 1) * self.hop + self.length + 1):
+                last = min(last, self.count(buffer.stop))
+            if last <= first:
+                return
+            stretch = buffer.reflect(start, start + (last - 1 - first) * self.hop + self.length)
+            yield slice(first, last), self._unfold(stretch).reshape(-1, self.length)
+            first = last
 
     def _unfold(self, stretch: Array) -> Array:
         if isinstance(stretch, Tensor):
@@ -150,7 +217,7 @@ class CrossfadedWindows:
 
     Args:
         length: Length of a chunk in frames.
-        hop: Frames from one chunk to the next, at most `length`.
+        hop: Frames from one chunk to the next, at max_windows `length`.
     """
 
     length: int
@@ -162,6 +229,69 @@ class CrossfadedWindows:
         return [*range(0, last, self.hop), last]
 
     def fade(self, frames: int) -> np.ndarray:
-        """Return the weights of the frames of a chunk, (frames, 1); the middle weighs most."""
+        """Return the weights of the frames of a chunk, (frames, 1); the middle weighs max_windows."""
         ramp = np.arange(1, frames + 1, dtype=np.float32)[:, None]
         return np.minimum(ramp, ramp[::-1])
+
+    def cut(
+        self, blocks: Iterable[Array], samples_per_frame: int, min_frames: int
+    ) -> Iterator[tuple[int, Array]]:
+        """Cut a waveform that arrives in blocks into the waveforms of chunks.
+
+        Only the samples of a chunk and a hop and one block are in memory.
+
+        Args:
+            blocks: Blocks (samples,), see `SampleBuffer`; together at least one sample.
+            samples_per_frame: Samples from one frame to the next.
+            min_frames: Number of frames to which a shorter waveform is reflected.
+
+        Yields:
+            The first frame of a chunk, and its waveform; the last is reflected at the end.
+        """
+        buffer, start, step = SampleBuffer(blocks), 0, samples_per_frame
+        while buffer.fill((start + self.length) * step + 1):
+            yield start, buffer.reflect(start * step, (start + self.length) * step)
+            # The last chunk begins after this one, but perhaps before the next.
+            buffer.forget(start * step)
+            start += self.hop
+        frames = max(min_frames, -(-buffer.stop // step))
+        last, length = max(0, frames - self.length), min(self.length, frames)
+        for first in (*range(start, last, self.hop), last):
+            yield first, buffer.reflect(first * step, (first + length) * step)
+
+    def crossfade(self, chunks: Iterable[tuple[int, Array]]) -> Iterator[Array]:
+        """Join the values of overlapping chunks.
+
+        Args:
+            chunks: The first frame of each chunk, as `starts` returns them, and its values
+                (frames, size).
+
+        Yields:
+            Consecutive frames (frames, size), as soon as no later chunk overlaps them.
+        """
+        pending: list[tuple[int, Array]] = []
+        done = 0
+        for start, values in chunks:
+            if start > done:
+                yield self._crossfaded(pending, done, start)
+            done = start
+            pending = [(s, v) for s, v in pending if s + len(v) > start] + [(start, values)]
+        yield self._crossfaded(pending, done, done + len(pending[-1][1]))
+
+    def _crossfaded(self, chunks: list[tuple[int, Array]], start: int, stop: int) -> Array:
+        """Return frames `start` to `stop` of overlapping chunks."""
+        total, parts = np.zeros((stop - start, 1), np.float32), []
+        for first, values in chunks:
+            frames = slice(max(first, start), min(first + len(values), stop))
+            here = slice(frames.start - start, frames.stop - start)
+            there = slice(frames.start - first, frames.stop - first)
+            weights = self.fade(len(values))[there]
+            total[here] += weights
+            parts.append((here, weights, values[there]))
+        found = zeros_like(parts[0][2], stop - start, parts[0][2].shape[1])
+        for here, weights, values in parts:
+            share: Array = weights / total[here]
+            if isinstance(values, Tensor):
+                share = torch.as_tensor(share, device=values.device)
+            found[here] += share * values
+        return found

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import itertools
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hear_core.audio.framing import Array, CrossfadedWindows, reflect, zeros_like
+from hear_core.audio.framing import Array, CrossfadedWindows, zeros_like
 from hear_core.errors import ConfigError
-from hear_core.plugins.plugin_model import PluginModel
+from hear_core.plugins.plugin_model import PluginModel, checked_blocks
 from hear_core.runtime.engines import Engine
+
+Place = TypeVar("Place")
 
 
 class FrameModel(PluginModel):
@@ -101,34 +105,78 @@ class FrameModel(PluginModel):
         # As a tensor: NumPy would add up the frames of hours one by one, and lose digits.
         return torch.as_tensor(self._frames(engine, clips, self.scene_windows)).mean(1)
 
+    def embed_timestamp_blocks(
+        self, blocks: Iterable[np.ndarray]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the embeddings of frames, see `PluginModel.embed_timestamp_blocks`."""
+        first, samples = 0, 0
+
+        def counted() -> Iterator[np.ndarray]:
+            nonlocal samples
+            for block in checked_blocks(blocks):
+                samples += len(block)
+                yield block
+
+        engine, windows = self._current_engine(), self.scene_windows
+        size = self._batch_size(windows.length * self._samples_per_frame, None, engine)
+        chunks = self._embedded(engine, self._chunks(counted(), windows), size)
+        for rows in windows.crossfade(chunks):
+            # The last frames are beyond the end if the recording is shorter than the network takes.
+            found = torch.as_tensor(rows[: self.frame_count(samples) - first])
+            starts = np.arange(first, first + len(found)) * self._samples_per_frame
+            first += len(found)
+            centres = starts * 1000.0 / self.sample_rate
+            yield found, torch.as_tensor(centres, dtype=torch.float32)
+
+    def embed_scene_blocks(self, blocks: Iterable[np.ndarray]) -> Tensor:
+        """Return the mean of the frames, see `PluginModel.embed_scene_blocks`."""
+        total, count = torch.zeros(self.scene_embedding_size, dtype=torch.float64), 0
+        for rows, _ in self.embed_timestamp_blocks(blocks):
+            total += rows.cpu().double().sum(0)
+            count += len(rows)
+        return (total / count).float()
+
     def _frames(self, engine: Engine, clips: Array, windows: CrossfadedWindows) -> Array:
         count, frames = len(clips), self.frame_count(clips.shape[1])
         padded = max(frames, self.frame_count(self.extractor.min_samples))
-        clips = reflect(clips, 0, padded * self._samples_per_frame)
-        starts, length = windows.starts(padded), min(windows.length, padded)
-        size = self._batch_size(length * self._samples_per_frame, count * len(starts), engine)
+        length = min(windows.length, padded) * self._samples_per_frame
+        size = self._batch_size(length, count * len(windows.starts(padded)), engine)
         embeddings = zeros_like(clips, count, padded, self.extractor.size)
-        fade, total = windows.fade(length), np.zeros((padded, 1), np.float32)
-        for start in starts:
-            total[start : start + length] += fade
-        on_cpu = isinstance(clips, np.ndarray)
-        for places, found in engine.map(self._cut(clips, starts, length, size)):
-            for (clip, start), values in zip(places, found, strict=True):
-                frame = slice(start, start + length)
-                share: Array = fade / total[frame]
-                if not on_cpu:
-                    share = torch.as_tensor(share, device=clips.device)
-                embeddings[clip, frame] += share * values
+        chunks = (
+            ((clip, start), cut)
+            for clip in range(count)
+            for start, cut in self._chunks([clips[clip]], windows)
+        )
+        found = (
+            (clip, (start, values))
+            for (clip, start), values in self._embedded(engine, chunks, size)
+        )
+        for clip, of_clip in itertools.groupby(found, itemgetter(0)):
+            first = 0
+            for rows in windows.crossfade(values for _, values in of_clip):
+                embeddings[clip, first : first + len(rows)] = rows
+                first += len(rows)
         return embeddings[:, :frames]
 
-    def _cut(
-        self, clips: Array, starts: list[int], length: int, size: int
-    ) -> Iterator[tuple[list[tuple[int, int]], Array]]:
-        """Yield batches of windows, each with the clip and the first frame of its windows."""
-        places = [(clip, start) for clip in range(len(clips)) for start in starts]
-        stack = np.stack if isinstance(clips, np.ndarray) else torch.stack
-        step = self._samples_per_frame
-        for first in range(0, len(places), size):
-            part = places[first : first + size]
-            cuts = [clips[clip, start * step : (start + length) * step] for clip, start in part]
-            yield part, stack(cuts)
+    def _chunks(
+        self, blocks: Iterable[Array], windows: CrossfadedWindows
+    ) -> Iterator[tuple[int, Array]]:
+        min_frames = self.frame_count(self.extractor.min_samples)
+        return windows.cut(blocks, self._samples_per_frame, min_frames)
+
+    def _embedded(
+        self, engine: Engine, chunks: Iterable[tuple[Place, Array]], size: int
+    ) -> Iterator[tuple[Place, Array]]:
+        """Yield the embeddings of chunks, which the engine gets in batches of `size`."""
+        for places, found in engine.map(_batches(chunks, size)):
+            yield from zip(places, found, strict=True)
+
+
+def _batches(
+    chunks: Iterable[tuple[Place, Array]], size: int
+) -> Iterator[tuple[list[Place], Array]]:
+    chunks = iter(chunks)
+    while part := list(itertools.islice(chunks, size)):
+        cuts = [cut for _, cut in part]
+        stack = np.stack if isinstance(cuts[0], np.ndarray) else torch.stack
+        yield [place for place, _ in part], stack(cuts)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -132,6 +134,40 @@ class PluginModel(nn.Module):
         """
         raise NotImplementedError
 
+    def embed_scene_blocks(self, blocks: Iterable[np.ndarray]) -> Tensor:
+        """Return the scene embedding of a recording that is read in blocks, (size,), on the CPU.
+
+        It is that of `get_scene_embeddings` for the whole recording, up to rounding, in memory that
+        does not depend on the length of the recording.
+
+        Args:
+            blocks: Float waveforms (samples,) in [-1, 1], one after another, none of them empty.
+
+        Raises:
+            AudioError: A block is not valid, see `check_audio`, or there is none.
+        """
+        raise NotImplementedError
+
+    def embed_timestamp_blocks(
+        self, blocks: Iterable[np.ndarray]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the timestamp embeddings of a recording that is read in blocks.
+
+        Joined, they are those of `get_timestamp_embeddings` for the whole recording, up to
+        rounding. Memory does not depend on the length of the recording.
+
+        Args:
+            blocks: Float waveforms (samples,) in [-1, 1], one after another, none of them empty.
+
+        Yields:
+            Consecutive embeddings (timestamps, timestamp_embedding_size), and their timestamps in
+            milliseconds (timestamps,), on the CPU.
+
+        Raises:
+            AudioError: A block is not valid, see `check_audio`, or there is none.
+        """
+        raise NotImplementedError
+
     def log_mel(self, audio: Tensor) -> Tensor:
         """Return the log-mels (clips, n_mels, frames) that the network takes, of whole clips.
 
@@ -207,23 +243,41 @@ class PluginModel(nn.Module):
         # A session of ONNX Runtime cannot be pickled; it is created again when needed.
         return {**super().__getstate__(), "_built": None}
 
-    def _batch_size(self, length: int, windows: int, engine: Engine) -> int:
+    def _batch_size(self, length: int, windows: int | None, engine: Engine) -> int:
         """Return the largest batch of windows that fits the memory budget.
 
         Args:
             length: Length of a window in samples.
-            windows: Number of windows in all.
+            windows: Number of windows in all; None if it is not known.
             engine: Engine that runs them.
         """
-        if not engine.splits_batches:
+        if windows is not None and not engine.splits_batches:
             return windows
         device = next(self.parameters()).device.type
         megabytes = self._megabytes or _MEGABYTES.get(device, _MEGABYTES["cpu"])
         concurrent = engine.concurrent_batches
         fitting = int(megabytes / concurrent * 1e6 / (length * self._bytes_per_sample))
+        if windows is None:
+            return max(1, fitting)
         # There must be enough batches to occupy all threads that run them concurrently.
         share = windows if concurrent == 1 else -(-windows // (2 * concurrent))
         return max(1, min(fitting, share))
+
+
+def checked_blocks(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the blocks of a recording as float32.
+
+    Raises:
+        AudioError: A block is not valid, see `check_audio`, or there is none.
+    """
+    empty = True
+    for block in blocks:
+        check_audio(torch.as_tensor(block)[None])
+        empty = False
+        yield block.astype(np.float32, copy=False)
+    if empty:
+        msg = "the recording is empty: there are no blocks of audio"
+        raise AudioError(msg)
 
 
 def check_audio(audio: Tensor) -> None:

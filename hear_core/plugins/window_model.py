@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hear_core.audio.framing import Array, CentredWindows, reflect, zeros_like
 from hear_core.errors import ConfigError
-from hear_core.plugins.plugin_model import PluginModel
+from hear_core.plugins.plugin_model import PluginModel, checked_blocks
 from hear_core.runtime.engines import Engine
 
 
@@ -55,6 +58,38 @@ class WindowModel(PluginModel):
             embeddings[place] = found.reshape(embeddings[place].shape)
         timestamps = torch.as_tensor(centres, dtype=torch.float32, device=audio.device)
         return torch.as_tensor(embeddings, device=audio.device), timestamps.repeat(count, 1)
+
+    def embed_timestamp_blocks(
+        self, blocks: Iterable[np.ndarray]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the embeddings of timestamps, see `PluginModel.embed_timestamp_blocks`."""
+        engine, windows = self._current_engine(), self._timestamp_windows
+        size = self._batch_size(windows.length, None, engine)
+        clip = (block[None] for block in checked_blocks(blocks))
+        for place, found in engine.map(windows.stream(clip, size)):
+            centres = np.arange(place.start, place.stop) * windows.hop * 1000.0 / self.sample_rate
+            yield torch.as_tensor(found), torch.as_tensor(centres, dtype=torch.float32)
+
+    def embed_scene_blocks(self, blocks: Iterable[np.ndarray]) -> Tensor:
+        """Return the scene embedding, see `PluginModel.embed_scene_blocks`."""
+        engine, windows = self._current_engine(), self._scene_windows
+        blocks, begin, samples = checked_blocks(blocks), list[np.ndarray](), 0
+        for block in blocks:
+            begin.append(block)
+            samples += len(block)
+            if samples > windows.length:
+                break
+        else:
+            return torch.as_tensor(self._scenes(engine, np.concatenate(begin)[None])[0])
+        size = self._batch_size(windows.length, None, engine)
+        clip = (block[None] for block in itertools.chain(begin, blocks))
+        del begin, block  # only the iterator holds them from here on
+        found = engine.map(windows.stream(clip, size))
+        sums = [(place.stop, rows.sum(0)) for place, rows in found]
+        embedding, (count, _) = np.zeros(self.scene_embedding_size, np.float32), sums[-1]
+        for _, part in sums:  # divided before they are added, as in `_scenes`, for the same bits
+            embedding += part / count
+        return torch.as_tensor(embedding)
 
     def _scenes(self, engine: Engine, clips: Array) -> Array:
         windows, (count, samples) = self._scene_windows, clips.shape
