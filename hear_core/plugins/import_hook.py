@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from hear_core.errors import unknown
@@ -73,6 +74,8 @@ class _PluginFinder(MetaPathFinder, Loader):
             load_model=_loader(self.zoo, config),
             get_scene_embeddings=get_scene_embeddings,
             get_timestamp_embeddings=get_timestamp_embeddings,
+            embed_scene_blocks=embed_scene_blocks,
+            embed_timestamp_blocks=embed_timestamp_blocks,
         )
 
 
@@ -92,6 +95,18 @@ def get_scene_embeddings(audio: Tensor, model: PluginModel) -> Tensor:
 def get_timestamp_embeddings(audio: Tensor, model: PluginModel) -> tuple[Tensor, Tensor]:
     """Return embeddings over time; see `PluginModel.get_timestamp_embeddings`."""
     return model.get_timestamp_embeddings(audio)
+
+
+def embed_scene_blocks(blocks: Iterable[np.ndarray], model: PluginModel) -> Tensor:
+    """Return the embedding of a long recording; see `PluginModel.embed_scene_blocks`."""
+    return model.embed_scene_blocks(blocks)
+
+
+def embed_timestamp_blocks(
+    blocks: Iterable[np.ndarray], model: PluginModel
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield embeddings of a long recording; see `PluginModel.embed_timestamp_blocks`."""
+    return model.embed_timestamp_blocks(blocks)
 
 
 def _describe(zoo: Zoo, config: EmbeddingConfig) -> str:

@@ -74,9 +74,7 @@ def embed_batch(
             msg = f"the memory of the GPU is too small for {names[0]}: {error}"
             raise EmbeddingError(msg) from error
     except Exception as error:
-        reason = str(error) if isinstance(error, HearError) else repr(error)
-        msg = f"{plugin.name} fails on {name_first(names)}: {reason}"
-        raise EmbeddingError(msg) from error
+        raise _failure(plugin, names, error) from error
     else:
         _check(found, times, names, size, timestamps=timestamps)
         return found, times
@@ -85,6 +83,54 @@ def embed_batch(
     second = embed_batch(plugin, audio[half:], names[half:], size, timestamps=timestamps)
     stamps = [times for _, times in (first, second) if times is not None]
     return np.concatenate([first[0], second[0]]), np.concatenate(stamps) if stamps else None
+
+
+def embed_recording(
+    plugin: Plugin,
+    blocks: Iterable[np.ndarray],
+    name: str,
+    size: int | None,
+    *,
+    timestamps: bool,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Embed a recording that is read in blocks.
+
+    Args:
+        plugin: Plug-in that embeds the recording, and takes blocks.
+        blocks: Waveforms (samples,), float32, one after another.
+        name: Name of the recording, for error messages.
+        size: Number of values of an embedding, if it is known.
+        timestamps: Whether to compute timestamp embeddings.
+
+    Returns:
+        Embeddings and timestamps of a batch of one recording, see `Plugin.embed`.
+
+    Raises:
+        EmbeddingError: The plug-in fails, or its embeddings have the wrong shape or are not finite.
+        AudioError: The recording cannot be read to its end.
+    """
+    unread: list[Exception] = []
+
+    def readable() -> Iterator[np.ndarray]:
+        try:
+            yield from blocks
+        except Exception as error:
+            unread.append(error)
+            raise
+
+    try:
+        found, times = plugin.embed_blocks(readable(), timestamps=timestamps)
+    except Exception as error:
+        if unread:
+            raise unread[0] from None
+        raise _failure(plugin, [name], error) from error
+    _check(found, times, [name], size, timestamps=timestamps)
+    return found, times
+
+
+def _failure(plugin: Plugin, names: Sequence[str], error: Exception) -> EmbeddingError:
+    reason = str(error) if isinstance(error, HearError) else repr(error)
+    return EmbeddingError(f"{plugin.name} fails on {name_first(names)}: {reason}")
 
 
 def name_first(names: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
@@ -10,26 +11,45 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hear_core.audio.files import AudioFile
-from hear_core.audio.reading import read_audio
+from hear_core.audio.reading import read_audio, read_blocks
 from hear_core.errors import HearError
 from hear_core.io.prefetch import prefetch
 from hear_core.io.threads import torch_threads
-from hear_eval.embeddings.batches import embed_batch
+from hear_eval.embeddings.batches import embed_batch, embed_recording
 from hear_eval.embeddings.formats import FORMATS
 from hear_eval.embeddings.plugin import Plugin
 from hear_eval.embeddings.units import EmbeddingOptions, FileEntry, OutputUnit, text_name
 
+_LARGE = 4 << 20
+"""Size in bytes of a file that may be long. Smaller ones are not decoded twice to find it out."""
+
+_LONG = 180.0
+"""Seconds from which a recording is embedded while it is read, if the plug-in can do that."""
+
+
+class _Recording:
+    """The blocks of a long recording, which can be read once, and the samples that were read."""
+
+    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
+        self._blocks, self.samples = iter(blocks), 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in self._blocks:
+            self.samples += len(block)
+            yield block
+
 
 class _ReadFile(NamedTuple):
-    """An audio file that was read: its size and checksum, and its waveform or the failure."""
+    """An audio file that was read: its size and checksum, and its audio or the failure."""
 
     bytes: int | None
     sha256: str | None
-    found: Tensor | Exception
+    found: Tensor | _Recording | Exception
 
 
 def embed_units(
@@ -54,7 +74,8 @@ def embed_units(
     """
     units = list(units)
     sources = [source for unit in units for source in unit.sources]
-    reads = prefetch(partial(_read, sample_rate=plugin.sample_rate), sources)
+    read = partial(_read, sample_rate=plugin.sample_rate, in_blocks=plugin.takes_blocks)
+    reads = prefetch(read, sources)
     with closing(reads), torch_threads(max(1, torch.get_num_threads() // 2)):
         for unit in units:
             yield _embed_unit(plugin, options, unit, reads, out)
@@ -84,29 +105,46 @@ def _embed_unit(
             try:
                 if isinstance(found, Exception):
                     raise found
-                rows, times = embed_batch(
-                    plugin,
-                    found[None].numpy(),
-                    [source.name],
-                    plugin.size(timestamps=options.timestamps),
-                    timestamps=options.timestamps,
-                )
+                rows, times = _embed(plugin, options, found, source.name)
             except Exception as error:
                 entry = entry._replace(reason=_reason(error))
             else:
-                seconds = len(found) / plugin.sample_rate
+                samples = found.samples if isinstance(found, _Recording) else len(found)
+                seconds = samples / plugin.sample_rate
                 add(text_name(source.name), rows[0], None if times is None else times[0])
                 entry = entry._replace(seconds=seconds, embedding=unit.output)
             entries.append(entry)
     return entries
 
 
-def _read(source: AudioFile, sample_rate: int) -> _ReadFile:
+def _embed(
+    plugin: Plugin, options: EmbeddingOptions, audio: Tensor | _Recording, name: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    timestamps, size = options.timestamps, plugin.size(timestamps=options.timestamps)
+    if isinstance(audio, _Recording):
+        return embed_recording(plugin, audio, name, size, timestamps=timestamps)
+    return embed_batch(plugin, audio[None].numpy(), [name], size, timestamps=timestamps)
+
+
+def _read(source: AudioFile, sample_rate: int, *, in_blocks: bool) -> _ReadFile:
     state = file_state(source.path)
     try:
+        if in_blocks and (state[0] or 0) >= _LARGE:
+            return _ReadFile(*state, _read_start(source.path, sample_rate))
         return _ReadFile(*state, read_audio(source.path, sample_rate))
     except Exception as error:  # one file does not stop the others
         return _ReadFile(*state, error)
+
+
+def _read_start(path: Path, sample_rate: int) -> Tensor | _Recording:
+    """Read a recording, if it is long only its first minutes until the others are needed."""
+    blocks, start, samples = read_blocks(path, sample_rate), list[np.ndarray](), 0
+    for block in blocks:
+        start.append(block)
+        samples += len(block)
+        if samples > _LONG * sample_rate:
+            return _Recording(itertools.chain(start, blocks))
+    return torch.from_numpy(np.concatenate(start))
 
 
 def _reason(error: Exception) -> str:

@@ -1,10 +1,22 @@
-"""HEAR plug-ins, loaded and called as heareval does it."""
+"""HEAR plug-ins, loaded and called as heareval does it.
+
+Besides the functions of the HEAR API, a plug-in may have two that embed a recording that is read in
+blocks, so that memory does not depend on its length. They are used for long recordings; without
+them, the plug-in is given the whole waveform.
+
+- ``embed_scene_blocks(blocks, model)`` returns the scene embedding (size,).
+- ``embed_timestamp_blocks(blocks, model)`` yields consecutive timestamp embeddings (timestamps,
+  size), each with their timestamps in milliseconds (timestamps,).
+
+``blocks`` yields float32 arrays (samples,) at the model's sample rate. The embeddings are those of
+the whole recording, up to rounding.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from functools import cache
@@ -109,6 +121,33 @@ class Plugin:
             return _array(found).astype(np.float32, copy=False), _array(times)
         found = self._module.get_scene_embeddings(given, self._model)
         return _array(found).astype(np.float32, copy=False), None
+
+    @property
+    def takes_blocks(self) -> bool:
+        """Whether the plug-in can embed a recording that is read in blocks."""
+        names = ("embed_scene_blocks", "embed_timestamp_blocks")
+        return all(callable(getattr(self._module, name, None)) for name in names)
+
+    @torch.no_grad()
+    def embed_blocks(
+        self, blocks: Iterable[np.ndarray], *, timestamps: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Embed a recording that is read in blocks; only if `takes_blocks`.
+
+        Args:
+            blocks: Waveforms (samples,), float32, one after another.
+            timestamps: Whether to compute timestamp embeddings instead of a scene embedding.
+
+        Returns:
+            What `embed` returns for a batch of this recording.
+        """
+        if not timestamps:
+            found = _array(self._module.embed_scene_blocks(blocks, self._model))
+            return found.astype(np.float32, copy=False)[None], None
+        pairs = self._module.embed_timestamp_blocks(blocks, self._model)
+        rows, times = zip(*((_array(rows), _array(times)) for rows, times in pairs), strict=True)
+        joined = np.concatenate(rows).astype(np.float32, copy=False)
+        return joined[None], np.concatenate(times)[None]
 
     def _as_input(self, audio: Tensor) -> Any:
         tensorflow = sys.modules.get("tensorflow")

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hear_core.audio.framing import CentredWindows, reflect
+from hear_core.audio.framing import CentredWindows, CrossfadedWindows, reflect
 
 LIBRARIES = pytest.mark.parametrize("library", [np.asarray, torch.from_numpy])
 
@@ -60,3 +60,59 @@ def test_centres_are_exact_after_days():
     centres = windows.centres(samples)
     assert centres[-1] == samples
     assert set(np.diff(centres)) == {1600}
+
+
+def split(waveform, size):
+    return (waveform[..., start : start + size] for start in range(0, waveform.shape[-1], size))
+
+
+@given(
+    st.integers(1, 60),
+    st.integers(1, 20),
+    st.integers(1, 25),
+    st.integers(1, 9),
+    st.integers(1, 70),
+)
+def test_windows_of_blocks_are_those_of_the_whole(samples, length, hop, most, block):
+    x = np.arange(samples, dtype=np.float32)[None]
+    windows = CentredWindows(length, hop)
+    found = list(windows.stream(split(x, block), most))
+    assert [i for place, _ in found for i in range(place.start, place.stop)] == list(
+        range(windows.count(samples))
+    )
+    assert all(len(batch) == place.stop - place.start <= most for place, batch in found)
+    starts = windows.centres(samples) - length // 2
+    expected = [reflect(x, start, start + length)[0] for start in starts]
+    np.testing.assert_array_equal(np.concatenate([batch for _, batch in found]), expected)
+
+
+@given(
+    st.integers(1, 90),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(1, 4),
+    st.integers(1, 6),
+    st.integers(1, 100),
+)
+def test_chunks_of_blocks_are_those_of_the_whole(samples, length, hop, step, least, block):
+    windows = CrossfadedWindows(length, min(hop, length))
+    x = np.arange(samples, dtype=np.float32)
+    frames = max(least, -(-samples // step))
+    padded, size = reflect(x, 0, frames * step), min(length, frames)
+    found = list(windows.cut(split(x, block), step, least))
+    assert [start for start, _ in found] == windows.starts(frames)
+    for start, cut in found:
+        np.testing.assert_array_equal(cut, padded[start * step : (start + size) * step])
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 9))
+def test_crossfaded_frames_are_weighted_means(frames, length, hop):
+    windows = CrossfadedWindows(length, min(hop, length))
+    size, rng = min(length, frames), np.random.default_rng(frames)
+    chunks = [(s, rng.random((size, 2), np.float32)) for s in windows.starts(frames)]
+    found = np.concatenate(list(windows.crossfade(chunks)))
+    total, weights = np.zeros((frames, 2)), np.zeros((frames, 1))
+    for start, values in chunks:
+        total[start : start + size] += windows.fade(size) * values
+        weights[start : start + size] += windows.fade(size)
+    np.testing.assert_allclose(found, total / weights, rtol=1e-5)

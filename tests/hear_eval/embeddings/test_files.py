@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -19,7 +20,7 @@ import torch
 
 from hear_core.audio.files import find_audio_files
 from hear_core.audio.reading import read_audio
-from hear_core.errors import ConfigError, FileError
+from hear_core.errors import AudioError, ConfigError, FileError
 from hear_eval.embeddings import files as embedding
 from hear_eval.embeddings import local
 from hear_eval.embeddings.files import embed_files
@@ -554,6 +555,68 @@ def test_any_plugin_can_be_used(sounds, tmp_path, monkeypatch):
         expected = waveform.square().mean().sqrt().item()
         assert np.load(tmp_path / "out" / entry.embedding) == pytest.approx([expected], rel=1e-6)
     assert len(callers) == 1
+
+
+@pytest.fixture
+def short_is_long(monkeypatch):
+    """Let recordings from half a second on be long, and return the number of blocks read."""
+    blocks = []
+
+    def read_blocks(path, rate):
+        for block in real(path, rate, 5000):
+            blocks.append(block)
+            yield block
+
+    real = local.read_blocks
+    monkeypatch.setattr(local, "_LARGE", 0)
+    monkeypatch.setattr(local, "_LONG", 0.5)
+    monkeypatch.setattr(local, "read_blocks", read_blocks)
+    return blocks
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+@pytest.mark.parametrize("format_", ["npy", "npz", pytest.param("parquet", marks=needs_pyarrow)])
+def test_long_recordings_are_embedded_in_blocks(
+    sounds, tmp_path, short_is_long, format_, timestamps
+):
+    recipe = OPTIONS._replace(format=format_, timestamps=timestamps)
+    entries = run(recipe, sounds, tmp_path / "out")
+    assert len(short_is_long) > len(entries) == 12
+    for file, entry in entries.items():
+        found, times = stored(tmp_path / "out", entry, format_)
+        expected, expected_times = directly(sounds / file, timestamps=timestamps)
+        np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
+        np.testing.assert_array_equal(times, expected_times)
+        assert entry.seconds == len(read_audio(sounds / file, 32000)) / 32000
+
+
+def test_a_long_recording_that_cannot_be_read_to_its_end_is_reported(
+    tmp_path, short_is_long, monkeypatch
+):
+    real = local.read_blocks
+
+    def broken(path, rate):
+        yield from itertools.islice(real(path, rate), 5)
+        msg = "the rest is missing"
+        raise AudioError(msg)
+
+    monkeypatch.setattr(local, "read_blocks", broken)
+    clip(tmp_path / "sounds/a.wav", 2.0)
+    (entry,) = run(OPTIONS, tmp_path / "sounds", tmp_path / "out").values()
+    assert (entry.reason, entry.embedding) == ("the rest is missing", None)
+
+
+def test_a_plugin_without_blocks_gets_long_recordings_whole(
+    sounds, tmp_path, monkeypatch, short_is_long
+):
+    plugin = SimpleNamespace(
+        load_model=lambda model_file_path="": SimpleNamespace(sample_rate=32000),
+        get_scene_embeddings=lambda audio, model: audio[:, -1:] * 0 + audio.shape[1],
+    )
+    monkeypatch.setitem(sys.modules, "counting", plugin)
+    for entry in run(EmbeddingOptions("counting"), sounds, tmp_path / "out").values():
+        assert np.load(tmp_path / "out" / entry.embedding) == [entry.seconds * 32000]
+    assert not short_is_long
 
 
 def test_a_bounded_number_of_files_is_prefetched(sounds, tmp_path, monkeypatch):
