@@ -217,7 +217,7 @@ class CrossfadedWindows:
 
     Args:
         length: Length of a chunk in frames.
-        hop: Frames from one chunk to the next, at max_windows `length`.
+        hop: Frames from one chunk to the next, at most `length`.
     """
 
     length: int
@@ -229,7 +229,7 @@ class CrossfadedWindows:
         return [*range(0, last, self.hop), last]
 
     def fade(self, frames: int) -> np.ndarray:
-        """Return the weights of the frames of a chunk, (frames, 1); the middle weighs max_windows."""
+        """Return the weights of the frames of a chunk, (frames, 1); the middle weighs most."""
         ramp = np.arange(1, frames + 1, dtype=np.float32)[:, None]
         return np.minimum(ramp, ramp[::-1])
 
