@@ -248,7 +248,8 @@ class PluginModel(nn.Module):
 
         Args:
             length: Length of a window in samples.
-            windows: Number of windows in all; None if it is not known.
+            windows: Number of windows in all; None for a recording that is read in blocks, whose
+                batches get a quarter of the budget.
             engine: Engine that runs them.
         """
         if windows is not None and not engine.splits_batches:
@@ -258,7 +259,8 @@ class PluginModel(nn.Module):
         concurrent = engine.concurrent_batches
         fitting = int(megabytes / concurrent * 1e6 / (length * self._bytes_per_sample))
         if windows is None:
-            return max(1, fitting)
+            # ONNX Runtime keeps several times the memory of a batch, and batches are read ahead.
+            return max(1, fitting // 4)
         # There must be enough batches to occupy all threads that run them concurrently.
         share = windows if concurrent == 1 else -(-windows // (2 * concurrent))
         return max(1, min(fitting, share))
