@@ -24,6 +24,7 @@ from hear_cli import (
     tag,
     tasks,
     train,
+    train_evaluation,
     weights,
 )
 from hear_cli.failures import Failures
@@ -54,6 +55,7 @@ GROUPS: Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]] = {
     },
     "Training": {
         "train": train.app,
+        "test": train_evaluation.evaluate_recipe,
     },
 }
 

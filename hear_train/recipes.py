@@ -35,7 +35,7 @@ from hear_train.data.hdf5 import is_packed
 from hear_train.data.mixtures import MixtureConfig, MixtureDrawer
 from hear_train.data.samplers import SAMPLERS
 from hear_train.data.sources import ClipDrawer, Drawer, DrawnBatches, WaveformAugmentation
-from hear_train.evaluation import ClipEvaluator, EvaluationConfig
+from hear_train.evaluation import ClipEvaluator, EvaluationConfig, Predictions, predict
 from hear_train.loop.states import last_state
 from hear_train.loop.trainer import Trainer, TrainerConfig
 from hear_train.objectives.distillation import Distillation, DistillationWeights, init_output_bias
@@ -408,6 +408,52 @@ def build(
     return TrainingRun(trainer, network, labels, dropped)
 
 
+def evaluate_network(
+    recipe: Recipe,
+    data: Sequence[Path],
+    backbone: str,
+    model_file_path: str | Path = "",
+    *,
+    split: str = "test",
+    device: str = "cpu",
+    zoo: Zoo = ZOO,
+) -> tuple[tuple[str, ...], Predictions]:
+    """Return the labels of a recipe's data set, and the predictions of a network for a split.
+
+    Args:
+        recipe: Recipe of the data set.
+        data: Paths of the data.
+        backbone: Name of the network; may be empty if the file of weights says what it holds.
+        model_file_path: File of weights; the released ones if it is empty.
+        split: Split of the data set.
+        device: Device to run on.
+        zoo: Networks by name.
+
+    Raises:
+        ConfigError: The network has other classes than the data set, or neither a network nor a
+            file was given.
+        CheckpointError: The weights cannot be found or loaded.
+    """
+    dataset = open_dataset(data, recipe.data)
+    loaded = zoo.open(backbone, model_file_path)
+    if loaded.record.labels != dataset.labels:
+        msg = (
+            f"{model_file_path or backbone} has {len(loaded.record.labels)} classes, which are not "
+            f"the {len(dataset.labels)} classes of the data: train it on them first"
+        )
+        raise ConfigError(msg)
+    frontend = loaded.record.frontend()
+    predictions = predict(
+        loaded.network.to(device),
+        frontend,
+        Clips(dataset.split(split), frontend.sample_rate),
+        seconds=recipe.data.seconds,
+        batch_size=recipe.evaluation.batch_size,
+        device=device,
+    )
+    return dataset.labels, predictions
+
+
 def _save(
     record: NetworkRecord,
     recipe: Recipe,
@@ -621,5 +667,5 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             pass
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    msg = f"{where} must be a {hint.__name__}, not {value!r}"
+    msg = f"{where} must be of type {hint.__name__}, not {value!r}"
     raise ConfigError(msg)

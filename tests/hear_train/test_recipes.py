@@ -1,0 +1,278 @@
+"""The published recipes, each trained for some steps on data of its layout that the test makes."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from accelerate import Accelerator
+from sklearn.metrics import average_precision_score, roc_auc_score
+from typer.testing import CliRunner
+
+from hear_cli.main import app
+from hear_core.errors import ConfigError
+from hear_core.zoo.metadata import read_metadata
+from hear_mn import ZOO
+from hear_train.data.hdf5 import as_mp3, pack
+from hear_train.loop.logs import read_log
+from hear_train.objectives.supervised import Supervised
+from hear_train.recipes import build, evaluate_network, list_recipes, load_recipe
+from tests.hear_train.conftest import RATE
+
+TINY = (
+    "model.pretrained=false",
+    "model.dropout=0",
+    "data.seconds=0.5",
+    "data.batch_size=4",
+    "data.epoch_length=8",
+    "trainer.epochs=4",
+    "trainer.log_every=1",
+    "trainer.validate_every=2",
+    "trainer.optimiser.lr=1e-3",
+    "trainer.schedule={warm_up: 0, down_start: 9, down_length: 9}",
+    "waveforms={}",
+    "spectrograms={mel_edges: false}",
+)
+
+
+def write(path, number):
+    """Write a tone whose pitch tells the class, and return its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = np.arange(RATE // 2) / RATE
+    soundfile.write(path, 0.3 * np.sin(2 * np.pi * 400 * (1 + number % 2) * time), RATE)
+
+
+def esc50(root):
+    rows = ["filename,fold,target,category"]
+    for number in range(12):
+        write(root / "audio" / f"{number}.wav", number)
+        rows.append(f"{number}.wav,{1 + number // 8},{number % 2},{'ab'[number % 2]}")
+    (root / "meta").mkdir()
+    (root / "meta" / "esc50.csv").write_text("\n".join(rows))
+    return ("data.fold=2",)
+
+
+def dcase20(root):
+    rows = [f"audio/{number}.wav\t{'ab'[number % 2]}" for number in range(12)]
+    for number in range(12):
+        write(root / "audio" / f"{number}.wav", number)
+    (root / "evaluation_setup").mkdir()
+    (root / "meta.csv").write_text("\n".join(["filename\tscene_label", *rows]))
+    for name, part in (("train", rows[:8]), ("evaluate", rows[8:])):
+        table = root / "evaluation_setup" / f"fold1_{name}.csv"
+        table.write_text("\n".join(["filename\tscene_label", *part]))
+    return ()
+
+
+def fsd50k(root):
+    (root / "FSD50K.ground_truth").mkdir(parents=True)
+    for part, numbers in (("dev", range(10)), ("eval", range(10, 14))):
+        rows = ["fname,labels,mids,split"]
+        for number in numbers:
+            write(root / f"FSD50K.{part}_audio" / f"{number}.wav", number)
+            split = "val" if number > 7 else "train"
+            rows.append(f'{number},"{"ab"[number % 2]},Sound","/m/0,/m/1",{split}')
+        (root / "FSD50K.ground_truth" / f"{part}.csv").write_text("\n".join(rows))
+    return ()
+
+
+def openmic(root):
+    rows, keys = ["sample_key,instrument,relevance,num_responses"], []
+    for number in range(12):
+        keys.append(f"{number:03}_1")
+        write(root / "audio" / keys[-1][:3] / f"{keys[-1]}.ogg", number)
+        rows.append(f"{keys[-1]},{'ab'[number % 2]},{0.9 if number % 3 else 0.1},3")
+    (root / "partitions").mkdir()
+    (root / "openmic-2018-aggregated-labels.csv").write_text("\n".join(rows))
+    (root / "partitions" / "split01_train.csv").write_text("\n".join(keys[:8]))
+    (root / "partitions" / "split01_test.csv").write_text("\n".join(keys[8:]))
+    return ()
+
+
+def audioset(root):
+    labels, rng = ZOO["mn01_as"].labels, np.random.default_rng(0)
+    root.mkdir()
+    for part, count in (("balanced_train", 8), ("eval", 6)):
+        clips = []
+        for number in range(count):
+            time = np.arange(RATE // 2) / RATE
+            tone = 0.3 * np.sin(2 * np.pi * 400 * (1 + number % 2) * time).astype(np.float32)
+            content = b"damaged" if (part, number) == ("eval", 5) else as_mp3(tone, RATE)
+            bits = rng.random(527) < 0.2
+            clips.append((f"Y{part[:4]:a<10}{number}.mp3", content, np.packbits(bits)))
+        pack(root / f"{part}_segments_mp3.hdf", clips, count, labels)
+    return ()
+
+
+def audioset_distill(root):
+    audioset(root)
+    np.save(root / "logits.npy", np.random.default_rng(1).normal(-4, 2, (8, 527)))
+    rows = {f"{'bala':a<10}{number}": number for number in range(8)}
+    (root / "logits.json").write_text(json.dumps(rows))
+    return (f"teacher.predictions={root / 'logits.npy'}",)
+
+
+def folder(root):
+    for number in range(12):
+        write(root / "ab"[number % 2] / f"{number}.wav", number)
+    return ()
+
+
+LAYOUTS = {
+    "esc50": esc50,
+    "dcase20": dcase20,
+    "fsd50k": fsd50k,
+    "openmic": openmic,
+    "audioset": audioset,
+    "audioset_distill": audioset_distill,
+    "finetune": folder,
+}
+
+
+def train(name, root, run, *more):
+    own = LAYOUTS[name](root)
+    recipe = load_recipe(name, [*TINY, "model.backbone=mn01_as", *own, *more])
+    return build(recipe, [root], run, Accelerator(cpu=True))
+
+
+def test_every_recipe_is_tested():
+    assert set(LAYOUTS) | {"distill"} == set(list_recipes())
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_tiny_run_of_a_recipe(name, tmp_path):
+    run = train(name, tmp_path / "data", tmp_path / "run")
+    weights = run.run()
+    losses = [row["loss"] for row in read_log(tmp_path / "run" / "log.csv") if "loss" in row]
+    assert losses[-1] < losses[0]
+    metadata = read_metadata(weights)
+    assert metadata.labels == run.labels
+    assert weights.name == "best.safetensors"
+    assert set(metadata.metrics) <= set(load_recipe(name).evaluation.metrics)
+    network = ZOO.load(str(weights))
+    assert network.tap_shapes["logits"].channels == len(run.labels)
+
+
+def test_dynamic_networks_are_trained_with_a_falling_temperature(tmp_path):
+    more = ("model.backbone=dymn04_as", "model.temperature=3", "trainer.epochs=3")
+    run = train("esc50", tmp_path / "data", tmp_path / "run", *more)
+    block = next(m for m in run.network.modules() if hasattr(m, "temperature"))
+    seen = []
+    run.run(lambda step, terms: seen.append(block.temperature))
+    assert seen[::2] == pytest.approx([3.0, 2.0, max(1.0, 1 + 0.02 * 2 - 0.02 * 2)])
+
+
+def test_a_changed_architecture_is_trained_from_random_weights(tmp_path):
+    more = ("model.width_mult=0.1", "model.head=fully_convolutional", "model.se_dims=f")
+    run = train("esc50", tmp_path / "data", tmp_path / "run", "model.backbone=mn10_as", *more)
+    weights = run.run()
+    arguments = read_metadata(weights).arguments
+    assert (arguments["width"], arguments["se_dims"]) == (0.1, "f")
+    recipe = load_recipe("esc50", [*more, "data.fold=2"])
+    with pytest.raises(ConfigError, match="no weights were released"):
+        build(recipe, [tmp_path / "data"], tmp_path / "other", Accelerator(cpu=True))
+
+
+def test_a_test_equals_scikit_learn_and_counts_corrupt_clips(tmp_path):
+    audioset(tmp_path / "data")
+    recipe = load_recipe("audioset", ["data.seconds=0.5", "data.batch_size=4"])
+    _, found = evaluate_network(recipe, [tmp_path / "data"], "mn01_starter")
+    assert list(found.failed) == ["Yevalaaaaaa5.mp3"]
+    metrics = found.metrics(("mAP", "aucroc", "d_prime"))
+    some = [c for c in range(527) if 0 < found.targets[:, c].sum() < len(found.targets)]
+    scores, targets = found.logits, found.targets
+    areas = [roc_auc_score(targets[:, c], scores[:, c]) for c in some]
+    precisions = [
+        average_precision_score(targets[:, c], scores[:, c]) if targets[:, c].any() else 0.0
+        for c in range(527)
+    ]
+    assert metrics["aucroc"] == pytest.approx(np.mean(areas), abs=1e-6)
+    assert metrics["mAP"] == pytest.approx(np.mean(precisions), abs=1e-6)
+
+
+def test_the_test_command(tmp_path):
+    run = train("esc50", tmp_path / "data", tmp_path / "run")
+    weights = run.run()
+    line = [
+        "test",
+        "esc50",
+        "--data",
+        tmp_path / "data",
+        "--model",
+        weights,
+        "--set",
+        "data.fold=2",
+    ]
+    line += ["--set", "data.seconds=0.5", "--per-class", tmp_path / "classes.csv"]
+    result = CliRunner().invoke(app, list(map(str, line)))
+    assert result.exit_code == 0, result.output
+    assert "4 clips, 0 skipped" in result.output
+    assert "top1_acc: " in result.output
+    rows = (tmp_path / "classes.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["label", "a", "b"]
+
+
+WRONG = {
+    "trainer.epoch=3": "unknown key 'epoch'; did you mean 'epochs'",
+    "trainr.epochs=3": "unknown key 'trainr'; did you mean 'trainer'",
+    "trainer.epochs=many": "trainer: epochs must be of type int, not 'many'",
+    "data.format=esc": "unknown data format 'esc'; did you mean 'esc50'",
+    "trainer.optimiser.name=adm": "unknown optimiser 'adm'",
+    "objective.loss=mse": "unknown loss 'mse'",
+    "waveforms.mix=2": "mix from 0 to 1",
+    "trainer.epochs": "must have the form key.path=value",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_a_wrong_key_or_value_names_itself_and_the_nearest(override):
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("esc50", [override])
+    assert WRONG[override] in str(caught.value)
+
+
+def test_recipes_are_listed_and_shown():
+    listed = CliRunner().invoke(app, ["train", "--list"])
+    assert [line.split()[0] for line in listed.output.splitlines()] == list_recipes()
+    shown = CliRunner().invoke(app, ["train", "esc50", "--show"])
+    assert "lr: 6.0e-5" in shown.output
+    with pytest.raises(ConfigError, match="unknown recipe 'esc5'; did you mean 'esc50'"):
+        load_recipe("esc5")
+
+
+def test_an_empty_fold_is_named(tmp_path):
+    esc50(tmp_path / "data")
+    recipe = load_recipe("esc50", ["data.fold=7"])
+    with pytest.raises(ConfigError, match=r"no clip in fold 7; the folds are \[1, 2\]"):
+        build(recipe, [tmp_path / "data"], tmp_path / "run", Accelerator(cpu=True))
+
+
+def test_a_run_folder_runs_no_code(tmp_path):
+    """A state is JSON and safetensors; a pickle in its folder is not touched."""
+    run = train("esc50", tmp_path / "data", tmp_path / "run")
+    run.run()
+    state = next((tmp_path / "run").glob("state-*"))
+    assert {file.suffix for file in state.iterdir()} == {".json", ".safetensors"}
+    (state / "custom_checkpoint_0.pkl").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")
+    recipe = load_recipe("esc50", [*TINY, "model.backbone=mn01_as", "data.fold=2"])
+    build(recipe, [tmp_path / "data"], tmp_path / "run", Accelerator(cpu=True))
+    (state / "weights.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ConfigError, match=r"weights\.safetensors is damaged"):
+        build(recipe, [tmp_path / "data"], tmp_path / "run", Accelerator(cpu=True))
+    (state / "state.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"state\.json is not valid JSON"):
+        build(recipe, [tmp_path / "data"], tmp_path / "run", Accelerator(cpu=True))
+
+
+def test_layer_wise_learning_rates():
+    network = ZOO.random_init("mn01_as")
+    groups = Supervised(network).parameter_groups(1.0, head_lr=5.0, layer_decay=0.9)
+    by_parameter = {id(p): group["max_lr"] for group in groups for p in group["params"]}
+    for name, parameter in network.named_parameters():
+        part, number = name.split(".")[:2]
+        expected = 5.0 if part == "classifier" else 0.9 ** (16 - int(number))
+        assert by_parameter[id(parameter)] == pytest.approx(expected)
+    frozen = Supervised(ZOO.random_init("mn01_as"))
+    frozen.parameter_groups(1.0, frozen=("network.features.*",))
+    left = {name.split(".")[1] for name, p in frozen.named_parameters() if p.requires_grad}
+    assert left == {"classifier"}
