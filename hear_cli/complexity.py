@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from hear_cli.figures import short
 from hear_cli.options import seconds
-from hear_cli.tables import print_table
+from hear_cli.tables import print_table, short
 from hear_core.analysis.complexity import Complexity, complexity
 from hear_core.plugins.names import find_plugin
 

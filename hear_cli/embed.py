@@ -14,7 +14,7 @@ from hear_cli.options import Model, ModelOptions, RandomWeights, load_options, m
 from hear_cli.outputs import check_output_folder
 from hear_cli.progress import progress_bar
 from hear_core.audio.files import find_audio_files
-from hear_core.errors import ConfigError
+from hear_core.errors import CheckpointError, ConfigError
 from hear_eval.embeddings.files import BACKENDS, FileProgress, embed_files
 from hear_eval.embeddings.formats import FORMATS
 from hear_eval.embeddings.index import index_path
@@ -26,7 +26,10 @@ _SHOWN = 5
 def embed_command(
     name: Annotated[
         str,
-        typer.Argument(metavar="MODULE", help="Plug-in module: mn04_e1_l, or any importable one."),
+        typer.Argument(
+            metavar="MODULE",
+            help="Plug-in module: mn04_e1_l, any importable one, or a checkpoint of your own.",
+        ),
     ],
     inputs: Annotated[
         list[Path],
@@ -89,7 +92,7 @@ def embed_command(
             typer.echo(f"{others} files without the suffix of an audio format are ignored: {kinds}")
         steps = embed_files(recipe, found.sources, output, shard=part, backend=on, retry=retry)
         before = next(steps)
-    except ConfigError as error:
+    except (CheckpointError, ConfigError) as error:
         typer.echo(f"hear: {error}", err=True)
         raise typer.Exit(2) from error
     if before.entries:

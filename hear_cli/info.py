@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from hear_cli.figures import kept_complexity, short
-from hear_cli.tables import print_table
+from hear_cli.tables import print_table, short
+from hear_core.analysis.complexity_cache import cached_complexity
 from hear_core.networks.taps import TapShape
 from hear_core.plugins.configs import EmbeddingConfig
 from hear_core.plugins.loading import extractor_skeleton
@@ -91,7 +91,7 @@ def _of_weights(found: FoundPlugin) -> Iterator[tuple[str, str]]:
 
 
 def _of_costs(found: FoundPlugin) -> Iterator[tuple[str, str]]:
-    costs = kept_complexity(found.package, found.backbone)
+    costs = cached_complexity(found.package, found.backbone)
     bands, frames = costs.receptive_field
     yield "parameters", f"{short(costs.parameters)} ({costs.parameters})"
     yield f"MACs on {costs.seconds:g} s", f"{short(costs.macs)} ({costs.macs})"

@@ -36,7 +36,8 @@ def mini(
     modules: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODULES", help="Plug-in modules: mn04_e1_l, or any importable ones."
+            metavar="MODULES",
+            help="Plug-in modules: mn04_e1_l, any importable ones, or checkpoints of your own.",
         ),
     ],
     output: Annotated[
@@ -111,7 +112,7 @@ def mini(
         mean = sum(known) / len(known) if len(known) == len(tasks) else None
         size = str(plugin.size(timestamps=False) or "")
         cells = ("" if score is None else f"{score:.4f}" for score in (*scores, mean))
-        rows.append([called or name, size, *cells])
+        rows.append([called or plugin.name, size, *cells])
     if rows:
         print_table(["module", "dimensions", *(task.name for task in tasks), "mean"], rows)
     if failures:

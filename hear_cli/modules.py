@@ -9,8 +9,8 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from hear_cli.figures import kept_complexity, short
-from hear_cli.tables import print_table
+from hear_cli.tables import print_table, short
+from hear_core.analysis.complexity_cache import cached_complexity
 from hear_core.frontends.log_mel import Frontend
 from hear_core.networks.backbone import Backbone
 from hear_core.networks.extractor import Extractor
@@ -40,7 +40,7 @@ def modules(pattern: str = "*") -> Iterator[Module]:
             full_name = f"{package.__name__}.{name}"
             if fnmatch(full_name, pattern) or fnmatch(name, pattern):
                 network = skeleton(config.backbone)
-                costs = kept_complexity(package, config.backbone)
+                costs = cached_complexity(package, config.backbone)
                 reported = package.ZOO[config.backbone].reported_metrics
                 yield Module(
                     full_name,

@@ -32,7 +32,8 @@ def run(
     modules: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODULES", help="Plug-in modules: mn04_e1_l, or any importable ones."
+            metavar="MODULES",
+            help="Plug-in modules: mn04_e1_l, any importable ones, or checkpoints of your own.",
         ),
     ],
     tasks_dir: TasksDir = Path("tasks"),

@@ -18,3 +18,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     if not console.is_terminal:
         console = Console(width=400)  # a pipe has no width; do not fold names
     console.print(table)
+
+
+def short(number: float) -> str:
+    """Write a number with three digits: 983599 is 984k, 541085095 is 541M."""
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= 0.9995 * factor:
+            digits = 2 - sum(number / factor >= bound for bound in (9.995, 99.95))
+            return f"{number / factor:.{digits}f}{letter}"
+    return f"{number:g}"

@@ -13,7 +13,7 @@ import soundfile
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from hear_cli.main import app
+from hear_cli.app import app
 from hear_cli.sounds import siren
 from hear_core.plugins import loading
 from hear_core.plugins.configs import embedding_configs

@@ -68,15 +68,20 @@ class _PluginFinder(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         config = embedding_configs(self.package)[module.__name__.rpartition(".")[2]]
-        module.__doc__ = _describe(self.zoo, config)
-        vars(module).update(
-            config=config,
-            load_model=_loader(self.zoo, config),
-            get_scene_embeddings=get_scene_embeddings,
-            get_timestamp_embeddings=get_timestamp_embeddings,
-            embed_scene_blocks=embed_scene_blocks,
-            embed_timestamp_blocks=embed_timestamp_blocks,
-        )
+        add_plugin_api(module, self.zoo, config)
+
+
+def add_plugin_api(module: ModuleType, zoo: Zoo, config: EmbeddingConfig) -> None:
+    """Add the functions of the HEAR API, a config and a docstring to a module."""
+    module.__doc__ = _describe(zoo, config)
+    vars(module).update(
+        config=config,
+        load_model=_loader(zoo, config),
+        get_scene_embeddings=get_scene_embeddings,
+        get_timestamp_embeddings=get_timestamp_embeddings,
+        embed_scene_blocks=embed_scene_blocks,
+        embed_timestamp_blocks=embed_timestamp_blocks,
+    )
 
 
 def _loader(zoo: Zoo, config: EmbeddingConfig) -> Callable[..., PluginModel]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from hear_core.errors import CheckpointError, ConfigError, unknown
 from hear_core.plugins.configs import EmbeddingConfig, embedding_configs
+from hear_core.plugins.import_hook import add_plugin_api
 from hear_core.plugins.loading import load_plugin
 from hear_core.plugins.plugin_model import PluginModel
 from hear_core.zoo.metadata import read_metadata
@@ -112,9 +113,13 @@ def list_models(pattern: str = "*") -> list[str]:
 def module_name(name: str) -> str:
     """Return the name to import a plug-in module by, given with or without its package.
 
+    The path of a checkpoint is returned as an absolute path, which `plugin_module` takes as well.
+
     Raises:
         ConfigError: No module has this name.
     """
+    if is_checkpoint_path(name):
+        return str(Path(name).expanduser().absolute())
     known: list[str] = []
     for package in PACKAGES:
         configs = embedding_configs(package)
@@ -124,6 +129,24 @@ def module_name(name: str) -> str:
     if "." not in name and find_spec(name) is None:
         raise ConfigError(unknown("module", name, known))
     return name
+
+
+def plugin_module(name: str) -> ModuleType:
+    """Return a plug-in module by the name to import it by, or by the path of a checkpoint.
+
+    The module of a checkpoint has the taps in its metadata, or the logits if it has none.
+
+    Raises:
+        ModuleNotFoundError: There is no such module.
+        CheckpointError: The file is missing, damaged, or does not say which network it holds.
+    """
+    if not is_checkpoint_path(name):
+        return import_module(name)
+    found = find_plugin(name)
+    module = ModuleType(f"{found.package.__name__}.{found.name}")
+    config = found.config or EmbeddingConfig(found.backbone, ("logits",))
+    add_plugin_api(module, found.package.ZOO, config)
+    return module
 
 
 def plugin_packages() -> Iterator[ModuleType]:

@@ -18,9 +18,9 @@ import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from functools import cache
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +29,31 @@ import torch
 from torch import Tensor, nn
 
 from hear_core.errors import ConfigError, HearError
+from hear_core.plugins.configs import EmbeddingConfig
+from hear_core.plugins.names import plugin_module
 from hear_core.zoo.download import sha256_of
+from hear_core.zoo.registry import is_checkpoint_path
 
 
 class Plugin:
     """A plug-in module and its model.
 
     Args:
-        module: Importable name of a plug-in module.
+        module: Importable name of a plug-in module, or path of a checkpoint that identifies its
+            network.
         model_file: Path of the weights; empty for those that the plug-in uses by default.
         options: Keyword arguments of the plug-in's ``load_model``, as in heareval.
         device: Device such as ``cuda``; empty for a GPU if there is one, else the CPU.
 
     Attributes:
-        name: Name of the module.
+        name: Name of the module, or of the checkpoint's file.
         device: Device of the model.
         settings: Everything that the embeddings depend on, as JSON can hold it.
 
     Raises:
         ConfigError: There is no such module or device, the module is not a HEAR plug-in, or it
             cannot be loaded.
+        CheckpointError: A checkpoint is missing, damaged, or does not identify its network.
     """
 
     def __init__(
@@ -60,7 +65,7 @@ class Plugin:
     ) -> None:
         with _loading(module):
             try:
-                self._module = import_module(module)
+                self._module = plugin_module(module)
             except ModuleNotFoundError as error:
                 msg = f"there is no plug-in module {module!r}: {error}"
                 raise ConfigError(msg) from error
@@ -81,10 +86,11 @@ class Plugin:
             except (RuntimeError, AssertionError) as error:
                 msg = f"{module} cannot be moved to the device {self.device!r}: {error}"
                 raise ConfigError(msg) from error
-        self.name = module
+        # The name of the file without its folder: embeddings remain valid when a run is moved.
+        self.name = Path(module).name if is_checkpoint_path(module) else module
         self.settings = {
-            "module": module,
-            "package": _package(module),
+            "module": self.name,
+            "package": _package(self._module.__name__),
             # A user may change what a name means in a YAML file of their own.
             "config": _config(self._module),
             "weights": _checksum(self._model, model_file),
@@ -185,6 +191,8 @@ def _is_positive(value: Any) -> bool:
 def _config(module: Any) -> Any:
     """Return the config of a plug-in as JSON can hold it; empty if it has none of a known type."""
     config = getattr(module, "config", "")
+    if isinstance(config, EmbeddingConfig) and is_checkpoint_path(config.backbone):
+        config = replace(config, backbone=Path(config.backbone).name)
     if is_dataclass(config) and not isinstance(config, type):
         return asdict(config)
     return config if isinstance(config, str) else ""

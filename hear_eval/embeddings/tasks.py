@@ -30,6 +30,7 @@ from hear_core.io.files import (
     writing,
 )
 from hear_core.io.prefetch import prefetch
+from hear_core.zoo.registry import is_checkpoint_path
 from hear_eval.embeddings.batches import embed_batch, make_batches, name_first
 from hear_eval.embeddings.plugin import Plugin
 from hear_eval.embeddings.split_files import Append, SplitFiles
@@ -76,7 +77,14 @@ class EmbeddedAudio(NamedTuple):
 
 
 def folder_name(module: str, options: Mapping[str, Any]) -> str:
-    """Return the name that heareval gives to the folder of a module's embeddings."""
+    """Return the name that heareval gives to the folder of a module's embeddings.
+
+    For a checkpoint, it is made of the names of its folder and file: ``mine-best`` is that of
+    ``runs/mine/best.safetensors``.
+    """
+    if is_checkpoint_path(module):
+        path = Path(module).absolute()
+        module = "-".join(part for part in (path.parent.name, path.stem) if part)
     parts = [f"{_slug(key)}={_slug(str(value))}" for key, value in options.items()]
     return "-".join([module, *parts])
 

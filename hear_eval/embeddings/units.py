@@ -20,7 +20,7 @@ class EmbeddingOptions(NamedTuple):
     """Settings for embedding audio files.
 
     Args:
-        module: Importable name of a plug-in module.
+        module: Importable name of a plug-in module, or path of a checkpoint, see `Plugin`.
         model_file: Path of the weights; empty for those that the plug-in uses by default.
         options: Keyword arguments of the plug-in's ``load_model``, as in heareval.
         timestamps: Whether to compute timestamp embeddings instead of one scene embedding.

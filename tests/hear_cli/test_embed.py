@@ -8,11 +8,19 @@ import random
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 
+from hear_core.plugins.names import load_model
+from hear_core.zoo.download import sha256_of
+from hear_core.zoo.metadata import save_checkpoint
+from hear_eval.embeddings.plugin import Plugin
+from hear_eval.embeddings.tasks import folder_name
+from hear_mn import ZOO
+from tests.goldens import waveform
 from tests.hear_cli.command import HEAR, ROOT, hear
 from tests.shared import ESC10, MN04, needs_esc10, needs_mn04
 
@@ -148,3 +156,37 @@ def test_options_reach_load_model(sounds, tmp_path):
     arguments = ["hear_mn.mn01_all_b_mel_avgs", "--random-weights", "--model-options", options]
     embed(*arguments, sounds / "0" / "0.wav", "-o", tmp_path / "out")
     assert np.load(tmp_path / "out" / "0.wav.npy").shape == (527,)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "mine" / "best.safetensors"
+    path.parent.mkdir()
+    described = replace(ZOO["mn01_as"].describe(), taps=("e1", "logits"))
+    save_checkpoint(path, ZOO.random_init("mn01_as"), described)
+    return path
+
+
+def test_a_checkpoint_that_identifies_its_network_is_a_plug_in(checkpoint, tmp_path):
+    plugin = Plugin(str(checkpoint), options={"engine": "torch"})
+    assert plugin.name == plugin.settings["module"] == "best.safetensors"
+    assert plugin.settings["weights"] == sha256_of(checkpoint)
+    assert plugin.settings["config"]["taps"] == ("e1", "logits")
+    assert folder_name(str(checkpoint), {}) == "mine-best"
+    audio = waveform(1.0, batch=2, sample_rate=32000)
+    found, _ = plugin.embed(audio, timestamps=False)
+    model = load_model(str(checkpoint), engine="torch")
+    np.testing.assert_array_equal(found, model.get_scene_embeddings(audio).numpy())
+    moved = checkpoint.rename(tmp_path / checkpoint.name)
+    assert Plugin(str(moved), options={"engine": "torch"}).settings == plugin.settings
+
+
+def test_embeddings_of_a_checkpoint_are_refused_when_its_weights_change(checkpoint, tmp_path):
+    soundfile.write(tmp_path / "noise.wav", waveform(1.0, sample_rate=32000)[0].numpy(), 32000)
+    arguments = [checkpoint, tmp_path / "noise.wav", "-o", tmp_path / "out"]
+    assert "1 files, 1 s of audio" in hear("embed", *arguments)
+    described = replace(ZOO["mn01_as"].describe(), taps=("e1", "logits"))
+    save_checkpoint(checkpoint, ZOO.random_init("mn01_as", seed=1), described)
+    assert "made with other settings" in hear("embed", *arguments, code=2)
+    checkpoint.unlink()
+    assert "best.safetensors" in hear("embed", *arguments, code=2)

@@ -11,8 +11,8 @@ import soundfile
 import typer
 from typer.testing import CliRunner
 
-from hear_cli.figures import short
-from hear_cli.main import app
+from hear_cli.app import app
+from hear_cli.tables import short
 from hear_core.export.onnx_file import PRECISIONS, Tolerance
 from tests.hear_cli.command import hear, script
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 import hear_core
 from hear_cli import complexity, info
+from hear_cli.app import GROUPS, app
 from hear_cli.failures import describe_failure
-from hear_cli.main import GROUPS, app
 from hear_cli.sounds import siren
 from hear_core.errors import ConfigError
 from tests.hear_cli.command import HEAR, ROOT, hear, script
@@ -127,3 +127,27 @@ def test_describe_keeps_an_unexpected_message_on_one_line():
     assert describe_failure(ValueError("two\nlines")).startswith(
         "unexpected ValueError: two lines\n"
     )
+
+
+def _run_main(preparation, *arguments):
+    code = f"import sys\n{preparation}\nfrom hear_cli.main import main\nmain()"
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **ROOT}, check=False
+    )
+
+
+def test_the_version_needs_no_torch():
+    result = _run_main("sys.modules['torch'] = None", "--version")
+    assert (result.returncode, result.stdout) == (0, f"hear {hear_core.__version__}\n")
+
+
+def test_an_interrupt_during_the_imports_is_quiet():
+    interrupting = """
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())"""
+    result = _run_main(interrupting, "list")
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import typer
 
-from hear_cli.main import app
+from hear_cli.app import app
 from hear_cli.option_groups import with_groups
 from hear_cli.outputs import names_of_recordings
 from hear_cli.sounds import siren

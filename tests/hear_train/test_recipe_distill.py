@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from hear_cli.main import app
+from hear_cli.app import app
 from hear_core.errors import ConfigError
 from hear_mn import ZOO
 from hear_train.agreement import agreement, predict_logits

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner
 
-from hear_cli.main import app
+from hear_cli.app import app
 from hear_core.errors import ConfigError
 from hear_core.zoo.metadata import read_metadata
 from hear_mn import ZOO
