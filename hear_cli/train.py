@@ -70,12 +70,6 @@ def run_recipe(
         Path | None, typer.Option(help="File of weights to start from, in place of the recipe's.")
     ] = None,
     overrides: Overrides = None,
-    background: Annotated[
-        Path | None, typer.Option(help="Folder of background sounds, for the recipe classify.")
-    ] = None,
-    module: Annotated[
-        str | None, typer.Option(help="Embedding to classify, for the recipe classify.")
-    ] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the recipes and exit.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the recipe and exit.")] = False,
     precision: Annotated[
@@ -91,8 +85,8 @@ def run_recipe(
 ) -> None:
     """Train a network by a recipe, or resume an interrupted run.
 
-    The checkpoints in the folder say what they are, so that hear tag, listen, export and embed take
-    them with --model and no other option. Several processes share the work under torchrun or
+    The checkpoints in the folder describe their network, so that hear tag, listen, export and embed
+    take them with no other option. Several processes share the work under torchrun or
     accelerate launch.
     """
     from hear_train.recipes import list_recipes, load_recipe, recipe_text
