@@ -87,10 +87,11 @@ class Plugin:
                 msg = f"{module} cannot be moved to the device {self.device!r}: {error}"
                 raise ConfigError(msg) from error
         # The name of the file without its folder: embeddings remain valid when a run is moved.
-        self.name = Path(module).name if is_checkpoint_path(module) else module
+        from_checkpoint = is_checkpoint_path(module)
+        self.name = Path(module).name if from_checkpoint else module
         self.settings = {
             "module": self.name,
-            "package": _package(self._module.__name__),
+            "package": _package(self._module.__name__ if from_checkpoint else module),
             # A user may change what a name means in a YAML file of their own.
             "config": _config(self._module),
             "weights": _checksum(self._model, model_file),

@@ -131,7 +131,7 @@ def test_without_metadata_labels_are_never_wrong(tmp_path):
     assert tagger.labels[:2] == ("class 0", "class 1")
     assert len(tagger.labels) == 50
     torch.save(ZOO["mn01_as"].build().state_dict(), path)
-    with pytest.raises(CheckpointError, match=r"does not say which network .* It fits mn01_as"):
+    with pytest.raises(CheckpointError, match=r"does not identify its network.* It fits mn01_as"):
         ZOO.load(str(path))
 
 
