@@ -545,7 +545,7 @@ def _drawer(recipe: Recipe, clips: Clips, classes: int) -> Drawer:
         return MixtureDrawer(clips, recipe.mixtures, seed)
     if config.sampler not in SAMPLERS:
         raise ConfigError(unknown("sampler", config.sampler, SAMPLERS))
-    sampler = SAMPLERS[config.sampler](list(clips), classes, seed, config.epoch_length)
+    sampler = SAMPLERS[config.sampler](clips, classes, seed, config)
     return ClipDrawer(clips, sampler, config.seconds, recipe.waveforms, seed)
 
 

@@ -57,17 +57,10 @@ def mix(samples: np.ndarray, partner: np.ndarray, share: float) -> np.ndarray:
     return mixed - mixed.mean()
 
 
-def crop(samples: np.ndarray, length: int, rng: Generator | None = None) -> np.ndarray:
-    """Return a waveform of exactly `length` samples.
-
-    A shorter one is padded with silence at its end. A longer one is cut to a random section, or to
-    its beginning without a random generator.
-    """
-    spare = len(samples) - length
-    if spare <= 0:
-        return np.pad(samples, (0, -spare))
-    start = 0 if rng is None else int(rng.integers(spare + 1))
-    return samples[start : start + length]
+def crop(samples: np.ndarray, length: int, start: int = 0) -> np.ndarray:
+    """Return `length` samples from `start` on, padded with silence at the end if necessary."""
+    samples = samples[start : start + length]
+    return np.pad(samples, (0, length - len(samples)))
 
 
 def vary(

@@ -57,6 +57,7 @@ class DataConfig:
         batch_size: Clips of a batch, in each process.
         sampler: A key of `hear_train.data.samplers.SAMPLERS`.
         epoch_length: Clips of an epoch; 0 is all of them.
+        replacement: Whether a clip can be drawn several times in an epoch.
         in_memory: Whether to read all clips before training; None does so unless there are more
             than 5000 of them or HDF5 files.
         cache: Folder for resampled waveforms; empty keeps none.
@@ -72,6 +73,7 @@ class DataConfig:
     batch_size: int = 32
     sampler: str = "uniform"
     epoch_length: int = 0
+    replacement: bool = False
     in_memory: bool | None = None
     cache: str = ""
     seed: int = 0

@@ -17,7 +17,7 @@ from hear_train.augment.synthesis import synthesise
 from hear_train.augment.waveforms import RandomVariation
 from hear_train.data.clips import Clips
 from hear_train.data.samplers import UniformSampler
-from hear_train.data.sources import DrawnClip, read_or_replace
+from hear_train.data.sources import DrawnClip, Part, read_or_replace
 
 # What each clip goes through, and what the mixture of all of them goes through.
 PER_CLIP = (
@@ -120,7 +120,7 @@ class MixtureDrawer:
         shift = int(rng.integers(-config.roll, config.roll + 1))
         mix = waveforms.roll(np.clip(mix, -1, 1), shift)
         total = sum(share for _, share in shares)
-        return DrawnClip(mix, tuple((i, share / total) for i, share in shares), skipped)
+        return DrawnClip(mix, tuple(Part(i, share / total) for i, share in shares), skipped)
 
     def _clip(
         self, number: int | None, rng: Generator, skipped: dict[str, str]

@@ -6,7 +6,7 @@ workers or processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +26,18 @@ class Sampler(Protocol):
 
     def __getitem__(self, place: int) -> int:
         """Return the index of the clip at a place, counted through all epochs."""
+
+
+class SamplerConfig(Protocol):
+    """Settings that samplers use; `hear_train.data.datasets.DataConfig` has them."""
+
+    @property
+    def epoch_length(self) -> int:
+        """Number of places of an epoch; 0 is all clips."""
+
+    @property
+    def replacement(self) -> bool:
+        """Whether a clip can be drawn several times in an epoch."""
 
 
 class UniformSampler:
@@ -54,24 +66,36 @@ class UniformSampler:
 
 
 class WeightedSampler:
-    """Clips drawn with weights, without replacement within an epoch.
+    """A sampler that draws clips with weights.
 
     Args:
-        weights: Weight of every clip, (clips,); clips of weight 0 never come.
+        weights: Weight of every clip, (clips,); clips of weight 0 are never drawn.
         seed: Seed; the epochs have the seeds ``seed``, ``seed + 1`` and so on.
-        epoch_length: Length of an epoch, at most the number of clips with a weight; 0 is all.
+        epoch_length: Length of an epoch; 0 is the number of clips with a weight, which is also the
+            largest length without replacement.
+        replacement: Whether a clip can be drawn several times in an epoch.
 
     Raises:
         ConfigError: No clip has a weight.
     """
 
-    def __init__(self, weights: np.ndarray, seed: int, epoch_length: int = 0) -> None:
+    def __init__(
+        self,
+        weights: np.ndarray,
+        seed: int,
+        epoch_length: int = 0,
+        *,
+        replacement: bool = False,
+    ) -> None:
         possible = int((weights > 0).sum())
         if not possible:
             msg = "a balanced sampler needs labels, but no clip has any: use sampler: uniform"
             raise ConfigError(msg)
         self._weights, self._seed = torch.from_numpy(np.asarray(weights, np.float64)), seed
-        self._length = min(epoch_length or possible, possible)
+        self._replacement = replacement
+        self._length = epoch_length or possible
+        if not replacement:
+            self._length = min(self._length, possible)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0))
 
     def __len__(self) -> int:
@@ -81,7 +105,9 @@ class WeightedSampler:
         epoch, index = divmod(place, self._length)
         if self._order[0] != epoch:
             generator = torch.Generator().manual_seed(self._seed + epoch)
-            order = torch.multinomial(self._weights, self._length, False, generator=generator)
+            order = torch.multinomial(
+                self._weights, self._length, self._replacement, generator=generator
+            )
             self._order = (epoch, order.numpy())
         return int(self._order[1][index])
 
@@ -108,16 +134,20 @@ def balanced_weights(clips: Iterable[Clip], classes: int) -> np.ndarray:
     return weights
 
 
-def _uniform(clips: list[Clip], classes: int, seed: int, epoch_length: int) -> Sampler:
-    return UniformSampler(len(clips), seed, epoch_length)
+def _uniform(clips: Sequence[Clip], classes: int, seed: int, config: SamplerConfig) -> Sampler:
+    if config.replacement:
+        weights = np.ones(len(clips))
+        return WeightedSampler(weights, seed, config.epoch_length, replacement=True)
+    return UniformSampler(len(clips), seed, config.epoch_length)
 
 
-def _balanced(clips: list[Clip], classes: int, seed: int, epoch_length: int) -> Sampler:
-    return WeightedSampler(balanced_weights(clips, classes), seed, epoch_length)
+def _balanced(clips: Sequence[Clip], classes: int, seed: int, config: SamplerConfig) -> Sampler:
+    weights = balanced_weights(clips, classes)
+    return WeightedSampler(weights, seed, config.epoch_length, replacement=config.replacement)
 
 
-SAMPLERS: Mapping[str, Callable[[list[Clip], int, int, int], Sampler]] = {
+SAMPLERS: Mapping[str, Callable[[Sequence[Clip], int, int, SamplerConfig], Sampler]] = {
     "uniform": _uniform,
     "balanced": _balanced,
 }
-"""Makers of samplers, of clips, number of classes, seed and epoch length."""
+"""Makers of samplers, of clips, number of classes, seed, and settings."""

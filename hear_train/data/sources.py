@@ -13,10 +13,26 @@ from numpy.random import Generator
 from hear_core.errors import AudioError, ConfigError
 from hear_train.augment import waveforms
 from hear_train.batch import Batch, Targets
-from hear_train.data.clips import Clips
+from hear_train.data.clips import Clip, Clips
 from hear_train.data.samplers import Sampler
 
 _ATTEMPTS = 20  # clips in a row that may be unreadable
+
+
+class Part(NamedTuple):
+    """A clip in a waveform to train on.
+
+    Attributes:
+        clip: Number of the clip.
+        share: Share of the clip in the waveform, from 0 to 1.
+        start: Sample of the clip that the waveform begins with, before it is shifted.
+        shift: Samples by which it is shifted in a circle.
+    """
+
+    clip: int
+    share: float
+    start: int = 0
+    shift: int = 0
 
 
 class DrawnClip(NamedTuple):
@@ -24,12 +40,12 @@ class DrawnClip(NamedTuple):
 
     Attributes:
         samples: Waveform (samples,), float32.
-        clips: Numbers of the clips in it, and their shares.
+        clips: The clips in it.
         skipped: Reasons why clips were replaced by others, by name.
     """
 
     samples: np.ndarray
-    clips: tuple[tuple[int, float], ...]
+    clips: tuple[Part, ...]
     skipped: Mapping[str, str]
 
 
@@ -93,25 +109,30 @@ class ClipDrawer:
     def draw(self, number: int) -> DrawnClip:
         rng = np.random.default_rng((self.seed, number))
         skipped: dict[str, str] = {}
-        index, samples = self._clip(self.sampler[number], rng, skipped)
+        part, samples = self._clip(self.sampler[number], rng, skipped)
         if rng.random() >= self.augmentation.mix:
-            return DrawnClip(samples, ((index, 1.0),), skipped)
+            return DrawnClip(samples, (part,), skipped)
         other, partner = self._clip(int(rng.integers(len(self.clips))), rng, skipped)
         alpha = self.augmentation.mix_alpha
         share = waveforms.fold_share(float(rng.beta(alpha, alpha)))
         mixed = waveforms.mix(samples, partner, share)
-        return DrawnClip(mixed, ((index, share), (other, 1 - share)), skipped)
+        parts = part._replace(share=share), other._replace(share=1 - share)
+        return DrawnClip(mixed, parts, skipped)
 
-    def _clip(self, index: int, rng: Generator, skipped: dict[str, str]) -> tuple[int, np.ndarray]:
+    def _clip(self, index: int, rng: Generator, skipped: dict[str, str]) -> tuple[Part, np.ndarray]:
         index, samples = read_or_replace(self.clips, index, rng, skipped)
         settings = self.augmentation
         if settings.gain:
             decibels = int(rng.integers(-settings.gain, settings.gain))
             samples = waveforms.gain(samples, decibels)
-        samples = waveforms.crop(samples, self.length, rng)
+        start = shift = 0
+        if len(samples) > self.length:
+            start = int(rng.integers(len(samples) - self.length + 1))
+        samples = waveforms.crop(samples, self.length, start)
         if settings.roll:
-            samples = waveforms.roll(samples, int(rng.integers(-settings.roll, settings.roll + 1)))
-        return index, samples
+            shift = int(rng.integers(-settings.roll, settings.roll + 1))
+            samples = waveforms.roll(samples, shift)
+        return Part(index, 1.0, start, shift), samples
 
 
 def read_or_replace(
@@ -153,6 +174,8 @@ class DrawnBatches:
         preprocess: Applied to every batch here, in a worker; None if the trainer does it.
         rank: Index of this process.
         processes: Number of processes.
+        strong: Returns the targets of the frames of a clip as it was drawn, (classes, frames);
+            None for data without events.
     """
 
     drawer: Drawer
@@ -162,6 +185,7 @@ class DrawnBatches:
     preprocess: Callable[[Batch], Batch] | None = None
     rank: int = 0
     processes: int = 1
+    strong: Callable[[Clip, Part], np.ndarray] | None = None
 
     def __getitem__(self, step: int) -> Batch:
         first = (step * self.processes + self.rank) * self.batch_size
@@ -169,6 +193,9 @@ class DrawnBatches:
         rows = [self._targets(each) for each in drawn]
         targets = Targets(
             torch.from_numpy(np.stack([weak for weak, _ in rows])),
+            None
+            if self.strong is None
+            else torch.from_numpy(np.stack([*map(self._strong, drawn)])),
             known=torch.from_numpy(np.stack([known for _, known in rows])),
         )
         teacher = None
@@ -179,7 +206,7 @@ class DrawnBatches:
             step * self.processes + self.rank,
             torch.from_numpy(np.stack([each.samples for each in drawn])),
             targets,
-            tuple(clips[each.clips[0][0]].name if each.clips else "" for each in drawn),
+            tuple(clips[each.clips[0].clip].name if each.clips else "" for each in drawn),
             {name: why for each in drawn for name, why in each.skipped.items()},
             teacher=teacher,
         )
@@ -188,11 +215,11 @@ class DrawnBatches:
     def _targets(self, drawn: DrawnClip) -> tuple[np.ndarray, np.ndarray]:
         """Return labels and known classes of a mix, by the rule of `Targets.mix`."""
         weak, known = np.zeros(self.classes, np.float32), np.zeros(self.classes, bool)
-        for index, share in drawn.clips:
-            clip = self.drawer.clips[index]
+        for part in drawn.clips:
+            clip = self.drawer.clips[part.clip]
             if clip.labels is None:  # nothing is known about a part, and so about the whole
                 return np.zeros_like(weak), np.zeros_like(known)
-            weak += np.float32(share) * np.unpackbits(clip.labels, count=self.classes)
+            weak += np.float32(part.share) * np.unpackbits(clip.labels, count=self.classes)
             known |= (
                 True if clip.known is None else np.unpackbits(clip.known, count=self.classes) > 0
             )
@@ -202,6 +229,16 @@ class DrawnBatches:
         """Return the predictions of a mix: the mean of those of its clips by their shares."""
         assert self.predictions is not None  # noqa: S101
         mean = np.zeros(self.classes, np.float32)
-        for index, share in drawn.clips:
-            mean += np.float32(share) * self.predictions(self.drawer.clips[index].name)
+        for part in drawn.clips:
+            name = self.drawer.clips[part.clip].name
+            mean += np.float32(part.share) * self.predictions(name)
         return mean
+
+    def _strong(self, drawn: DrawnClip) -> np.ndarray:
+        """Return the targets of the frames of a mix: those of its clips by their shares."""
+        assert self.strong is not None  # noqa: S101
+        rows = [
+            np.float32(part.share) * self.strong(self.drawer.clips[part.clip], part)
+            for part in drawn.clips
+        ]
+        return np.stack(rows).sum(0, dtype=np.float32)

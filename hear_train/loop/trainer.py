@@ -214,6 +214,7 @@ class Trainer:
             optimiser.lr,
             head_lr=optimiser.head_lr,
             layer_decay=optimiser.layer_decay,
+            lrs=optimiser.lrs,
             frozen=optimiser.frozen,
         )
         self._module, self._optimiser = accelerator.prepare(objective, optimiser.build(groups))
@@ -342,7 +343,7 @@ class Trainer:
     def _step(self, batches: Iterator[Batch]) -> tuple[dict[str, float], dict[str, str]]:
         """Make one step of the optimiser, and return the mean terms and the skipped clips."""
         step, count = self.position.step, self.config.accumulate
-        factor = self.config.schedule.factor(step // self._steps)
+        factor = self._factor(step)
         for group in self._optimiser.param_groups:
             group["lr"] = group["max_lr"] * factor
         sums: Counter[str] = Counter()
@@ -373,6 +374,10 @@ class Trainer:
                 self._average[name].copy_(value)
         return {name: total / counts[name] for name, total in sums.items()}, skipped
 
+    def _factor(self, step: int) -> float:
+        """Return the factor on the learning rates at a step, counted from 0."""
+        return self.config.schedule.factor(step, self._steps, self.config.epochs)
+
     def _record(self, logs: Sequence[Log], steps_per_second: float) -> None:
         from accelerate.utils import gather_object
 
@@ -380,9 +385,8 @@ class Trainer:
         # One process gets back what it gives, several a list of what all of them give.
         position.skipped = dict(gather_object([*position.skipped.items()]))
         clips = self._source.batch_size * self.config.accumulate * processes
-        epoch = (position.step - 1) // self._steps
         record = position.means() | {
-            "lr": self.config.optimiser.lr * self.config.schedule.factor(epoch),
+            "lr": self.config.optimiser.lr * self._factor(position.step - 1),
             "skipped": float(len(position.skipped)),
             "clips_per_second": steps_per_second * clips,
         }

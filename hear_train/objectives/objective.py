@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any
@@ -13,7 +12,7 @@ from hear_core.errors import ConfigError
 from hear_core.networks.backbone import Backbone
 from hear_train.batch import Batch
 
-_BLOCK = re.compile(r"^(\w+(?:\.\d+)?)")
+_FEWEST_BLOCKS = 4
 
 
 class Objective(nn.Module):
@@ -35,60 +34,93 @@ class Objective(nn.Module):
         *,
         head_lr: float | None = None,
         layer_decay: float = 1.0,
+        lrs: Mapping[str, float] | None = None,
         frozen: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
         """Return the trainable parameters in groups, each with its learning rate ``max_lr``.
 
         Args:
             lr: Learning rate of the backbone's last block, and of the head without a `head_lr`.
-            head_lr: Learning rate of the classifier and of everything outside the network.
+            head_lr: Learning rate of everything after the backbone: the classifier, the sequence
+                model of a detector, and what is outside the network.
             layer_decay: Factor on the learning rate from each block to the one before it, as in
                 Bao et al., "BEiT" (ICLR 2022).
+            lrs: Learning rates by patterns of the names of parameters; the first match counts, and
+                goes before everything else.
             frozen: Patterns of the names of parameters that are not trained, such as
                 ``network.features.*``.
 
         Raises:
-            ConfigError: A pattern matches nothing, or nothing is left to train.
+            ConfigError: A pattern does not match anything, or nothing is left to train.
         """
         names = [name for name, _ in self.named_parameters()]
-        for pattern in frozen:
+        chosen_lrs = lrs or {}
+        for key, pattern in (
+            *(("frozen", pattern) for pattern in frozen),
+            *(("lrs", pattern) for pattern in chosen_lrs),
+        ):
             if not any(fnmatch(name, pattern) for name in names):
-                msg = f"frozen: {pattern!r} matches no parameter; the names are like {names[0]!r}"
+                msg = (
+                    f"{key}: {pattern!r} does not match any parameter; the names are like "
+                    f"{names[0]!r}"
+                )
                 raise ConfigError(msg)
-        blocks = backbone_blocks(self.network) if layer_decay != 1 else {}
+        blocks = block_parameters(self.network)
+        rates = {
+            id(parameter): lr * layer_decay ** (len(blocks) - 1 - depth)
+            for depth, block in enumerate(blocks)
+            for parameter in block
+        }
+        rest = lr if head_lr is None else head_lr
         groups: dict[float, list[nn.Parameter]] = {}
-        heads = tuple(f"network.{name}" for name in _head_names(self.network))
         for name, parameter in self.named_parameters():
             if any(fnmatch(name, pattern) for pattern in frozen):
                 parameter.requires_grad_(False)
-                continue
-            if not parameter.requires_grad:
-                continue
-            if not name.startswith("network.") or name.startswith(heads):
-                chosen = lr if head_lr is None else head_lr
-            else:
-                depth = blocks.get(_block_of(name.removeprefix("network.")), len(blocks) - 1)
-                chosen = lr * layer_decay ** max(0, len(blocks) - 1 - depth)
-            groups.setdefault(chosen, []).append(parameter)
+            if parameter.requires_grad:
+                given = (value for pattern, value in chosen_lrs.items() if fnmatch(name, pattern))
+                chosen = next(given, rates.get(id(parameter), rest))
+                groups.setdefault(chosen, []).append(parameter)
         if not groups:
             msg = "every parameter is frozen, so that there is nothing to train"
             raise ConfigError(msg)
         return [{"params": group, "max_lr": value} for value, group in groups.items()]
 
 
-def backbone_blocks(network: nn.Module) -> Mapping[str, int]:
-    """Return the depth of every block of a backbone, from 0 at its input, by the block's name."""
-    heads = _head_names(network)
-    names = (_block_of(name) for name, _ in network.named_parameters())
-    body = dict.fromkeys(name for name in names if name.split(".")[0] not in heads)
-    return {name: depth for depth, name in enumerate(body)}
+def block_parameters(network: nn.Module) -> list[list[nn.Parameter]]:
+    """Return the parameters of every block of a backbone, from its input to its output.
+
+    The blocks are the parts of the longest list or sequence of modules in the backbone, or the
+    parts of the backbone itself if it has no such list. What comes before them, such as an
+    embedding of patches, counts to the first block, and what comes after them to the last one.
+
+    Args:
+        network: Network; its backbone is its attribute ``backbone`` if it has one, and else
+            everything but its `class_layers`.
+    """
+    body = getattr(network, "backbone", network)
+    heads = _head_names(body)
+    containers = [
+        module
+        for name, module in body.named_modules()
+        if isinstance(module, nn.ModuleList | nn.Sequential) and name.split(".")[0] not in heads
+    ]
+    parts = list(max(containers, key=len, default=body).children())
+    if len(parts) < _FEWEST_BLOCKS:
+        parts = [part for name, part in body.named_children() if name not in heads] or [body]
+    of = {id(p): depth for depth, part in enumerate(parts) for p in part.parameters()}
+    blocks: list[list[nn.Parameter]] = [[] for _ in parts]
+    depth = 0
+    for name, parameter in body.named_parameters():
+        if name.split(".")[0] in heads:
+            continue
+        if id(parameter) in of:
+            depth = of[id(parameter)]
+        elif depth:  # after the first of the blocks, so after all of them
+            depth = len(parts) - 1
+        blocks[depth].append(parameter)
+    return blocks
 
 
 def _head_names(network: nn.Module) -> tuple[str, ...]:
     layers: Sequence[str] = getattr(network, "class_layers", ())
     return tuple(dict.fromkeys(layer.split(".")[0] for layer in layers))
-
-
-def _block_of(name: str) -> str:
-    match = _BLOCK.match(name)
-    return match.group(1) if match else name

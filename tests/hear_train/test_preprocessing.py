@@ -146,5 +146,5 @@ def test_labels_of_a_mix_are_those_of_its_clips_by_their_shares(packed):
     )
     found = DrawnBatches(drawer, 8, 527)[2].targets.weak.numpy()
     for row, number in zip(found, range(16, 24), strict=True):
-        expected = sum(share * rows[index] for index, share in drawer.draw(number).clips)
+        expected = sum(part.share * rows[part.clip] for part in drawer.draw(number).clips)
         np.testing.assert_allclose(row, expected, rtol=1e-5)

@@ -15,7 +15,6 @@ from hear_core.zoo.metadata import read_metadata
 from hear_mn import ZOO
 from hear_train.data.hdf5 import as_mp3, pack
 from hear_train.loop.logs import read_log
-from hear_train.objectives.supervised import Supervised
 from hear_train.recipes import build, evaluate_network, list_recipes, load_recipe
 from tests.hear_train.conftest import RATE
 
@@ -262,17 +261,3 @@ def test_a_run_folder_runs_no_code(tmp_path):
     (state / "state.json").write_text("{")
     with pytest.raises(ConfigError, match=r"state\.json is not valid JSON"):
         build(recipe, [tmp_path / "data"], tmp_path / "run", Accelerator(cpu=True))
-
-
-def test_layer_wise_learning_rates():
-    network = ZOO.random_init("mn01_as")
-    groups = Supervised(network).parameter_groups(1.0, head_lr=5.0, layer_decay=0.9)
-    by_parameter = {id(p): group["max_lr"] for group in groups for p in group["params"]}
-    for name, parameter in network.named_parameters():
-        part, number = name.split(".")[:2]
-        expected = 5.0 if part == "classifier" else 0.9 ** (16 - int(number))
-        assert by_parameter[id(parameter)] == pytest.approx(expected)
-    frozen = Supervised(ZOO.random_init("mn01_as"))
-    frozen.parameter_groups(1.0, frozen=("network.features.*",))
-    left = {name.split(".")[1] for name, p in frozen.named_parameters() if p.requires_grad}
-    assert left == {"classifier"}

@@ -53,7 +53,7 @@ def test_length_level_and_shares(number):
     effective = np.sqrt(np.square(sound.samples).mean())
     assert -36 <= 20 * np.log10(effective) <= -19.9  # clipping takes something off
     if sound.clips:
-        assert sum(share for _, share in sound.clips) == pytest.approx(1)
+        assert sum(part.share for part in sound.clips) == pytest.approx(1)
 
 
 def test_without_strength_a_clip_is_cut_shifted_and_levelled_only():
@@ -61,9 +61,9 @@ def test_without_strength_a_clip_is_cut_shifted_and_levelled_only():
     drawer = MixtureDrawer(clips(), config, 0)
     for number in range(10):
         sound = drawer.draw(number)
-        ((index, share),) = sound.clips
-        original = drawer.clips.read(index)
-        assert share == 1
+        (part,) = sound.clips
+        original = drawer.clips.read(part.clip)
+        assert part.share == 1
         spectra = [np.abs(np.fft.rfft(x, 4 * RATE)) for x in (sound.samples, original)]
         peaks = [spectrum.argmax() for spectrum in spectra]
         assert abs(peaks[0] - peaks[1]) <= 60
@@ -81,7 +81,7 @@ def test_settings_out_of_range(wrong):
 def test_corrupt_clips_are_skipped_and_named():
     drawer = MixtureDrawer(clips(corrupt=(1, 3)), MixtureConfig(seconds=0.1, synthetic=0), 0)
     sounds = [drawer.draw(number) for number in range(20)]
-    assert {index for sound in sounds for index, _ in sound.clips} == {0, 2, 4}
+    assert {part.clip for sound in sounds for part in sound.clips} == {0, 2, 4}
     skipped = {name: why for sound in sounds for name, why in sound.skipped.items()}
     assert skipped == {"1": "1 is corrupt", "3": "3 is corrupt"}
     with pytest.raises(ConfigError, match="clips in a row cannot be read"):

@@ -1,4 +1,4 @@
-"""The schedule against that of EfficientAT, from its constants, epoch by epoch."""
+"""Schedules: EfficientAT's from its constants epoch by epoch, EfficientSED's from its numbers."""
 
 import math
 
@@ -6,6 +6,7 @@ import pytest
 
 from hear_core.errors import ConfigError
 from hear_train.loop.schedules import Schedule
+from tests.goldens.arrays import arrays
 
 
 def original(epoch, warm_up, down_start, down_length, last):
@@ -43,5 +44,29 @@ def test_without_a_ramp_it_falls_at_once():
 
 
 def test_settings_out_of_range_are_refused():
-    with pytest.raises(ConfigError, match="epochs of 0 or more"):
+    with pytest.raises(ConfigError, match="lengths of 0 or more"):
         Schedule(warm_up=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "golden", "last"), [("cosine", "cos", 0), ("linear", "linear", 2e-7)]
+)
+def test_schedules_by_step_are_those_of_efficientsed(name, golden, last):
+    expected = arrays("train/efficientsed_losses")
+    schedule = Schedule(name=name, warm_up_steps=10, last=last)
+    found = [schedule.factor(step, 20, 2) for step in range(41)]
+    assert found == pytest.approx(expected[f"{golden}_small"].tolist(), rel=1e-9, abs=1e-12)
+
+
+def test_the_cosine_schedule_of_a_whole_run():
+    """The warm-up of EfficientSED takes 20000 steps, whatever its option says."""
+    expected = arrays("train/efficientsed_losses")
+    schedule = Schedule(name="cosine", warm_up_steps=20000, last=0)
+    found = [schedule.factor(int(step), 391, 120) for step in expected["cos_steps"]]
+    assert found == pytest.approx(expected["cos_factor"].tolist(), rel=1e-6, abs=1e-9)
+
+
+def test_a_constant_and_an_unknown_schedule():
+    assert [Schedule(name="constant").factor(step, 5, 9) for step in (0, 44)] == [1, 1]
+    with pytest.raises(ConfigError, match="unknown schedule 'cosin'; did you mean 'cosine'"):
+        Schedule(name="cosin")
