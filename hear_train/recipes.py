@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -19,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
-import yaml
 from torch import nn
 
-from hear_core.errors import ConfigError, unknown
+from hear_core.errors import ConfigError, shortened_repr, unknown
+from hear_core.io.yaml_files import parse_yaml
 from hear_core.networks.backbone import Backbone
 from hear_core.zoo.metadata import save_checkpoint
 from hear_core.zoo.registry import NetworkRecord, Zoo
@@ -53,6 +54,7 @@ T = TypeVar("T")
 
 _PACKAGE = "training_configs"
 _IN_MEMORY = 5000  # clips of which all are read before training; 5 s each take 1.6 GB
+_TOO_LARGE = 10**18  # for a 64-bit integer, with room for products
 _SURVEY = 4  # batches that the teacher's mean is computed from
 
 
@@ -266,11 +268,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def read_recipe(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Return the entries of a recipe of any kind, see `load_recipe`."""
-    try:
-        entries = yaml.safe_load(recipe_text(name)) or {}
-    except (yaml.YAMLError, RecursionError) as error:
-        msg = f"{name} is not YAML: {error}"
-        raise ConfigError(msg) from error
+    entries = parse_yaml(recipe_text(name), str(name)) or {}
     if not isinstance(entries, dict):
         msg = f"{name} must map names to values"
         raise ConfigError(msg)
@@ -617,11 +615,7 @@ def _override(entries: dict[str, Any], override: str) -> None:
     if not equals or not path:
         msg = f"{override!r} must have the form key.path=value, such as trainer.epochs=3"
         raise ConfigError(msg)
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        msg = f"the value of {override!r} is not YAML: {error}"
-        raise ConfigError(msg) from error
+    value = parse_yaml(text, f"the value of {shortened_repr(override)}")
     *sections, name = path.split(".")
     for section in sections:
         if entries.get(section) is None:
@@ -642,13 +636,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert(next(a for a in get_args(hint) if a is not type(None)), value, where)
     if is_dataclass(hint):
         if not isinstance(value, dict):
-            msg = f"{where} must be a section of names and values, not {value!r}"
+            msg = f"{where} must be a section of names and values, not {shortened_repr(value)}"
             raise ConfigError(msg)
         return from_mapping(hint, value, where)  # type: ignore[arg-type]
     if origin is tuple:
         items = [value] if isinstance(value, str | int | float) else value
         if not isinstance(items, list | tuple):
-            msg = f"{where} must be a list, not {value!r}"
+            msg = f"{where} must be a list, not {shortened_repr(value)}"
             raise ConfigError(msg)
         kinds = get_args(hint)
         if kinds[-1] is not ... and len(kinds) != len(items):
@@ -657,15 +651,21 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return tuple(_convert(kinds[0], item, where) for item in items)
     if origin is not None:  # a mapping
         if not isinstance(value, dict):
-            msg = f"{where} must map names to values, not {value!r}"
+            msg = f"{where} must map names to values, not {shortened_repr(value)}"
             raise ConfigError(msg)
         return {str(k): _convert(get_args(hint)[1], v, f"{where}.{k}") for k, v in value.items()}
     if hint is float and not isinstance(value, bool):
         try:
-            return float(value)  # YAML reads 1e-4 as a text
-        except (TypeError, ValueError):
-            pass
-    if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+            number = float(value)  # YAML reads 1e-4 as a text
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if math.isfinite(number):
+            return number
+    elif hint is int and isinstance(value, int):
+        if not isinstance(value, bool) and abs(value) < _TOO_LARGE:
+            return value
+    elif isinstance(value, hint) and not (hint is str and "\0" in value):
         return value
-    msg = f"{where} must be of type {hint.__name__}, not {value!r}"
+    kind = {float: "a finite number", int: "a whole number below 1e18"}.get(hint)
+    msg = f"{where} must be {kind or f'of type {hint.__name__}'}, not {shortened_repr(value)}"
     raise ConfigError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import struct
@@ -10,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -31,6 +32,28 @@ _LOUDEST = 2.0**32  # no scale of samples reaches further
 _AU, _AU_FLOAT = b".snd", 6  # the format in which ffmpeg hands over samples
 
 
+class EncodedAudio(NamedTuple):
+    """The content of an audio file in memory, such as a row of an HDF5 file.
+
+    Attributes:
+        name: Name of the audio, for messages.
+        content: The bytes.
+    """
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+    def open(self, mode: str = "rb") -> BinaryIO:
+        """Open the content for reading, as `Path.open` does."""
+        return io.BytesIO(self.content)
+
+
+AudioSource: TypeAlias = Path | EncodedAudio
+
+
 class Block(NamedTuple):
     """Decoded audio.
 
@@ -46,11 +69,11 @@ class Block(NamedTuple):
     stream: int
 
 
-def decode(path: Path, problems: list[str]) -> Iterator[Block]:
+def decode(path: AudioSource, problems: list[str]) -> Iterator[Block]:
     """Decode an audio file to its end, however long its header says that it is.
 
     Args:
-        path: File to decode.
+        path: File to decode, or the content of one.
         problems: Receives what header and content disagree on, as ends of sentences that begin
             with the name of the file. It is complete when the last block was taken.
 
@@ -61,14 +84,8 @@ def decode(path: Path, problems: list[str]) -> Iterator[Block]:
         AudioError: The file is missing, cannot be decoded, has an absurd sample rate, or holds NaN,
             infinite or absurdly large values.
     """
-    try:
-        is_file, is_folder = path.is_file(), path.is_dir()
-    except OSError as error:  # such as a name that is too long
-        msg = f"cannot read {path}: {error.strerror}"
-        raise AudioError(msg) from error
-    if not is_file:
-        msg = f"{path} is a folder" if is_folder else f"there is no file {path}"
-        raise AudioError(msg)
+    if isinstance(path, Path):
+        _check_file(path)
     try:
         for block in _blocks(path, problems):
             check_sample_rate(block.sample_rate, f"{path} has")
@@ -79,6 +96,17 @@ def decode(path: Path, problems: list[str]) -> Iterator[Block]:
     except Exception as error:  # decoders raise anything, ValueError and MemoryError included
         msg = f"{path} cannot be read as audio: {_reason(error)}"
         raise AudioError(msg) from error
+
+
+def _check_file(path: Path) -> None:
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError) as error:  # such as a name that is too long, or has a NUL
+        msg = f"cannot read {path}: {getattr(error, 'strerror', error)}"
+        raise AudioError(msg) from error
+    if not is_file:
+        msg = f"{path} is a folder" if is_folder else f"there is no file {path}"
+        raise AudioError(msg)
 
 
 def check_sample_rate(sample_rate: float, what: str = "sample_rate is") -> None:
@@ -98,7 +126,7 @@ def check_sample_rate(sample_rate: float, what: str = "sample_rate is") -> None:
         raise AudioError(msg)
 
 
-def _check_values(path: Path, samples: np.ndarray) -> None:
+def _check_values(path: AudioSource, samples: np.ndarray) -> None:
     highest = max(float(samples.max()), -float(samples.min()))
     if highest <= _LOUDEST:
         return
@@ -109,7 +137,7 @@ def _check_values(path: Path, samples: np.ndarray) -> None:
     raise AudioError(msg)
 
 
-def _blocks(path: Path, problems: list[str]) -> Iterator[Block]:
+def _blocks(path: AudioSource, problems: list[str]) -> Iterator[Block]:
     import soundfile
 
     links = find_links(path)
@@ -126,7 +154,7 @@ def _blocks(path: Path, problems: list[str]) -> Iterator[Block]:
         blocks = _with_av(path)
     elif ffmpeg:
         blocks = _with_ffmpeg(path, ffmpeg)
-    elif path.suffix.lower() in CONTAINERS:
+    elif Path(str(path)).suffix.lower() in CONTAINERS:
         msg = (
             f"{path} cannot be read as audio: libsndfile does not know the format; install the "
             f"extra 'av' (pip install av) or the program ffmpeg"
@@ -146,11 +174,12 @@ _NO_LENGTH = 2**62  # samples; libsndfile gives more where a header has no lengt
 _UNKNOWN_FORMAT = 1  # SF_ERR_UNRECOGNISED_FORMAT
 
 
-def _sound_file_links(path: Path, links: list[Link], problems: list[str]) -> Iterator[Block]:
+def _sound_file_links(path: AudioSource, links: list[Link], problems: list[str]) -> Iterator[Block]:
     for number, link in enumerate(links):
         found: list[str] = []
         with path.open("rb") as file:
-            source = path if link.pieces is None else Pieces(file, link.pieces)
+            whole = path if isinstance(path, Path) else file
+            source = whole if link.pieces is None else Pieces(file, link.pieces)
             for samples, sample_rate in _sound_file(source, link.skip, found):
                 yield Block(samples, sample_rate, number)
         if problem := link.problem or next(iter(found), None):
@@ -159,7 +188,7 @@ def _sound_file_links(path: Path, links: list[Link], problems: list[str]) -> Ite
 
 
 def _sound_file(
-    source: Path | Pieces, skip: int, problems: list[str]
+    source: Path | BinaryIO | Pieces, skip: int, problems: list[str]
 ) -> Iterator[tuple[np.ndarray, int]]:
     with _open(source) as file:
         decoded, promised = 0, file.frames
@@ -174,7 +203,7 @@ def _sound_file(
             problems.append(f"promises {promised} samples in its header, but has {decoded}")
 
 
-def _open(source: Path | Pieces) -> soundfile.SoundFile:
+def _open(source: Path | BinaryIO | Pieces) -> soundfile.SoundFile:
     """Open a file that is read from begin to end.
 
     A file that can be sought is read by the `soundfile` package up to the length in its header,
@@ -190,10 +219,10 @@ def _open(source: Path | Pieces) -> soundfile.SoundFile:
     return Sequential(os.fsencode(source) if isinstance(source, Path) else source)
 
 
-def _with_av(path: Path) -> Iterator[Block]:
+def _with_av(path: AudioSource) -> Iterator[Block]:
     import av
 
-    with av.open(str(path)) as container:
+    with av.open(str(path) if isinstance(path, Path) else path.open(), "r") as container:
         if not container.streams.audio:
             msg = f"{path} has no audio"
             raise AudioError(msg)
@@ -208,7 +237,13 @@ def _with_av(path: Path) -> Iterator[Block]:
                     yield Block(np.ascontiguousarray(samples), frame.sample_rate, number)
 
 
-def _with_ffmpeg(path: Path, ffmpeg: str) -> Iterator[Block]:
+def _with_ffmpeg(path: AudioSource, ffmpeg: str) -> Iterator[Block]:
+    if isinstance(path, EncodedAudio):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, "audio")
+            copy.write_bytes(path.content)
+            yield from _with_ffmpeg(copy, ffmpeg)
+        return
     command = [ffmpeg, "-nostdin", "-v", "error", "-i", f"file:{path}", "-map", "0:a:0"]
     command += ["-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
     with (

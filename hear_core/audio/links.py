@@ -19,8 +19,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import BinaryIO, Literal, NamedTuple, Protocol, TypeAlias
 
 _CHUNK = 1 << 20  # bytes read at a time
 
@@ -42,7 +41,13 @@ class Link(NamedTuple):
     skip: int = 0
 
 
-def find_links(path: Path) -> list[Link]:
+class Openable(Protocol):
+    """A file, or something that opens like one."""
+
+    def open(self, mode: Literal["rb"], /) -> BinaryIO: ...
+
+
+def find_links(path: Openable) -> list[Link]:
     """Return the streams of a file in order; one that is the whole file if nothing is special.
 
     Raises:

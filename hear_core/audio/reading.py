@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hear_core.audio.decoding import CONTAINERS, Block, check_sample_rate, decode
+from hear_core.audio.decoding import (
+    CONTAINERS,
+    AudioSource,
+    Block,
+    EncodedAudio,
+    check_sample_rate,
+    decode,
+)
 from hear_core.errors import AudioError
 
 log = logging.getLogger(__name__)
@@ -35,7 +42,9 @@ def audio_suffixes() -> set[str]:
     return (known | _MORE_SUFFIXES | CONTAINERS) - _HEADERLESS
 
 
-def read_audio(path: str | Path, sample_rate: int, *, strict: bool = False) -> Tensor:
+def read_audio(
+    path: str | Path | EncodedAudio, sample_rate: int, *, strict: bool = False
+) -> Tensor:
     """Read an audio file.
 
     The file is decoded to its true end, whatever length its header promises, also if it consists
@@ -47,7 +56,7 @@ def read_audio(path: str | Path, sample_rate: int, *, strict: bool = False) -> T
     changed by soxr in high quality.
 
     Args:
-        path: File to read.
+        path: File to read, or the content of one.
         sample_rate: Sample rate of the result in Hz.
         strict: Whether a truncated file, or one whose header and content disagree, is an error. If
             not, what can be decoded is returned, and a warning is logged.
@@ -59,7 +68,7 @@ def read_audio(path: str | Path, sample_rate: int, *, strict: bool = False) -> T
         AudioError: The file is missing, cannot be decoded, has no samples, holds NaN or infinite
             values, or has an absurd sample rate.
     """
-    path = Path(path)
+    path = path if isinstance(path, EncodedAudio) else Path(path)
     check_sample_rate(sample_rate)
     mix, problems = _Mix(), list[str]()
     waveform = _joined(_resampled(mix.mono(decode(path, problems)), sample_rate))
@@ -145,7 +154,7 @@ class _Mix:
                 found[stream] = int(energies.argmax())
         return found
 
-    def choose(self, path: Path) -> None:
+    def choose(self, path: AudioSource) -> None:
         """Take the loudest channel from now on where channels cancel each other out."""
         self._choices = self.cancelled
         for stream, channel in self._choices.items():
@@ -171,7 +180,7 @@ def _mean(samples: np.ndarray) -> np.ndarray:
     return samples.mean(axis=1)
 
 
-def _report(path: Path, problems: list[str], *, empty: bool, strict: bool) -> None:
+def _report(path: AudioSource, problems: list[str], *, empty: bool, strict: bool) -> None:
     """Raise or log what is wrong with a file that was decoded."""
     if empty:
         msg = f"{path} has no samples" + "".join(f"; it {problem}" for problem in problems[:1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,13 +54,19 @@ def parse_json(
         finite: Whether to refuse NaN and infinite numbers.
 
     Raises:
-        HearError: The content is not JSON. It is an instance of `error`.
+        HearError: The content is not JSON, or has a key twice in an object. It is an instance of
+            `error`.
     """
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
         if not finite:
-            return json.loads(text)
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+            return json.loads(text, object_pairs_hook=_with_unique_keys)
+        return json.loads(
+            text,
+            object_pairs_hook=_with_unique_keys,
+            parse_constant=_refuse,
+            parse_float=_finite,
+        )
     except (ValueError, RecursionError) as problem:
         reason = "it is nested too deeply" if isinstance(problem, RecursionError) else problem
         msg = f"{name} is not valid JSON: {reason}. {hint}"
@@ -75,6 +82,15 @@ def _content(path: Path, error: type[HearError], hint: str) -> bytes:
     except OSError as problem:
         msg = f"cannot read {path}: {problem.strerror}. {hint}"
         raise error(msg.strip()) from problem
+
+
+def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        repeated = next(key for key, number in Counter(k for k, _ in pairs).items() if number > 1)
+        msg = f"{repeated!r} is listed more than once"
+        raise ValueError(msg)
+    return found
 
 
 def _refuse(constant: str) -> NoReturn:

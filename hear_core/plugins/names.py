@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
@@ -126,9 +127,16 @@ def module_name(name: str) -> str:
         if name in configs:
             return f"{package}.{name}"
         known += configs
-    if "." not in name and find_spec(name) is None:
+    if "." not in name and not _is_importable(name):
         raise ConfigError(unknown("module", name, known))
     return name
+
+
+def _is_importable(name: str) -> bool:
+    try:
+        return name in sys.modules or find_spec(name) is not None
+    except ValueError:  # of an empty name
+        return False
 
 
 def plugin_module(name: str) -> ModuleType:

@@ -16,10 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from hear_core.audio.reading import resample
-from hear_core.errors import AudioError, ConfigError
+from hear_core.audio.decoding import EncodedAudio
+from hear_core.audio.reading import read_audio
+from hear_core.errors import AudioError, ConfigError, shortened_repr
 from hear_core.io.files import atomic_write
+from hear_core.io.hdf5_files import import_h5py, open_hdf5, read_numbers, read_strings
 
+_LAYOUT = "in the layout of PaSST, which has the datasets audio_name, mp3 and target"
 _SUFFIXES = {".h5", ".hdf", ".hdf5"}
 _PRESENT = 0.5  # probability from which EfficientAT counts an instrument of OpenMIC as present
 _open_files: dict[tuple[int, Path], Any] = {}  # by process, as handles do not survive a fork
@@ -43,20 +46,12 @@ def read_index(path: Path, classes: int) -> tuple[list[str], np.ndarray | None, 
     Raises:
         ConfigError: The file has another layout or another number of classes.
     """
-    h5py = _h5py()
-    try:
-        with h5py.File(path, "r") as file:
-            names = [name.decode() for name in file["audio_name"][:]]
-            target = file["target"][:] if "target" in file else None
-            if "mp3" not in file or len(file["mp3"]) != len(names):
-                missing = "mp3"
-                raise KeyError(missing)
-    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
-        msg = (
-            f"{path} is not an HDF5 file in the layout of PaSST, which has the datasets "
-            f"audio_name, mp3 and target: {error}"
-        )
-        raise ConfigError(msg) from error
+    with open_hdf5(path, _LAYOUT) as file:
+        names = read_strings(file, "audio_name")
+        target = read_numbers(file, "target") if "target" in file else None
+        if (contents := file["mp3"]).shape != (len(names),):
+            msg = f"mp3 has the shape {contents.shape}, but there are {len(names)} names"
+            raise ValueError(msg)
     if target is None:
         return names, None, None
     if target.dtype.kind == "f" and target.shape == (len(names), 2 * classes):
@@ -93,18 +88,14 @@ class PackedClip:
         Raises:
             AudioError: The clip is damaged or empty.
         """
-        import soundfile
-
+        name = f"{self.name} in {self.path}"
         try:
             content = _opened(self.path)["mp3"][self.index]
-            samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-        except (OSError, soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
-            msg = f"{self.name} in {self.path} cannot be read as audio: {error}"
+            audio = content if isinstance(content, bytes) else np.asarray(content, np.uint8)
+        except Exception as error:  # what is raised depends on where the file is damaged
+            msg = f"{name} cannot be read: {error}"
             raise AudioError(msg) from error
-        if len(samples) == 0:
-            msg = f"{self.name} in {self.path} holds no samples"
-            raise AudioError(msg)
-        return resample(samples.mean(axis=1), rate, sample_rate)
+        return read_audio(EncodedAudio(name, bytes(audio)), sample_rate).numpy()
 
 
 def pack(
@@ -124,7 +115,7 @@ def pack(
     Returns:
         The number of clips that were written.
     """
-    h5py = _h5py()
+    h5py = import_h5py()
     with atomic_write(target) as part, h5py.File(part, "w") as file:
         kinds = h5py.string_dtype(), h5py.vlen_dtype(np.dtype("uint8"))
         names = file.create_dataset("audio_name", (total,), dtype="S160", maxshape=(None,))
@@ -145,8 +136,12 @@ def pack(
 
 def packed_labels(path: Path) -> tuple[str, ...]:
     """Return the names of the classes of a file that `pack` wrote; empty for other files."""
-    with _h5py().File(path, "r") as file:
-        return tuple(str(label) for label in file.attrs.get("labels", ()))
+    with open_hdf5(path, _LAYOUT) as file:
+        labels = file.attrs.get("labels", ())
+        if not all(isinstance(label, str) for label in labels):
+            msg = f"its attribute labels is not a list of strings: {shortened_repr(labels)}"
+            raise ValueError(msg)
+    return tuple(labels)
 
 
 def as_mp3(samples: np.ndarray, sample_rate: int) -> bytes:
@@ -161,14 +156,5 @@ def as_mp3(samples: np.ndarray, sample_rate: int) -> bytes:
 def _opened(path: Path) -> Any:
     key = (os.getpid(), path)
     if key not in _open_files:
-        _open_files[key] = _h5py().File(path, "r")
+        _open_files[key] = import_h5py().File(path, "r")
     return _open_files[key]
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        msg = "HDF5 files need the package h5py: pip install 'efficient-hear[train]'"
-        raise ConfigError(msg) from error
-    return h5py

@@ -6,7 +6,9 @@ Nothing is read by pickle, so that resuming a run of somebody else cannot run co
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,19 @@ from hear_core.io.files import atomic_write
 from hear_core.io.json_files import read_json
 
 _PREFIX, _VALUES = "state-", "state.json"
+_NAME = re.compile(_PREFIX + r"[0-9]{8,18}")
 _HINT = "Delete this folder to resume from the beginning, or restore it from a copy."
 
 
 def last_state(folder: Path) -> Path | None:
     """Return the last complete state in the folder of a run."""
-    found = sorted(p for p in folder.glob(f"{_PREFIX}*") if not p.name.endswith(".part"))
-    return found[-1] if found else None
+    found = [path for path in folder.glob(f"{_PREFIX}*") if _NAME.fullmatch(path.name)]
+    return max(found, key=state_step, default=None)
+
+
+def state_step(state: Path) -> int:
+    """Return the step that a state belongs to."""
+    return int(state.name.removeprefix(_PREFIX))
 
 
 def write_state(
@@ -64,7 +72,7 @@ def read_state(state: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any
         Tensors by name, by the name of their file, and everything else.
 
     Raises:
-        ConfigError: A file is missing or damaged.
+        ConfigError: A file is missing or damaged, or holds NaN or infinite values.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -77,7 +85,14 @@ def read_state(state: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             msg = f"{file} is damaged: {error}. {_HINT}"
             raise ConfigError(msg) from error
+        if odd := [name for name, tensor in tensors[file.stem].items() if not _is_usable(tensor)]:
+            msg = f"{file} is damaged: {odd[0]} is not made of finite numbers. {_HINT}"
+            raise ConfigError(msg)
     return tensors, values
+
+
+def _is_usable(tensor: Tensor) -> bool:
+    return not tensor.is_complex() and bool(tensor.isfinite().all())
 
 
 def load_module(module: nn.Module, tensors: Mapping[str, Tensor], state: Path) -> None:
@@ -112,8 +127,10 @@ def load_optimiser(
         ConfigError: The state is that of another module.
     """
     parameters = dict(module.named_parameters())
+    kinds: dict[str, set[str]] = defaultdict(set)
     for key, value in tensors.items():
         name, _, kind = key.rpartition("/")
+        kinds[name].add(kind)
         parameter = parameters.get(name)
         if parameter is None or value.shape not in (parameter.shape, ()):
             msg = f"{state} holds a state of {name}, which does not fit this run. {_HINT}"
@@ -122,3 +139,6 @@ def load_optimiser(
         if value.shape == parameter.shape and value.ndim:
             loaded = torch.zeros_like(parameter, dtype=value.dtype).copy_(value)
         optimiser.state[parameter][kind] = loaded
+    if odd := [name for name in kinds if kinds[name] != set.union(*kinds.values())]:
+        msg = f"{state} holds an incomplete state of {odd[0]}. {_HINT}"
+        raise ConfigError(msg)

@@ -30,6 +30,7 @@ from hear_train.loop.states import (
     load_optimiser,
     optimiser_tensors,
     read_state,
+    state_step,
     write_state,
 )
 from hear_train.objectives.objective import Objective
@@ -124,14 +125,16 @@ class Position:
         """Load what `state_dict` returned.
 
         Raises:
-            ConfigError: A value is missing or has the wrong type.
+            ConfigError: A value is missing, has the wrong type or is out of range.
         """
-        for name, value in vars(Position()).items():
-            kind = dict if isinstance(value, dict) else int
-            if not isinstance(state.get(name), kind):
+        for name in vars(self):
+            if name not in state or not _VALID[name](state[name]):
                 msg = f"the state of the run does not have a valid {name!r}"
                 raise ConfigError(msg)
-            setattr(self, name, state[name])
+        if not set(state["sums"]) <= set(state["counts"]):
+            msg = "the state of the run has sums without counts"
+            raise ConfigError(msg)
+        vars(self).update({name: state[name] for name in vars(self)})
         self.sums, self.counts = Counter(state["sums"]), Counter(state["counts"])
 
     def take(self, skipped: Mapping[str, str], values: Mapping[str, float]) -> None:
@@ -146,6 +149,29 @@ class Position:
         found = {name: total / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = Counter(), Counter()
         return found
+
+
+def _is_count(value: Any, least: int = 0) -> bool:
+    return type(value) is int and least <= value < 2**53
+
+
+def _holds(value: Any, is_valid: Callable[[Any], bool]) -> bool:
+    return isinstance(value, dict) and all(map(is_valid, value.values()))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_VALID: Mapping[str, Callable[[Any], bool]] = {
+    "step": _is_count,
+    "skipped": lambda value: _holds(value, lambda reason: isinstance(reason, str)),
+    "sums": lambda value: _holds(value, lambda total: _is_number(total) and math.isfinite(total)),
+    "counts": lambda value: _holds(value, lambda count: _is_count(count, 1)),
+    "best": lambda value: _holds(value, _is_number),  # a metric may be NaN
+    "metrics": lambda value: _holds(value, _is_number),
+    "without_improvement": _is_count,
+}
 
 
 class Trainer:
@@ -290,18 +316,22 @@ class Trainer:
         load_optimiser(self._plain_optimiser, self.objective, tensors["optimiser"], state)
         for name in self._average:
             self._average[name] = tensors["average"][name].to(self.accelerator.device)
+        position = values.get("position")
         try:
-            self.position.load_state_dict(values.get("position") or {})
+            self.position.load_state_dict(position if isinstance(position, dict) else {})
+            if self.position.step != state_step(state):
+                msg = f"the state of the run is that of step {self.position.step}"
+                raise ConfigError(msg)
+            if self.accelerator.scaler is not None and values.get("scaler"):
+                _load_scaler(self.accelerator.scaler, values["scaler"])
         except ConfigError as error:
             msg = f"{state}: {error}. Delete this folder to restart."
             raise ConfigError(msg) from error
-        if self.accelerator.scaler is not None and values.get("scaler"):
-            self.accelerator.scaler.load_state_dict(values["scaler"])
 
     def _check_state(self) -> None:
         """Check that no other process has continued the run since its state was loaded."""
         state = last_state(self.folder)
-        if state is not None and int(state.name.rpartition("-")[2]) > self.position.step:
+        if state is not None and state_step(state) > self.position.step:
             msg = f"another process has continued the run in {self.folder}: {_LOCK_HINT}"
             raise ConfigError(msg)
 
@@ -450,6 +480,14 @@ class Trainer:
                 collate_fn=cast("Any", _as_it_is),
             )
         )
+
+
+def _load_scaler(scaler: Any, state: Any) -> None:
+    wanted = scaler.state_dict()
+    if not isinstance(state, dict) or set(state) != set(wanted) or not _holds(state, _is_number):
+        msg = "the state of the run does not have a valid 'scaler'"
+        raise ConfigError(msg)
+    scaler.load_state_dict(state)
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -7,9 +7,8 @@ of the same, or one name a line), or an HDF5 file that holds both.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -19,8 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from hear_core.audio.reading import audio_suffixes
-from hear_core.errors import ConfigError
+from hear_core.errors import ConfigError, shortened_repr
 from hear_core.frontends.log_mel import Frontend
+from hear_core.io.arrays import read_array
+from hear_core.io.hdf5_files import open_hdf5, read_numbers, read_strings
+from hear_core.io.json_files import parse_json
 from hear_core.io.pickles import read_pickle
 from hear_core.networks.batch_norm_folding import fold_batch_norms
 from hear_core.zoo.registry import Zoo
@@ -127,7 +129,7 @@ class StoredTeacher:
             msg = f"the file of teacher predictions {path} does not exist"
             raise ConfigError(msg)
         if path.suffix == ".npy":
-            rows: Any = _read_array(path)
+            rows = read_array(path)
             names = _read_index(index or _beside(path))
         else:
             rows, names = _read_hdf5(path)
@@ -194,14 +196,6 @@ def _suffixes() -> set[str]:
     return audio_suffixes()
 
 
-def _read_array(path: Path) -> Any:
-    try:
-        return np.load(path, mmap_mode="r")
-    except (ValueError, EOFError, OSError) as error:
-        msg = f"{path} cannot be read as a NumPy array of numbers: {error}"
-        raise ConfigError(msg) from error
-
-
 def _beside(path: Path) -> Path:
     found = [p for p in sorted(path.parent.iterdir()) if p.suffix in _READERS]
     own = [p for p in found if p.stem == path.stem]
@@ -214,52 +208,58 @@ def _beside(path: Path) -> Path:
     return (own or found)[0]
 
 
-def _read_lines(path: Path) -> dict[str, int]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return {name.strip(): row for row, name in enumerate(lines)}
+def _read_lines(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-_READERS: Mapping[str, Any] = {
+_READERS: Mapping[str, Callable[[Path], Any]] = {
     ".pkl": partial(read_pickle, content="a dict of clip names"),
-    ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
+    ".json": lambda path: parse_json(path.read_bytes(), str(path)),
     ".txt": _read_lines,
 }
 
 
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    KeyError,
-    ValueError,
-    AttributeError,
-    TypeError,
-)
-
-
 def _read_index(path: Path) -> dict[str, int]:
+    """Return the row of every clip name; the names may also be a list in the order of rows."""
+    if path.suffix not in _READERS:
+        msg = f"{path} cannot be an index of clip names, which ends in {', '.join(_READERS)}"
+        raise ConfigError(msg)
     try:
         found = _READERS[path.suffix](path)
-        if isinstance(found, list):
-            found = {name: row for row, name in enumerate(found)}
-        return {str(name): int(row) for name, row in found.items()}
-    except ConfigError:
-        raise
-    except _UNREADABLE as error:
+    except (OSError, UnicodeDecodeError) as error:
         msg = f"{path} cannot be read as an index of clip names: {error}"
         raise ConfigError(msg) from error
+    rows = found if isinstance(found, dict) else dict(_numbered(found, path))
+    for name, row in rows.items():
+        if not isinstance(name, str) or type(row) is not int:
+            msg = (
+                f"{path} must map clip names to row numbers, or list the names, but has "
+                f"{shortened_repr(name)}: {shortened_repr(row)}"
+            )
+            raise ConfigError(msg)
+    return rows
+
+
+def _numbered(names: Any, path: Path) -> Iterator[tuple[str, int]]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        msg = f"{path} must map clip names to row numbers, or list the names"
+        raise ConfigError(msg)
+    if len(set(names)) < len(names):
+        twin = next(name for name, number in Counter(names).items() if number > 1)
+        msg = f"{path} has two rows for {twin}"
+        raise ConfigError(msg)
+    for row, name in enumerate(names):
+        yield name, row
 
 
 def _read_hdf5(path: Path) -> tuple[np.ndarray, dict[str, int]]:
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            names = next(file[key][:] for key in _NAMES if key in file)
-            rows = next(file[key][:] for key in _LOGITS if key in file)
-    except (OSError, StopIteration) as error:
-        msg = (
-            f"{path} is not an HDF5 file of predictions: it must have a dataset of names "
-            f"({', '.join(_NAMES)}) and one of logits ({', '.join(_LOGITS)}): {error}"
-        )
-        raise ConfigError(msg) from error
-    return rows, {name.decode(): row for row, name in enumerate(names)}
+    layout = (
+        f"of predictions, with a dataset of names ({', '.join(_NAMES)}) and one of logits "
+        f"({', '.join(_LOGITS)})"
+    )
+    with open_hdf5(path, layout) as file:
+        names, rows = read_strings(file, *_NAMES), read_numbers(file, *_LOGITS)
+    if len(rows) != len(names):
+        msg = f"{path} has {len(rows)} rows of logits for {len(names)} names"
+        raise ConfigError(msg)
+    return rows, dict(_numbered(names, path))

@@ -214,12 +214,19 @@ def test_the_test_command(tmp_path):
 WRONG = {
     "trainer.epoch=3": "unknown key 'epoch'; did you mean 'epochs'",
     "trainr.epochs=3": "unknown key 'trainr'; did you mean 'trainer'",
-    "trainer.epochs=many": "trainer: epochs must be of type int, not 'many'",
+    "trainer.epochs=many": "trainer: epochs must be a whole number below 1e18, not 'many'",
     "data.format=esc": "unknown data format 'esc'; did you mean 'esc50'",
     "trainer.optimiser.name=adm": "unknown optimiser 'adm'",
     "objective.loss=mse": "unknown loss 'mse'",
     "waveforms.mix=2": "mix from 0 to 1",
     "trainer.epochs": "must have the form key.path=value",
+    "trainer.epochs=2001-99-99": "the value of 'trainer.epochs=2001-99-99' is not valid YAML",
+    f"trainer.epochs={'[' * 5000}": "is nested more than 32 levels deep",
+    f"trainer.optimiser.lr={'9' * 401}": "lr must be a finite number, not 9",
+    "trainer.optimiser.lr=.inf": "lr must be a finite number, not inf",
+    "data.test_share=.nan": "test_share must be a finite number, not nan",
+    f"trainer.epochs={'9' * 30}": "epochs must be a whole number below 1e18, not 9",
+    'data.cache="\\0"': "cache must be of type str, not '\\x00'",
 }
 
 
@@ -228,6 +235,22 @@ def test_a_wrong_key_or_value_names_itself_and_the_nearest(override):
     with pytest.raises(ConfigError) as caught:
         load_recipe("esc50", [override])
     assert WRONG[override] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("data: {fold: 2001-99-99}", "is not valid YAML: month must be in"),
+        ("[" * 5000, "is nested more than 32 levels deep"),
+        ("trainer: {epochs: 3}\ntrainer: {seed: 1}", "'trainer' is listed more than once"),
+        ("- 1", "must map names to values"),
+    ],
+)
+def test_a_file_that_is_not_a_recipe(tmp_path, content, message):
+    (tmp_path / "own.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_recipe(tmp_path / "own.yaml")
+    assert "own.yaml" in str(caught.value)
 
 
 def test_recipes_are_listed_and_shown():

@@ -1,11 +1,14 @@
 import importlib
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
 import hear_mn
+from hear_core.errors import ConfigError
 from hear_core.plugins.configs import embedding_configs
+from hear_core.plugins.names import module_name
 
 
 def test_a_config_is_a_module():
@@ -61,3 +64,14 @@ def test_own_embeddings_are_modules_too(tmp_path):
         check=True,
     )
     assert result.stdout.strip() == "535"
+
+
+@pytest.mark.parametrize("name", ["", "mn04_e1_1", "no module", "\0"])
+def test_names_that_cannot_be_imported_are_unknown(name):
+    with pytest.raises(ConfigError, match="unknown module"):
+        module_name(name)
+
+
+def test_modules_without_a_spec_are_found(monkeypatch):
+    monkeypatch.setitem(sys.modules, "made_by_hand", ModuleType("made_by_hand"))
+    assert module_name("made_by_hand") == "made_by_hand"

@@ -1,11 +1,13 @@
 """The training loop: it resumes exactly after any interruption, and records what it did."""
 
 import json
+import shutil
 import sys
 
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hear_core.errors import ConfigError
@@ -249,3 +251,59 @@ def test_a_row_with_a_new_column_rewrites_the_table(tmp_path):
     log.write(1, {"loss": 2.0})
     log.write(2, {"loss": 1.0, "labels": 3.0})
     assert read_log(tmp_path / "log.csv")[1] == {"step": 2, "loss": 1, "labels": 3}
+
+
+STATES = {
+    "position is a string": lambda state: state.update(position="far"),
+    "position is a list": lambda state: state.update(position=[1]),
+    "step -5": lambda state: state["position"].update(step=-5),
+    "step of another state": lambda state: state["position"].update(step=7),
+    "step is true": lambda state: state["position"].update(step=True),
+    "strings in sums": lambda state: state["position"].update(sums={"loss": "1"}),
+    "sums without counts": lambda state: state["position"].update(sums={"x": 1.0}),
+    "counts of zero": lambda state: state["position"]["counts"].update(loss=0),
+    "reasons that are numbers": lambda state: state["position"].update(skipped={"a": 1}),
+    "metrics that are lists": lambda state: state["position"].update(metrics={"a": []}),
+    "no best": lambda state: state["position"].pop("best"),
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped")
+    trainer(folder)[1].run()
+    return folder
+
+
+@pytest.mark.parametrize("kind", STATES)
+def test_a_state_with_wrong_values_is_refused(tmp_path, stopped, kind):
+    shutil.copytree(stopped, tmp_path / "run")
+    file = last_state(tmp_path / "run") / "state.json"
+    state = json.loads(file.read_text())
+    STATES[kind](state)
+    file.write_text(json.dumps(state))
+    with pytest.raises(ConfigError, match=r"state-0000\d+: the state of the run .*Delete this fol"):
+        trainer(tmp_path / "run")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("weights", "NaN"), ("optimiser", "missing")])
+def test_damaged_tensors_of_a_state(tmp_path, stopped, name, kind):
+    shutil.copytree(stopped, tmp_path / "run")
+    file = last_state(tmp_path / "run") / f"{name}.safetensors"
+    tensors = load_file(file)
+    if kind == "NaN":
+        tensors["layers.0.weight"].fill_(float("nan"))
+    else:
+        del tensors["layers.0.bias/exp_avg_sq"]
+    save_file(tensors, file)
+    with pytest.raises(
+        ConfigError, match=r"not made of finite numbers|incomplete state of layers.0"
+    ):
+        trainer(tmp_path / "run")
+
+
+def test_other_folders_beside_the_states_are_ignored(tmp_path, stopped):
+    shutil.copytree(stopped, tmp_path / "run")
+    before = last_state(tmp_path / "run")
+    (tmp_path / "run/state-of-the-art").mkdir()
+    assert last_state(tmp_path / "run") == before

@@ -90,6 +90,64 @@ def test_files_that_do_not_fit(tmp_path):
         StoredTeacher(tmp_path / "b.h5")
 
 
+INDICES = {
+    "infinite": '{"a": Infinity}',
+    "fraction": '{"a": 0.5}',
+    "text": '{"a": "0"}',
+    "truth": '{"a": true}',
+    "nested": "[" * 100_000,
+    "number": "3",
+    "lists": '[["a"]]',
+    "twice": '["a", "a"]',
+    "repeated key": '{"a": 0, "a": 1}',
+    "not utf-8": b"\xff",
+}
+
+
+@pytest.mark.parametrize("kind", INDICES)
+def test_an_index_that_does_not_map_names_to_rows(tmp_path, kind):
+    np.save(tmp_path / "a.npy", LOGITS)
+    content = INDICES[kind]
+    (tmp_path / "a.json").write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(ConfigError, match=r"a\.json|two rows"):
+        StoredTeacher(tmp_path / "a.npy")
+
+
+def test_an_index_of_another_suffix(tmp_path):
+    np.save(tmp_path / "a.npy", LOGITS)
+    with pytest.raises(ConfigError, match=r"a\.csv cannot be an index"):
+        StoredTeacher(tmp_path / "a.npy", tmp_path / "a.csv")
+
+
+def test_logits_that_are_not_finite_numbers(tmp_path):
+    (tmp_path / "a.txt").write_text("a\nb")
+    for logits in ([[0.0, np.nan]] * 2, [["a", "b"]] * 2):
+        np.save(tmp_path / "a.npy", np.array(logits))
+        with pytest.raises(ConfigError, match=r"a\.npy cannot be read as a NumPy array of num"):
+            StoredTeacher(tmp_path / "a.npy")
+
+
+LAYOUTS = {
+    "names in a group": {"names/of": [b"a"], "logits": [[1.0]]},
+    "a single logit": {"names": [b"a"], "logits": 1.0},
+    "numbers as names": {"names": [1], "logits": [[1.0]]},
+    "names not in UTF-8": {"names": [b"\xff"], "logits": [[1.0]]},
+    "logits of text": {"names": [b"a"], "logits": [[b"1"]]},
+    "NaN": {"names": [b"a"], "logits": [[np.nan]]},
+    "more names": {"names": [b"a", b"b"], "logits": [[1.0]]},
+    "the same name twice": {"names": [b"a", b"a"], "logits": [[1.0], [2.0]]},
+}
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_hdf5_files_of_another_layout(tmp_path, kind):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, values in LAYOUTS[kind].items():
+            file[name] = np.array(values)
+    with pytest.raises(ConfigError, match=r"a\.h5"):
+        StoredTeacher(tmp_path / "a.h5")
+
+
 def test_a_teacher_predicts_what_its_network_does_and_is_not_trained():
     teacher = NetworkTeacher(ZOO, ("mn01_as",), taps=("e1",), pretrained=False)
     network = ZOO.random_init("mn01_as").eval()
