@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ BLOCK_SAMPLES = 1 << 18
 # Suffixes of libsndfile's formats, besides the names that it gives them.
 _MORE_SUFFIXES = {".aif", ".aifc", ".iff", ".mp2", ".oga", ".opus", ".snd", ".sph"}
 _HEADERLESS = {".raw"}
+_MOST_VALUES_PER_SECOND = 96_000  # stereo at 48 kHz
 _CANCELLED = 0.01  # of the energy of the loudest channel, which is 20 dB below
 
 
@@ -70,14 +71,56 @@ def read_audio(
     """
     path = path if isinstance(path, EncodedAudio) else Path(path)
     check_sample_rate(sample_rate)
-    mix, problems = _Mix(), list[str]()
-    waveform = _joined(_resampled(mix.mono(decode(path, problems)), sample_rate))
+    problems: list[str] = []
+    waveform = _mono(path, lambda found: decode(path, found), sample_rate, problems)
+    _report(path, problems, empty=not len(waveform), strict=strict)
+    return torch.from_numpy(waveform)
+
+
+def read_if_short(path: str | Path, sample_rate: int, seconds: float) -> Tensor | None:
+    """Read an audio file as `read_audio` does, but only if it is short.
+
+    Args:
+        path: File to read.
+        sample_rate: Sample rate of the result in Hz.
+        seconds: Longest duration in seconds.
+
+    Returns:
+        Waveform (samples,); None if the file is longer, or has so many channels that it takes the
+        memory of a longer one. No more of it was decoded then than it takes to find that out.
+
+    Raises:
+        AudioError: As `read_audio` does.
+    """
+    path = Path(path)
+    check_sample_rate(sample_rate)
+    blocks, problems = list[Block](), list[str]()
+    duration, values = 0.0, 0
+    for block in decode(path, problems):
+        blocks.append(block)
+        duration += len(block.samples) / block.sample_rate
+        values += block.samples.size
+        if duration > seconds or values > _MOST_VALUES_PER_SECOND * seconds:
+            return None
+    waveform = _mono(path, lambda _: blocks, sample_rate, [])
+    _report(path, problems, empty=not len(waveform), strict=False)
+    return torch.from_numpy(waveform)
+
+
+def _mono(
+    path: AudioSource,
+    blocks: Callable[[list[str]], Iterable[Block]],
+    sample_rate: int,
+    problems: list[str],
+) -> np.ndarray:
+    """Return the mix of blocks, which are read again if their channels cancel each other out."""
+    mix = _Mix()
+    waveform = _joined(_resampled(mix.mono(blocks(problems)), sample_rate))
     if mix.cancelled:
         mix.choose(path)
         del waveform  # it may be large
-        waveform = _joined(_resampled(mix.mono(decode(path, [])), sample_rate))
-    _report(path, problems, empty=not len(waveform), strict=strict)
-    return torch.from_numpy(waveform)
+        waveform = _joined(_resampled(mix.mono(blocks([])), sample_rate))
+    return waveform
 
 
 def read_blocks(

@@ -8,8 +8,9 @@ from concurrent.futures import Future
 import numpy as np
 import torch
 
-from hear_core.errors import HearError
+from hear_core.errors import FileError, HearError
 from hear_eval.embeddings.plugin import Plugin
+from hear_eval.embeddings.rows import RowFile
 
 
 class EmbeddingError(HearError, ValueError):
@@ -90,9 +91,8 @@ def embed_recording(
     blocks: Iterable[np.ndarray],
     name: str,
     size: int | None,
-    *,
-    timestamps: bool,
-) -> tuple[np.ndarray, np.ndarray | None]:
+    rows: tuple[RowFile, RowFile] | None = None,
+) -> np.ndarray | None:
     """Embed a recording that is read in blocks.
 
     Args:
@@ -100,14 +100,15 @@ def embed_recording(
         blocks: Waveforms (samples,), float32, one after another.
         name: Name of the recording, for error messages.
         size: Number of values of an embedding, if it is known.
-        timestamps: Whether to compute timestamp embeddings.
+        rows: Receive timestamp embeddings and timestamps; None computes a scene embedding.
 
     Returns:
-        Embeddings and timestamps of a batch of one recording, see `Plugin.embed`.
+        The scene embedding (size,), or None if `rows` were given.
 
     Raises:
         EmbeddingError: The plug-in fails, or its embeddings have the wrong shape or are not finite.
         AudioError: The recording cannot be read to its end.
+        FileError: The rows cannot be written.
     """
     unread: list[Exception] = []
 
@@ -119,13 +120,24 @@ def embed_recording(
             raise
 
     try:
-        found, times = plugin.embed_blocks(readable(), timestamps=timestamps)
+        if rows is None:
+            found = plugin.embed_scene_blocks(readable())
+            _check(found[None], None, [name], size, timestamps=False)
+            return found
+        for part, times in plugin.embed_timestamp_blocks(readable()):
+            _check(part[None], times[None], [name], size, timestamps=True)
+            rows[0].append(part)
+            rows[1].append(times)
+    except (EmbeddingError, FileError):
+        raise
     except Exception as error:
         if unread:
             raise unread[0] from None
         raise _failure(plugin, [name], error) from error
-    _check(found, times, [name], size, timestamps=timestamps)
-    return found, times
+    if not rows[0].shape[0]:
+        msg = f"{plugin.name} gives no embeddings of {name}"
+        raise EmbeddingError(msg)
+    return None
 
 
 def _failure(plugin: Plugin, names: Sequence[str], error: Exception) -> EmbeddingError:

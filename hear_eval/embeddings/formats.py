@@ -10,14 +10,16 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from hear_core.io.files import atomic_write, writing
+from hear_eval.embeddings.rows import Rows, parts_of, write_npy
 
-Add: TypeAlias = Callable[[str, np.ndarray, np.ndarray | None], None]
+Add: TypeAlias = Callable[[str, Rows, Rows | None], None]
 
 _ROW_GROUP_BYTES = 32 << 20
 
@@ -46,11 +48,11 @@ def _open_npy(path: Path) -> Iterator[Add]:
     beside = _timestamps_path(path)
     _remove(path, beside)
 
-    def add(file: str, embeddings: np.ndarray, timestamps: np.ndarray | None) -> None:
+    def add(file: str, embeddings: Rows, timestamps: Rows | None) -> None:
         for target, array in ((beside, timestamps), (path, embeddings)):
             if array is not None:
                 with atomic_write(target) as part, part.open("wb") as opened:
-                    np.save(opened, array)
+                    write_npy(opened, array)
 
     yield add
 
@@ -77,12 +79,14 @@ def _timestamps_path(path: Path) -> Path:
 def _open_npz(path: Path) -> Iterator[Add]:
     _remove(path)
 
-    def add(file: str, embeddings: np.ndarray, timestamps: np.ndarray | None) -> None:
+    def add(file: str, embeddings: Rows, timestamps: Rows | None) -> None:
         arrays = {"embeddings": embeddings}
         if timestamps is not None:
             arrays["timestamps"] = timestamps
-        with atomic_write(path) as part, part.open("wb") as opened:
-            np.savez(opened, **arrays)  # type: ignore[arg-type]  # of allow_pickle
+        with atomic_write(path) as part, zipfile.ZipFile(part, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as opened:
+                    write_npy(opened, array)
 
     yield add
 
@@ -105,8 +109,12 @@ def _open_parquet(path: Path) -> Iterator[Add]:
     waiting: list[Any] = []
     _remove(path)
 
-    def add(file: str, embeddings: np.ndarray, timestamps: np.ndarray | None) -> None:
-        rows = np.atleast_2d(embeddings)
+    def add(file: str, embeddings: Rows, timestamps: Rows | None) -> None:
+        stamps = repeat(None) if timestamps is None else parts_of(timestamps)
+        for part_of_file, times in zip(parts_of(embeddings), stamps, strict=False):
+            add_rows(file, np.atleast_2d(part_of_file), times)
+
+    def add_rows(file: str, rows: np.ndarray, timestamps: np.ndarray | None) -> None:
         columns = {"file": pa.array([file] * len(rows))}
         if timestamps is not None:
             columns["timestamp"] = pa.array(timestamps)

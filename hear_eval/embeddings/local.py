@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -16,17 +15,15 @@ import torch
 from torch import Tensor
 
 from hear_core.audio.files import AudioFile
-from hear_core.audio.reading import read_audio, read_blocks
-from hear_core.errors import HearError
+from hear_core.audio.reading import read_audio, read_blocks, read_if_short
+from hear_core.errors import FileError, HearError
 from hear_core.io.prefetch import prefetch
 from hear_core.io.threads import torch_threads
 from hear_eval.embeddings.batches import embed_batch, embed_recording
 from hear_eval.embeddings.formats import FORMATS
 from hear_eval.embeddings.plugin import Plugin
+from hear_eval.embeddings.rows import RowFile, Rows
 from hear_eval.embeddings.units import EmbeddingOptions, FileEntry, OutputUnit, text_name
-
-_LARGE = 4 << 20
-"""Size in bytes of a file that may be long. Smaller ones are not decoded twice to find it out."""
 
 _LONG = 180.0
 """Seconds from which a recording is embedded while it is read, if the plug-in can do that."""
@@ -105,46 +102,50 @@ def _embed_unit(
             try:
                 if isinstance(found, Exception):
                     raise found
-                rows, times = _embed(plugin, options, found, source.name)
+                with _embedded(plugin, options, found, source.name, out) as (rows, times):
+                    add(text_name(source.name), rows, times)
+            except FileError:  # of the output
+                raise
             except Exception as error:
                 entry = entry._replace(reason=_reason(error))
             else:
                 samples = found.samples if isinstance(found, _Recording) else len(found)
                 seconds = samples / plugin.sample_rate
-                add(text_name(source.name), rows[0], None if times is None else times[0])
                 entry = entry._replace(seconds=seconds, embedding=unit.output)
             entries.append(entry)
     return entries
 
 
-def _embed(
-    plugin: Plugin, options: EmbeddingOptions, audio: Tensor | _Recording, name: str
-) -> tuple[np.ndarray, np.ndarray | None]:
+@contextmanager
+def _embedded(
+    plugin: Plugin, options: EmbeddingOptions, audio: Tensor | _Recording, name: str, out: Path
+) -> Iterator[tuple[Rows, Rows | None]]:
+    """Provide the embeddings of a file, and their timestamps if these are wanted."""
     timestamps, size = options.timestamps, plugin.size(timestamps=options.timestamps)
-    if isinstance(audio, _Recording):
-        return embed_recording(plugin, audio, name, size, timestamps=timestamps)
-    return embed_batch(plugin, audio[None].numpy(), [name], size, timestamps=timestamps)
+    if not isinstance(audio, _Recording):
+        rows, times = embed_batch(plugin, audio[None].numpy(), [name], size, timestamps=timestamps)
+        yield rows[0], None if times is None else times[0]
+    elif timestamps:
+        with closing(RowFile(out)) as found, closing(RowFile(out)) as stamps:
+            embed_recording(plugin, audio, name, size, (found, stamps))
+            yield found, stamps
+    else:
+        scene = embed_recording(plugin, audio, name, size)
+        assert scene is not None  # noqa: S101
+        yield scene, None
 
 
 def _read(source: AudioFile, sample_rate: int, *, in_blocks: bool) -> _ReadFile:
     state = file_state(source.path)
     try:
-        if in_blocks and (state[0] or 0) >= _LARGE:
-            return _ReadFile(*state, _read_start(source.path, sample_rate))
-        return _ReadFile(*state, read_audio(source.path, sample_rate))
+        if not in_blocks:
+            return _ReadFile(*state, read_audio(source.path, sample_rate))
+        found = read_if_short(source.path, sample_rate, _LONG)
+        if found is None:
+            return _ReadFile(*state, _Recording(read_blocks(source.path, sample_rate)))
+        return _ReadFile(*state, found)
     except Exception as error:  # one file does not stop the others
         return _ReadFile(*state, error)
-
-
-def _read_start(path: Path, sample_rate: int) -> Tensor | _Recording:
-    """Read a recording, if it is long only its first minutes until the others are needed."""
-    blocks, start, samples = read_blocks(path, sample_rate), list[np.ndarray](), 0
-    for block in blocks:
-        start.append(block)
-        samples += len(block)
-        if samples > _LONG * sample_rate:
-            return _Recording(itertools.chain(start, blocks))
-    return torch.from_numpy(np.concatenate(start))
 
 
 def _reason(error: Exception) -> str:

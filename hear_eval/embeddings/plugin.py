@@ -136,25 +136,29 @@ class Plugin:
         return all(callable(getattr(self._module, name, None)) for name in names)
 
     @torch.no_grad()
-    def embed_blocks(
-        self, blocks: Iterable[np.ndarray], *, timestamps: bool
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Embed a recording that is read in blocks; only if `takes_blocks`.
+    def embed_scene_blocks(self, blocks: Iterable[np.ndarray]) -> np.ndarray:
+        """Return the scene embedding (size,) of a recording; only if `takes_blocks`.
 
         Args:
             blocks: Waveforms (samples,), float32, one after another.
-            timestamps: Whether to compute timestamp embeddings instead of a scene embedding.
-
-        Returns:
-            What `embed` returns for a batch of this recording.
         """
-        if not timestamps:
-            found = _array(self._module.embed_scene_blocks(blocks, self._model))
-            return found.astype(np.float32, copy=False)[None], None
-        pairs = self._module.embed_timestamp_blocks(blocks, self._model)
-        rows, times = zip(*((_array(rows), _array(times)) for rows, times in pairs), strict=True)
-        joined = np.concatenate(rows).astype(np.float32, copy=False)
-        return joined[None], np.concatenate(times)[None]
+        found = _array(self._module.embed_scene_blocks(blocks, self._model))
+        return found.astype(np.float32, copy=False)
+
+    def embed_timestamp_blocks(
+        self, blocks: Iterable[np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield consecutive timestamp embeddings of a recording; only if `takes_blocks`.
+
+        Args:
+            blocks: Waveforms (samples,), float32, one after another.
+
+        Yields:
+            Embeddings (timestamps, size) and their timestamps in milliseconds (timestamps,).
+        """
+        with torch.no_grad():
+            for rows, times in self._module.embed_timestamp_blocks(blocks, self._model):
+                yield _array(rows).astype(np.float32, copy=False), _array(times)
 
     def _as_input(self, audio: Tensor) -> Any:
         tensorflow = sys.modules.get("tensorflow")

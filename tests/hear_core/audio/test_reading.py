@@ -13,7 +13,13 @@ import soxr
 import torch
 
 from hear_core.audio import decoding
-from hear_core.audio.reading import as_waveform, audio_suffixes, read_audio, read_blocks
+from hear_core.audio.reading import (
+    as_waveform,
+    audio_suffixes,
+    read_audio,
+    read_blocks,
+    read_if_short,
+)
 from hear_core.errors import AudioError
 
 RATE = 32000
@@ -406,3 +412,22 @@ def test_without_a_decoder_the_error_tells_what_to_install(tmp_path, monkeypatch
 def test_values_other_than_waveforms_are_refused(samples, rate, message):
     with pytest.raises(AudioError, match=message):
         as_waveform(samples, rate, RATE)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_short_files_are_read_at_once_and_long_ones_are_not(tmp_path, channels):
+    samples = np.random.default_rng(0).uniform(-1, 1, (70_000, channels))
+    soundfile.write(tmp_path / "a.wav", samples, 44100)
+    expected = read_audio(tmp_path / "a.wav", 32000)
+    assert torch.equal(read_if_short(tmp_path / "a.wav", 32000, 2.0), expected)
+    assert read_if_short(tmp_path / "a.wav", 32000, 1.5) is None
+
+
+def test_short_files_with_cancelling_channels(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.array([[0.5, -0.5], [0.2, -0.2]] * 100), 32000)
+    found = read_if_short(tmp_path / "a.wav", 32000, 2.0)
+    assert torch.equal(found, read_audio(tmp_path / "a.wav", 32000))
+    assert found.abs().max() > 0.4
+    soundfile.write(tmp_path / "b.wav", np.zeros((0, 2)), 32000)
+    with pytest.raises(AudioError, match="has no samples"):
+        read_if_short(tmp_path / "b.wav", 32000, 2.0)

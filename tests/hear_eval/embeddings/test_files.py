@@ -22,7 +22,7 @@ from hear_core.audio.files import find_audio_files
 from hear_core.audio.reading import read_audio
 from hear_core.errors import AudioError, ConfigError, FileError
 from hear_eval.embeddings import files as embedding
-from hear_eval.embeddings import local
+from hear_eval.embeddings import formats, local
 from hear_eval.embeddings.files import embed_files
 from hear_eval.embeddings.units import EmbeddingOptions
 from hear_mn import ZOO, mn01_all_b_mel_avgs
@@ -473,7 +473,7 @@ def test_a_shard_that_does_not_exist_is_refused(sounds, tmp_path, options):
 
 
 def test_a_full_disk_is_reported_and_keeps_finished_work(sounds, tmp_path, monkeypatch):
-    out, real, calls = tmp_path / "out", np.save, []
+    out, real, calls = tmp_path / "out", formats.write_npy, []
 
     def save(file, array):
         calls.append(array)
@@ -482,7 +482,7 @@ def test_a_full_disk_is_reported_and_keeps_finished_work(sounds, tmp_path, monke
         real(file, array)
 
     with monkeypatch.context() as patch:
-        patch.setattr(np, "save", save)
+        patch.setattr(formats, "write_npy", save)
         with pytest.raises(FileError, match=r"cannot write .*\.npy: No space left on device"):
             run(OPTIONS, sounds, out)
     assert len(list(out.rglob("*.npy"))) == 5
@@ -568,7 +568,6 @@ def short_is_long(monkeypatch):
             yield block
 
     real = local.read_blocks
-    monkeypatch.setattr(local, "_LARGE", 0)
     monkeypatch.setattr(local, "_LONG", 0.5)
     monkeypatch.setattr(local, "read_blocks", read_blocks)
     return blocks
@@ -622,9 +621,9 @@ def test_a_plugin_without_blocks_gets_long_recordings_whole(
 def test_a_bounded_number_of_files_is_prefetched(sounds, tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    real = local.read_audio
+    real = local.read_if_short
     monkeypatch.setattr(
-        local, "read_audio", lambda path, rate: read.append(path) or real(path, rate)
+        local, "read_if_short", lambda path, *args: read.append(path) or real(path, *args)
     )
     steps = embed_files(OPTIONS, find_audio_files([sounds]).sources, tmp_path / "out")
     next(steps)
@@ -632,6 +631,66 @@ def test_a_bounded_number_of_files_is_prefetched(sounds, tmp_path, monkeypatch):
     assert 1 <= len(read) <= 3
     list(steps)
     assert len(read) == 12
+
+
+def test_a_long_recording_leaves_no_rows_behind_when_it_fails(tmp_path, short_is_long, monkeypatch):
+    """A plug-in that stops after some rows, whose size changes, or that gives none."""
+
+    def stops(blocks, model):
+        yield torch.zeros(3, 4), torch.arange(3.0)
+        msg = "no more"
+        raise RuntimeError(msg)
+
+    def changes(blocks, model):
+        yield torch.zeros(3, 4), torch.arange(3.0)
+        yield torch.zeros(3, 5), torch.arange(3.0)
+
+    def none(blocks, model):
+        yield from ()
+
+    clip(tmp_path / "sounds/a.wav", 2.0)
+    for function, reason in {
+        stops: "no more",
+        changes: r"shape \(5,\)",
+        none: "gives no emb",
+    }.items():
+        plugin = SimpleNamespace(
+            load_model=lambda model_file_path="": SimpleNamespace(sample_rate=32000),
+            embed_scene_blocks=function,
+            embed_timestamp_blocks=function,
+        )
+        monkeypatch.setitem(sys.modules, "stopping", plugin)
+        out = tmp_path / function.__name__
+        (entry,) = run(
+            EmbeddingOptions("stopping", timestamps=True), tmp_path / "sounds", out
+        ).values()
+        assert re.search(reason, entry.reason)
+        assert entry.embedding is None
+        assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {
+            "embedding.json",
+            "index.jsonl",
+        }
+
+
+def test_a_compressed_file_of_few_bytes_is_read_in_blocks_if_it_is_long(tmp_path, monkeypatch):
+    (tmp_path / "sounds").mkdir()
+    soundfile.write(tmp_path / "sounds/a.flac", np.zeros(400 * 8000), 8000)
+    assert (tmp_path / "sounds/a.flac").stat().st_size < 100_000
+    taken = []
+
+    def loudness(blocks, model):
+        taken.extend(len(block) for block in blocks)
+        return torch.zeros(1)
+
+    plugin = SimpleNamespace(
+        load_model=lambda model_file_path="": SimpleNamespace(sample_rate=8000),
+        embed_scene_blocks=loudness,
+        embed_timestamp_blocks=loudness,
+    )
+    monkeypatch.setitem(sys.modules, "loudness", plugin)
+    (entry,) = run(EmbeddingOptions("loudness"), tmp_path / "sounds", tmp_path / "out").values()
+    assert entry.seconds == 400
+    assert len(taken) > 1
 
 
 @needs_ray
