@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -64,6 +65,25 @@ class TimedScores:
     def events(self, decoding: EventDecoding) -> list[Event]:
         """Return the events in the scores, by onset; see `hear_core.events.decoding`."""
         return decode_events(self.labels, decoding, self.scores, self.onset, self.offset)
+
+
+class ScoredRecording(NamedTuple):
+    """Scores of a recording and its true events, for evaluation.
+
+    Attributes:
+        scores: Scores of all classes over time.
+        events: Events that truly are in the recording.
+        duration: Length of the recording in seconds; the end of the last row if None.
+    """
+
+    scores: TimedScores
+    events: Sequence[Event]
+    duration: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Length of the recording in seconds."""
+        return float(self.scores.offset[-1]) if self.duration is None else self.duration
 
 
 def events_in(

@@ -1,7 +1,7 @@
 """Metrics of events: estimated against reference events.
 
 They give the numbers of sed_eval (Mesaros et al., Metrics for Polyphonic Sound Event Detection,
-2016), summed over all files and classes.
+2016), summed over all files and classes, or class by class.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from hear_core.errors import ConfigError
+from hear_core.events.event import Event
+from hear_core.metrics.class_mean import ClassMean, class_mean
 
 _ROUNDING = 1e-6  # seconds
 _TINY = float(np.spacing(1))  # what sed_eval adds to every denominator
@@ -30,6 +34,36 @@ class EventArrays(NamedTuple):
     onset: np.ndarray
     offset: np.ndarray
 
+    @classmethod
+    def of(cls, recordings: Sequence[Sequence[Event]], labels: Sequence[str]) -> EventArrays:
+        """Return the events of some recordings as arrays.
+
+        Args:
+            recordings: Events of every recording.
+            labels: Names of the classes.
+
+        Raises:
+            ConfigError: An event has a label that is not among the labels.
+        """
+        index = {label: number for number, label in enumerate(labels)}
+        rows = []
+        for number, events in enumerate(recordings):
+            for event in events:
+                if event.label not in index:
+                    msg = f"an event has the label {event.label!r}, which is not a class"
+                    raise ConfigError(msg)
+                rows.append((number, index[event.label], event.onset, event.offset))
+        return cls._of_rows(rows)
+
+    @classmethod
+    def _of_rows(cls, rows: Sequence[tuple[float, ...]]) -> EventArrays:
+        file, label, onset, offset = np.array(rows, float).reshape(-1, 4).T
+        return cls(file.astype(int), label.astype(int), onset, offset)
+
+    def of_label(self, label: int) -> EventArrays:
+        """Return the events of one class."""
+        return EventArrays(*(field[self.label == label] for field in self))
+
 
 class Matching(NamedTuple):
     """Tolerances within which an estimated event matches a reference event.
@@ -42,6 +76,12 @@ class Matching(NamedTuple):
 
     collar: float
     share: float | None = None
+
+
+ONSETS = Matching(0.2)
+"""Onsets may differ by 200 ms, and offsets do not count, as in DCASE 2016 task 2."""
+ONSETS_AND_OFFSETS = Matching(0.2, 0.2)
+"""Onsets may differ by 200 ms, and offsets by that or a fifth of the event, as in DCASE task 4."""
 
 
 def event_arrays(
@@ -61,8 +101,7 @@ def event_arrays(
         for number, file in enumerate(files)
         for event in events.get(file, ())
     ]
-    file, label, onset, offset = np.array(rows, float).reshape(-1, 4).T
-    return EventArrays(file.astype(int), label.astype(int), onset, offset)
+    return EventArrays._of_rows(rows)
 
 
 def match_events(
@@ -79,6 +118,102 @@ def match_events(
     if precision == recall == 0:
         return 0.0, precision, recall
     return 2 * precision * recall / (precision + recall), precision, recall
+
+
+class EventScores(NamedTuple):
+    """F-measure of events, in [0, 1].
+
+    Attributes:
+        f_measure: F-measure over the events of all classes.
+        precision: Share of estimated events that match; NaN without estimated events.
+        recall: Share of reference events that are matched; NaN without reference events.
+        by_class: F-measure of every class, and its mean over the classes with reference events;
+            NaN for the others.
+    """
+
+    f_measure: float
+    precision: float
+    recall: float
+    by_class: ClassMean
+
+
+def event_scores(
+    estimated: Sequence[Sequence[Event]],
+    reference: Sequence[Sequence[Event]],
+    labels: Sequence[str],
+    matching: Matching = ONSETS,
+) -> EventScores:
+    """Return the F-measure of the events of some recordings, over all classes and by class.
+
+    Args:
+        estimated: Detected events of every recording.
+        reference: True events of every recording, in the same order.
+        labels: Names of the classes.
+        matching: Tolerances; by default, onsets may differ by 200 ms and offsets do not count.
+
+    Raises:
+        ConfigError: The numbers of recordings differ, or an event has another label.
+    """
+    found, there = _both(estimated, reference, labels)
+    per_class = {
+        label: _f_measure(found.of_label(number), there.of_label(number), matching)
+        for number, label in enumerate(labels)
+    }
+    measure, precision, recall = match_events(found, there, matching)
+    if not len(found.onset) or not len(there.onset):
+        measure = 0.0 if len(found.onset) or len(there.onset) else float("nan")
+    return EventScores(measure, precision, recall, class_mean(per_class))
+
+
+def _f_measure(found: EventArrays, there: EventArrays, matching: Matching) -> float:
+    """Return the F-measure of a class, NaN if it has no reference events."""
+    if not len(there.onset):
+        return float("nan")
+    return match_events(found, there, matching)[0] if len(found.onset) else 0.0
+
+
+def segment_error_rates(
+    estimated: Sequence[Sequence[Event]],
+    reference: Sequence[Sequence[Event]],
+    labels: Sequence[str],
+    seconds: float = 1.0,
+) -> tuple[float, ClassMean]:
+    """Return the segment-based error rate over all classes, and by class.
+
+    Args:
+        estimated: Detected events of every recording.
+        reference: True events of every recording, in the same order.
+        labels: Names of the classes.
+        seconds: Length of a segment.
+
+    Returns:
+        The error rate over all classes, in which a class that is taken for another counts once; and
+        those of the classes, NaN for classes without reference events.
+
+    Raises:
+        ConfigError: The numbers of recordings differ, or an event has another label.
+    """
+    found, there = _both(estimated, reference, labels)
+    per_class = {
+        label: segment_error_rate(found.of_label(number), there.of_label(number), seconds)
+        if number in there.label
+        else float("nan")
+        for number, label in enumerate(labels)
+    }
+    return segment_error_rate(found, there, seconds), class_mean(per_class)
+
+
+def _both(
+    estimated: Sequence[Sequence[Event]],
+    reference: Sequence[Sequence[Event]],
+    labels: Sequence[str],
+) -> tuple[EventArrays, EventArrays]:
+    if len(estimated) != len(reference):
+        msg = (
+            f"there are {len(reference)} recordings, but events were estimated of {len(estimated)}"
+        )
+        raise ConfigError(msg)
+    return EventArrays.of(estimated, labels), EventArrays.of(reference, labels)
 
 
 def _candidates(
