@@ -177,7 +177,7 @@ class _Steps(NamedTuple):
         false: Change of the number of false positives.
         true: Change of the number of detected true events.
         cross: Change of the number of false positives that another class triggered.
-        other: That class.
+        other: Class that triggered them, for `cross`.
     """
 
     label: np.ndarray
