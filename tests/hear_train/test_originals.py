@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from hear_mn import ZOO
 from hear_mn.dynamic_convolution import annealed_temperature
 from hear_train.augment import waveforms
-from hear_train.augment.spectrograms import mixstyle
+from hear_train.augment.spectrograms import draw_mel_edges, log_mel_with_edges, mixstyle
 from hear_train.batch import Batch, Pairs, Targets
-from hear_train.data.clips import Clip
-from hear_train.data.samplers import WeightedSampler, balanced_weights
+from hear_train.data.clips import Clip, Clips
+from hear_train.data.samplers import UniformSampler, WeightedSampler, balanced_weights
+from hear_train.data.sources import ClipDrawer, WaveformAugmentation
 from hear_train.loop.schedules import Schedule
 from hear_train.objectives.distillation import Distillation, DistillationWeights
 from hear_train.objectives.supervised import LOSSES
@@ -135,6 +137,99 @@ def test_distillation_of_clips_that_have_a_teacher(mixed, share, temperature):
     assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("case", "temperature"), [("mixup_kd0.1", 1), ("mixup_kd0.1_T2", 2), ("plain_kd0.1", 1)]
+)
+def test_distillation_of_the_original(case, temperature):
+    """One of the clips, the third, does not have a teacher.
+
+    The original then takes the last row of the table, sets the clip's own distillation to 0 and
+    keeps the row as that of a partner. Here such clips are left out before training, so that only
+    the others can be compared.
+    """
+    without, size = 2, 6
+    rows = LOSS["kd_teacher_row"]
+    assert np.flatnonzero(rows < 0).tolist() == [without]
+    targets = Targets(tensor("kd_targets"))
+    soft = Targets((tensor("kd_teacher_logits")[rows] / temperature).sigmoid())
+    if case.startswith("mixup"):
+        targets, soft = PAIRS.mix_targets(targets), PAIRS.mix_targets(soft)
+    network = Logits(tensor("kd_logits"))
+    batch = Batch(0, torch.zeros(size, 1), targets, log_mel=torch.zeros(1), teacher=soft)
+    terms = Distillation(network, DistillationWeights(labels=0.1))(batch)
+    terms["loss"].backward()
+    dropped = torch.nn.functional.binary_cross_entropy_with_logits(
+        network.logits[without], soft.weak[without]
+    )
+    total, labels, teacher = LOSS[f"kd_{case}_losses64"]
+    parts = [float(x.detach()) for x in (terms["loss"], terms["labels"], terms["teacher"], dropped)]
+    assert parts[0] - 0.9 * parts[3] / size == pytest.approx(total, rel=1e-6)
+    assert 0.1 * parts[1] == pytest.approx(labels, rel=1e-6)
+    assert 0.9 * (parts[2] - parts[3] / size) == pytest.approx(teacher, rel=1e-6)
+    others = [row for row in range(size) if row != without]
+    expected = LOSS[f"kd_{case}_grad"]
+    np.testing.assert_allclose(network.logits.grad[others], expected[others], atol=1e-7)
+
+
+@pytest.mark.parametrize("case", ["mixup_kd0", "mixup_kd1", "plain_kd0"])
+def test_without_a_share_of_the_teacher_only_the_labels_count(case):
+    targets = Targets(tensor("kd_targets"))
+    if case.startswith("mixup"):
+        targets = PAIRS.mix_targets(targets)
+    logits = tensor("kd_logits").requires_grad_()
+    loss = LOSSES["bce"](logits, targets).mean()
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(LOSS[f"kd_{case}_losses64"][0], rel=1e-6)
+    if case != "mixup_kd1":
+        np.testing.assert_allclose(logits.grad, LOSS[f"kd_{case}_grad"], atol=1e-7)
+
+
+def test_mixed_log_mels():
+    found = PAIRS.mix(tensor("kd_mel"))
+    np.testing.assert_allclose(found, LOSS["kd_mixed_mel"], atol=1e-6)
+
+
+def test_log_mels_with_drawn_edges():
+    frontend, wave = ZOO["mn04_as"].frontend(), fill.waveform(1.0, 1)
+    for row, (low, down) in enumerate(GOLDEN["mel_train_draws"].tolist()):
+        edges = (float(low), 16000.0 - down)
+        assert edges == tuple(GOLDEN["mel_train_fmin_fmax"][row])
+        found = log_mel_with_edges(frontend, wave, edges)[0]
+        np.testing.assert_allclose(found[:, ::2], GOLDEN["mel_train"][row], atol=2e-4)
+        np.testing.assert_allclose(found.mean(1), GOLDEN["mel_train_mean"][row], atol=2e-5)
+
+
+def test_drawn_edges_have_the_range_of_the_original():
+    rng = np.random.default_rng(0)
+    draws = np.array([draw_mel_edges(rng) for _ in range(20000)])
+    assert (draws.min(0).tolist(), draws.max(0).tolist()) == ([0, 14001], [9, 16000])
+    assert (draws == draws.round()).all()
+
+
+def test_draws_of_waveform_augmentation_have_the_ranges_of_the_original(monkeypatch):
+    """Gain in whole decibels from -12 to 11, shifts up to 4000 samples, shares from Beta(2, 2)."""
+    drawn = {"gain": [], "roll": [], "mix": []}
+    for name, values in drawn.items():
+        monkeypatch.setattr(
+            waveforms,
+            name,
+            lambda samples, *rest, values=values: values.append(rest[-1]) or samples,
+        )
+    clips = Clips([Clip(str(i), lambda rate: np.ones(4, np.float32)) for i in range(3)], 4)
+    settings = WaveformAugmentation(gain=12, roll=4000, mix=0.5)
+    drawer = ClipDrawer(clips, UniformSampler(3, 0), 1.0, settings, 0)
+    count = 4000
+    for number in range(count):
+        drawer.draw(number)
+    assert set(drawn["gain"]) == set(range(-12, 12))
+    assert max(map(abs, drawn["roll"])) <= 4000
+    assert np.std(drawn["roll"]) == pytest.approx(4000 / np.sqrt(3), rel=0.03)
+    assert len(drawn["mix"]) / count == pytest.approx(0.5, abs=0.03)
+    # The mean of max(l, 1 - l) with l ~ Beta(2, 2) is 0.5 + 3 / 16.
+    assert min(drawn["mix"]) >= 0.5
+    assert np.mean(drawn["mix"]) == pytest.approx(0.6875, abs=0.01)
+
+
 @pytest.mark.parametrize("mixing", ["mixup", "plain"])
 @pytest.mark.parametrize(("data", "loss"), [("dcase20", "ce"), ("esc50", "ce"), ("fsd50k", "bce")])
 def test_losses_of_fine_tuning(data, loss, mixing):
@@ -155,11 +250,17 @@ def test_losses_of_fine_tuning(data, loss, mixing):
 
 
 def test_the_masked_loss_of_openmic():
-    """Without mixup; the original's mixup keeps the own mask for both partners, ours joins them."""
+    """With mixup, the original keeps a clip's own mask for its partner's labels, ours joins both.
+
+    The original also makes labels that were mixed as waveforms hard again, with a threshold of 0.5.
+    """
     weak, known = np.split(LOSS["openmic_targets"], 2, 1)
     targets = Targets(torch.from_numpy(weak > 0.5).float(), known=torch.from_numpy(known > 0))
-    logits = tensor("openmic_logits").requires_grad_()
-    found = LOSSES["bce"](logits, targets).mean()
-    found.backward()
-    assert float(found.detach()) == pytest.approx(float(LOSS["openmic_plain"]), rel=1e-6)
-    np.testing.assert_allclose(logits.grad.numpy(), LOSS["openmic_plain_grad"], atol=1e-7)
+    for case in ("plain", "mixup"):
+        if case == "mixup":
+            targets = Targets(PAIRS.mix(targets.weak), known=targets.known)
+        logits = tensor("openmic_logits").requires_grad_()
+        found = LOSSES["bce"](logits, targets).mean()
+        found.backward()
+        assert float(found.detach()) == pytest.approx(float(LOSS[f"openmic_{case}"]), rel=1e-6)
+        np.testing.assert_allclose(logits.grad, LOSS[f"openmic_{case}_grad"], atol=1e-7)

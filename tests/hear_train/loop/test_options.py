@@ -15,6 +15,7 @@ from hear_train.loop.optimisers import OptimiserConfig
 from hear_train.loop.schedules import Schedule
 from hear_train.loop.trainer import Trainer, TrainerConfig
 from hear_train.objectives.objective import Objective
+from tests.goldens.arrays import arrays
 
 CONFIG = TrainerConfig(
     epochs=4,
@@ -34,7 +35,8 @@ class Rows(torch.utils.data.Dataset):
         self.table = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
 
     def __getitem__(self, step):
-        rows = self.table[step * self.batch_size : (step + 1) * self.batch_size]
+        first = step * self.batch_size % len(self.table)
+        rows = self.table[first : first + self.batch_size]
         return Batch(step, rows, Targets(rows.sum(1, keepdim=True)))
 
 
@@ -163,3 +165,14 @@ def test_optimisers_lower_the_loss(tmp_path, name):
     _, run = train(tmp_path, epochs=8, optimiser=OptimiserConfig(name=name, lr=0.1), batch_size=4)
     run.run(lambda step, terms: losses.append(terms["loss"]))
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_learning_rates_of_a_run_are_those_of_efficientat(tmp_path):
+    """Set at the beginning of every epoch, as the original's scheduler does."""
+    optimiser, found = OptimiserConfig(name="adam", lr=8e-4), []
+    schedule = Schedule(8, 80, 95, 0.01)
+    _, run = train(tmp_path, epochs=200, steps_per_epoch=2, optimiser=optimiser, schedule=schedule)
+    run.run(lambda step, terms: found.append(run._plain_optimiser.param_groups[0]["lr"]))
+    assert found[::2] == found[1::2]
+    expected = arrays("train/efficientat")["lr_used_audioset"]
+    assert found[::2] == pytest.approx(expected.tolist(), rel=1e-9)
