@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from typer.core import TyperGroup
 
+from hear_cli.progress import counting
 from hear_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -179,6 +180,54 @@ def select(
         workers=workers,
     )
     typer.echo(f"{folder}: {len(paths)} of {candidates} mixtures")
+
+
+@app.command("pack")
+def pack(
+    target: Annotated[Path, typer.Argument(help="HDF5 file to write, such as clips.hdf.")],
+    data: Annotated[
+        list[Path], typer.Option("--data", "-d", help="Path of the data, as for training.")
+    ],
+    recipe: Annotated[
+        str, typer.Option(help="Recipe that says how the data are laid out.")
+    ] = "finetune",
+    split: Annotated[
+        str, typer.Option(help="Split to pack: train, valid, test, or all of them.")
+    ] = "all",
+    layout: Annotated[
+        str, typer.Option(help="Layout of the file. passt has mp3s, as PaSST packs AudioSet.")
+    ] = "passt",
+    sample_rate: Annotated[
+        int, typer.Option(help="Sample rate in Hz that clips are stored at.", min=1)
+    ] = 32000,
+    overrides: Overrides = None,
+) -> None:
+    """Pack a data set into one HDF5 file, or resume an interrupted packing.
+
+    Files of clips are slow to open, most of all on a network drive. The packed file has the labels,
+    splits and recordings of the clips, and takes the place of the data in the recipe finetune.
+    Clips that cannot be read are counted, named and left out.
+    """
+    from hear_train.data.datasets import open_dataset
+    from hear_train.data.packing import pack_clips
+    from hear_train.recipes import load_recipe
+
+    dataset = open_dataset(data, load_recipe(recipe, overrides or []).data)
+    splits = {name: dataset.split(name) for name in ((split,) if split != "all" else ())} or {
+        name: clips for name in ("train", "valid", "test") if (clips := getattr(dataset, name))
+    }
+    with counting("clips") as report:
+        packed = pack_clips(
+            target,
+            splits,
+            dataset.labels,
+            layout=layout,
+            sample_rate=sample_rate,
+            report=report,
+        )
+    for name, why in list(packed.failed.items())[:_SHOWN]:
+        typer.echo(f"hear: {name} was skipped: {why}", err=True)
+    typer.echo(f"{target}: {packed.clips} clips; {len(packed.failed)} skipped")
 
 
 def make_accelerator(precision: str, *, cpu: bool) -> Accelerator:

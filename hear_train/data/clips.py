@@ -6,11 +6,12 @@ clip and count it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,10 +21,40 @@ from hear_core.errors import AudioError, ConfigError
 from hear_core.io.files import atomic_write
 from hear_core.io.tables import is_table, read_table
 from hear_core.zoo.labels import select_classes
-from hear_train.data.hdf5 import PackedClip, is_packed, read_index
+from hear_train.data.hdf5 import PackedClip, file_identity, is_packed, read_index
 
 _MIN_SAMPLES = 2  # a waveform that can be resampled in time has two
 _INT16 = 32767
+
+
+class Reader(Protocol):
+    """Reads the samples of a clip.
+
+    One that has a method ``identity`` can be cached: it returns strings that differ for different
+    contents, and raises an `OSError` if there is no content.
+    """
+
+    def __call__(self, sample_rate: int, /) -> np.ndarray:
+        """Return the samples (samples,), float32, at a sample rate in Hz."""
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Reads an audio file.
+
+    Args:
+        path: The file.
+    """
+
+    path: Path
+
+    def identity(self) -> tuple[str, ...]:
+        """Return what tells the content of the file from others."""
+        return file_identity(self.path)
+
+    def __call__(self, sample_rate: int) -> np.ndarray:
+        """Return the samples (samples,), float32, at a sample rate in Hz."""
+        return read_audio(self.path, sample_rate).numpy()
 
 
 class Clip(NamedTuple):
@@ -31,7 +62,7 @@ class Clip(NamedTuple):
 
     Args:
         name: Name of its file, relative to the folder that was given.
-        read: Returns its samples (samples,), float32, at a sample rate in Hz.
+        read: Reads its samples.
         labels: Bit for every class, packed eight to a byte; None without labels. As numbers, the
             labels of AudioSet's two million clips would take gigabytes.
         known: Bit for every class that was annotated, packed; None if all were.
@@ -39,7 +70,7 @@ class Clip(NamedTuple):
     """
 
     name: str
-    read: Callable[[int], np.ndarray]
+    read: Reader
     labels: np.ndarray | None = None
     known: np.ndarray | None = None
     group: str = ""
@@ -52,7 +83,8 @@ class Clips(Sequence[Clip]):
         clips: The clips.
         sample_rate: Sample rate in Hz that they are read at.
         cache: Folder for resampled waveforms as 16-bit arrays, which are faster to read than
-            compressed files; None keeps none.
+            compressed files; None keeps none. An array is used as long as path, size and time of
+            the last change of the audio file stay the same.
 
     Raises:
         ConfigError: There are no clips.
@@ -80,16 +112,29 @@ class Clips(Sequence[Clip]):
         """
         if index in self._kept:
             return self._kept[index].astype(np.float32) / _INT16
-        if self._cache is None:
-            return self._samples(self._clips[index])
-        file = self._cache / f"{self.sample_rate}" / f"{self._clips[index].name}.{index}.npy"
+        clip = self._clips[index]
+        file = None if self._cache is None else self._cached(self._cache, clip)
+        if file is None:
+            return self._samples(clip)
         try:
             return np.load(file).astype(np.float32) / _INT16
         except (OSError, ValueError, EOFError):  # missing or truncated
-            samples = self._samples(self._clips[index])
+            kept = _as_int16(self._samples(clip))
             with atomic_write(file) as part, part.open("wb") as opened:
-                np.save(opened, _as_int16(samples))
-            return _as_int16(samples).astype(np.float32) / _INT16
+                np.save(opened, kept)
+            return kept.astype(np.float32) / _INT16
+
+    def _cached(self, folder: Path, clip: Clip) -> Path | None:
+        """Return the file of a clip in the cache, named after its content; None if it has none."""
+        identify = getattr(clip.read, "identity", None)
+        if identify is None:
+            return None
+        try:
+            content = "\n".join((*identify(), str(self.sample_rate)))
+        except OSError:
+            return None  # reading reports it
+        key = hashlib.sha256(content.encode(errors="surrogateescape")).hexdigest()
+        return folder / key[:2] / f"{key}.npy"
 
     def keep(self) -> dict[str, str]:
         """Read all clips into memory, as 16-bit integers, and drop those that cannot be read.
@@ -176,7 +221,7 @@ def leave_out(clips: list[Clip], keep_out: Sequence[str]) -> list[Clip]:
 
 def file_clip(path: Path, name: str, labels: np.ndarray | None = None, group: str = "") -> Clip:
     """Return the clip of an audio file."""
-    return Clip(name, partial(_read_file, path), labels, None, group)
+    return Clip(name, FileReader(path), labels, None, group)
 
 
 def packed_clips(path: Path, classes: int) -> list[Clip]:
@@ -191,10 +236,6 @@ def packed_clips(path: Path, classes: int) -> list[Clip]:
         )
         for index, name in enumerate(names)
     ]
-
-
-def _read_file(path: Path, sample_rate: int) -> np.ndarray:
-    return read_audio(path, sample_rate).numpy()
 
 
 def _as_int16(samples: np.ndarray) -> np.ndarray:

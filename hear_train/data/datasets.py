@@ -22,7 +22,7 @@ from hear_core.io.json_files import read_json
 from hear_core.io.tables import is_table, read_table
 from hear_core.zoo.labels import audioset_labels
 from hear_train.data.clips import Clip, file_clip, find_clips, leave_out, packed_clips
-from hear_train.data.hdf5 import is_packed, packed_labels
+from hear_train.data.hdf5 import is_packed, packed_labels, read_splits
 
 _log = logging.getLogger(__name__)
 
@@ -323,36 +323,38 @@ def _in_splits(files: list[LabelledFile], config: DataConfig, labels: Sequence[s
     """Return files in their own splits or folds, or in random ones."""
     groups = recordings(files, config.group)
     clips = to_clips(files, labels, groups)
+    return Dataset(tuple(labels), *_divided(files, clips, groups, config))
+
+
+def _divided(
+    files: Sequence[LabelledFile], clips: Sequence[Clip], groups: Sequence[str], config: DataConfig
+) -> tuple[list[Clip], list[Clip], list[Clip]]:
+    """Return the clips of files to train, to validate and to test on."""
     splits = [file.split.lower() for file in files]
     names = set(splits)
+
+    def where(chosen: Iterable[bool]) -> list[Clip]:
+        return [clip for clip, included in zip(clips, chosen, strict=True) if included]
+
     if not any(names):
         tested = split_by_recording(files, groups, config.test_share, config.seed)
-        return Dataset(
-            tuple(labels),
-            [clip for clip, test in zip(clips, tested, strict=True) if not test],
-            [],
-            [clip for clip, test in zip(clips, tested, strict=True) if test],
-        )
-    if all(name.lstrip("fold").isdecimal() for name in names):
-        folds = [int(name.lstrip("fold")) for name in splits]
+        return where(~tested), [], where(tested)
+    if all(name.removeprefix("fold").isdecimal() for name in names):
+        folds = [int(name.removeprefix("fold")) for name in splits]
         if config.fold not in folds:
             msg = f"there is no clip in fold {config.fold}; the folds are {sorted(set(folds))}"
             raise ConfigError(msg)
-        return Dataset(
-            tuple(labels),
-            [clip for clip, fold in zip(clips, folds, strict=True) if fold != config.fold],
+        return (
+            where(fold != config.fold for fold in folds),
             [],
-            [clip for clip, fold in zip(clips, folds, strict=True) if fold == config.fold],
+            where(fold == config.fold for fold in folds),
         )
     if odd := names - _TRAIN - _VALID - _TEST:
         raise ConfigError(unknown("split", sorted(odd)[0], _TRAIN | _VALID | _TEST))
-    return Dataset(
-        tuple(labels),
-        *(
-            [clip for clip, name in zip(clips, splits, strict=True) if name in known]
-            for known in (_TRAIN, _VALID, _TEST)
-        ),
+    train, valid, test = (
+        where(split in known for split in splits) for known in (_TRAIN, _VALID, _TEST)
     )
+    return train, valid, test
 
 
 def _vocabulary(files: Iterable[LabelledFile]) -> tuple[str, ...]:
@@ -367,14 +369,30 @@ def _clips(paths: list[Path], config: DataConfig) -> Dataset:
 def _folder(paths: list[Path], config: DataConfig) -> Dataset:
     path = paths[0]
     if is_packed(path):
-        labels = packed_labels(path)
-        if not labels:
-            msg = f"{path} does not name its classes: use the recipe or format of its data set"
-            raise ConfigError(msg)
-        clips = packed_clips(path, len(labels))
-        return Dataset(labels, clips, [], clips)
+        return _packed(path, config)
     files = read_labelled_table(path) if is_table(path) else read_class_folders(path)
     return _in_splits(files, config, _vocabulary(files))
+
+
+def _packed(path: Path, config: DataConfig) -> Dataset:
+    """Return the clips of a file that `hear_train.data.packing.pack_clips` wrote."""
+    labels, places = packed_labels(path), read_splits(path)
+    if not labels or places is None:
+        msg = f"{path} does not name its classes: use the recipe or format of its data set"
+        raise ConfigError(msg)
+    clips = packed_clips(path, len(labels))
+    files = [
+        LabelledFile(path, clip.name, _names(clip, labels), split, group)
+        for clip, split, group in zip(clips, *places, strict=True)
+    ]
+    groups = recordings(files, config.group)
+    return Dataset(labels, *_divided(files, clips, groups, config))
+
+
+def _names(clip: Clip, labels: Sequence[str]) -> tuple[str, ...]:
+    assert clip.labels is not None  # noqa: S101 - such files have targets
+    present = np.flatnonzero(np.unpackbits(clip.labels, count=len(labels)))
+    return tuple(labels[index] for index in present.tolist())
 
 
 def _esc50(paths: list[Path], config: DataConfig) -> Dataset:

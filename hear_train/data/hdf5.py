@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,16 @@ _LAYOUT = "in the layout of PaSST, which has the datasets audio_name, mp3 and ta
 _SUFFIXES = {".h5", ".hdf", ".hdf5"}
 _PRESENT = 0.5  # probability from which EfficientAT counts an instrument of OpenMIC as present
 _open_files: dict[tuple[int, Path], Any] = {}  # by process, as handles do not survive a fork
+
+
+def file_identity(path: Path) -> tuple[str, str, str]:
+    """Return path, size and time of the last change of a file, which tell its content from others.
+
+    Raises:
+        OSError: The file does not exist.
+    """
+    status = path.stat()
+    return str(path.resolve()), str(status.st_size), str(status.st_mtime_ns)
 
 
 def is_packed(path: Path) -> bool:
@@ -82,6 +92,10 @@ class PackedClip:
     index: int
     name: str
 
+    def identity(self) -> tuple[str, ...]:
+        """Return what tells the content from others, see `hear_train.data.clips.Reader`."""
+        return (*file_identity(self.path), str(self.index))
+
     def __call__(self, sample_rate: int) -> np.ndarray:
         """Return the samples (samples,), float32, at a sample rate in Hz.
 
@@ -98,40 +112,77 @@ class PackedClip:
         return read_audio(EncodedAudio(name, bytes(audio)), sample_rate).numpy()
 
 
-def pack(
-    target: Path,
-    clips: Iterable[tuple[str, bytes, np.ndarray | None]],
-    total: int,
-    labels: Sequence[str],
-) -> int:
+class PackedRow(NamedTuple):
+    """A clip as it is written to an HDF5 file.
+
+    Attributes:
+        name: Name of the clip.
+        content: Bytes of the audio file.
+        labels: Bit for every class, packed; None writes zeros.
+        known: Bit for every class that was annotated, packed; None if all were.
+        split: Name of its split; empty if it has none.
+        group: Recording that the clip belongs to; empty if that is not known.
+    """
+
+    name: str
+    content: bytes
+    labels: np.ndarray | None = None
+    known: np.ndarray | None = None
+    split: str = ""
+    group: str = ""
+
+
+def pack(target: Path, rows: Iterable[PackedRow], total: int, labels: Sequence[str]) -> int:
     """Write an HDF5 file of compressed clips.
+
+    Besides the datasets of PaSST, it has ``split`` and ``group``, and the names of the classes as
+    an attribute. Where classes were not annotated, the targets are those of OpenMIC.
 
     Args:
         target: File to write.
-        clips: Name, content of the audio file, and packed label bits of every clip, or None.
+        rows: The clips.
         total: Number of clips, or more.
-        labels: Names of the classes, which are kept as an attribute of the file.
+        labels: Names of the classes.
 
     Returns:
         The number of clips that were written.
     """
     h5py = import_h5py()
+    text = h5py.string_dtype()
+    kinds = {"audio_name": text, "mp3": h5py.vlen_dtype(np.dtype("uint8"))}
+    kinds |= {"split": text, "group": text}
+    count, bits, masks = 0, list[np.ndarray](), list[np.ndarray]()
+    size = -(-len(labels) // 8)
     with atomic_write(target) as part, h5py.File(part, "w") as file:
-        kinds = h5py.string_dtype(), h5py.vlen_dtype(np.dtype("uint8"))
-        names = file.create_dataset("audio_name", (total,), dtype="S160", maxshape=(None,))
-        contents = file.create_dataset("mp3", (total,), dtype=kinds[1], maxshape=(None,))
-        size = -(-len(labels) // 8)
-        bits = file.create_dataset("target", (total, size), dtype="uint8", maxshape=(None, size))
-        file.attrs.create("labels", list(labels), dtype=kinds[0])
-        count = 0
-        for count, (name, content, label_bits) in enumerate(clips, 1):
-            names[count - 1] = name.encode()
-            contents[count - 1] = np.frombuffer(content, np.uint8)
-            if label_bits is not None:
-                bits[count - 1] = label_bits
-        for dataset in (names, contents, bits):
+        datasets = {
+            name: file.create_dataset(name, (total,), dtype=kind, maxshape=(None,))
+            for name, kind in kinds.items()
+        }
+        for row in rows:
+            content = np.frombuffer(row.content, np.uint8)
+            for name, value in zip(kinds, (row.name, content, row.split, row.group), strict=True):
+                datasets[name][count] = value
+            bits.append(np.zeros(size, np.uint8) if row.labels is None else row.labels)
+            masks.append(np.full(size, 255, np.uint8) if row.known is None else row.known)
+            count += 1
+        for dataset in datasets.values():
             dataset.resize(count, axis=0)
+        targets = np.reshape(bits, (count, size)).astype(np.uint8)
+        known = np.reshape(masks, (count, size)).astype(np.uint8)
+        if not np.unpackbits(known, axis=1, count=len(labels)).all():
+            parts = (np.unpackbits(x, axis=1, count=len(labels)) for x in (targets, known))
+            targets = np.concatenate([*parts], axis=1).astype(np.float32)
+        file["target"] = targets
+        file.attrs.create("labels", list(labels), dtype=text)
     return count
+
+
+def read_splits(path: Path) -> tuple[list[str], list[str]] | None:
+    """Return the splits and recordings of the clips of a file of `pack`; None for other files."""
+    with open_hdf5(path, _LAYOUT) as file:
+        if "split" not in file or "group" not in file:
+            return None
+        return read_strings(file, "split"), read_strings(file, "group")
 
 
 def packed_labels(path: Path) -> tuple[str, ...]:

@@ -135,3 +135,43 @@ def test_inputs_without_clips(tmp_path):
     (tmp_path / "a.wav").write_text("no audio")
     with pytest.raises(ConfigError, match="none of the 1 clips can be read"):
         Clips(find_clips([tmp_path], [], LABELS), RATE).keep()
+
+
+def test_the_cache_follows_the_content_of_a_file(sounds, tmp_path):
+    """Clips are cached by path, size and time of change, not by a name that others may have."""
+    for folder, source in (("one", "0-0.wav"), ("two", "1-1.wav")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(sounds / source, tmp_path / folder / "a.wav")
+
+    def read(folder, sample_rate=RATE):
+        found = Clips(find_clips([tmp_path / folder], [], LABELS), sample_rate, tmp_path / "cache")
+        return found.read(0)
+
+    first, second = read("one"), read("two")
+    assert not np.array_equal(first, second)
+    np.testing.assert_allclose(
+        first, soundfile.read(sounds / "0-0.wav")[0].clip(-1, 1), atol=1 / 32767
+    )
+    assert len(read("one", RATE // 2)) == len(first) // 2
+    cached = list((tmp_path / "cache").rglob("*.npy"))
+    assert len(cached) == 3
+    for file in cached:  # what is cached is not read again
+        file.write_bytes(file.read_bytes()[:-2] + b"\x00\x40")
+    assert read("one")[-1] == pytest.approx(0x4000 / 32767)
+    (tmp_path / "one" / "a.wav").write_bytes((sounds / "2-2.wav").read_bytes())
+    np.testing.assert_allclose(
+        read("one"), soundfile.read(sounds / "2-2.wav")[0].clip(-1, 1), atol=1 / 32767
+    )
+    for file in (tmp_path / "cache").rglob("*.npy"):
+        file.write_bytes(b"truncated")
+    np.testing.assert_array_equal(read("two"), second)
+
+
+def test_packed_clips_are_cached_by_row(packed, tmp_path):
+    plain = Clips(find_clips([packed[0]], ["*3.mp3"], LABELS), RATE)
+    cached = Clips(find_clips([packed[0]], ["*3.mp3"], LABELS), RATE, tmp_path)
+    for index in range(len(plain)):
+        for _ in range(2):
+            expected = plain.read(index).clip(-1, 1)
+            np.testing.assert_allclose(cached.read(index), expected, atol=1 / 32767)
+    assert len(list(tmp_path.rglob("*.npy"))) == 5
