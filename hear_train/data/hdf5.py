@@ -132,7 +132,7 @@ class PackedRow(NamedTuple):
     group: str = ""
 
 
-def pack(target: Path, rows: Iterable[PackedRow], total: int, labels: Sequence[str]) -> int:
+def write_packed(target: Path, rows: Iterable[PackedRow], total: int, labels: Sequence[str]) -> int:
     """Write an HDF5 file of compressed clips.
 
     Besides the datasets of PaSST, it has ``split`` and ``group``, and the names of the classes as
@@ -178,7 +178,7 @@ def pack(target: Path, rows: Iterable[PackedRow], total: int, labels: Sequence[s
 
 
 def read_splits(path: Path) -> tuple[list[str], list[str]] | None:
-    """Return the splits and recordings of the clips of a file of `pack`; None for other files."""
+    """Return the splits and recordings of the clips of a file of `write_packed`; None for other files."""
     with open_hdf5(path, _LAYOUT) as file:
         if "split" not in file or "group" not in file:
             return None

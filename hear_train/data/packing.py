@@ -19,7 +19,7 @@ from hear_core.io.files import check_or_write_settings, exclusive_lock, writing
 from hear_core.io.journal import Journal
 from hear_core.io.prefetch import prefetch
 from hear_train.data.clips import Clip
-from hear_train.data.hdf5 import PackedRow, as_mp3, is_packed, pack
+from hear_train.data.hdf5 import PackedRow, as_mp3, is_packed, write_packed
 
 _SETTINGS = "settings.json"
 _LOCK_HINT = "wait until that packing has ended, or use another file"
@@ -43,7 +43,7 @@ def _mp3(clip: Clip, sample_rate: int) -> bytes:
 
 
 LAYOUTS: Mapping[str, Layout] = {
-    "passt": Layout(_mp3, pack),
+    "passt": Layout(_mp3, write_packed),
 }
 """Layouts by name: ``passt`` has mp3s, in the datasets of PaSST."""
 

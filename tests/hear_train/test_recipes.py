@@ -13,7 +13,7 @@ from hear_cli.app import app
 from hear_core.errors import ConfigError
 from hear_core.zoo.metadata import read_metadata
 from hear_mn import ZOO
-from hear_train.data.hdf5 import PackedRow, as_mp3, pack
+from hear_train.data.hdf5 import PackedRow, as_mp3, write_packed
 from hear_train.loop.logs import read_log
 from hear_train.recipes import build, evaluate_network, list_recipes, load_recipe
 from tests.hear_train.conftest import RATE
@@ -99,7 +99,7 @@ def audioset(root):
             content = b"damaged" if (part, number) == ("eval", 5) else as_mp3(tone, RATE)
             bits = rng.random(527) < 0.2
             clips.append(PackedRow(f"Y{part[:4]:a<10}{number}.mp3", content, np.packbits(bits)))
-        pack(root / f"{part}_segments_mp3.hdf", clips, count, labels)
+        write_packed(root / f"{part}_segments_mp3.hdf", clips, count, labels)
     return ()
 
 

@@ -10,7 +10,7 @@ from hear_core.errors import ConfigError
 from hear_train.data import packing
 from hear_train.data.clips import Clip, FileReader
 from hear_train.data.datasets import DataConfig, open_dataset
-from hear_train.data.hdf5 import PackedRow, as_mp3, pack, read_index
+from hear_train.data.hdf5 import PackedRow, as_mp3, read_index, write_packed
 from hear_train.data.packing import pack_clips
 from tests.hear_train.conftest import RATE
 
@@ -132,7 +132,7 @@ def test_classes_that_were_not_annotated_are_stored_as_in_openmic(tmp_path):
     content = as_mp3(np.zeros(RATE // 10, np.float32), RATE)
     bits = [np.packbits(row) for row in np.eye(3, dtype=bool)]
     rows = [PackedRow("a", content, bits[0], bits[0] | bits[1]), PackedRow("b", content, bits[2])]
-    pack(tmp_path / "a.hdf", rows, 2, ("x", "y", "z"))
+    write_packed(tmp_path / "a.hdf", rows, 2, ("x", "y", "z"))
     names, labels, known = read_index(tmp_path / "a.hdf", 3)
     assert names == ["a", "b"]
     assert np.unpackbits(labels, axis=1, count=3).tolist() == [[1, 0, 0], [0, 0, 1]]
@@ -141,7 +141,7 @@ def test_classes_that_were_not_annotated_are_stored_as_in_openmic(tmp_path):
 
 def test_long_names_stay_whole(tmp_path):
     name = "ä" * 300 + ".wav"
-    pack(tmp_path / "a.hdf", [PackedRow(name, b"x")], 1, ("a",))
+    write_packed(tmp_path / "a.hdf", [PackedRow(name, b"x")], 1, ("a",))
     assert read_index(tmp_path / "a.hdf", 1)[0] == [name]
 
 
