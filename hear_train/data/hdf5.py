@@ -178,7 +178,7 @@ def write_packed(target: Path, rows: Iterable[PackedRow], total: int, labels: Se
 
 
 def read_splits(path: Path) -> tuple[list[str], list[str]] | None:
-    """Return the splits and recordings of the clips of a file of `write_packed`; None for other files."""
+    """Return splits and recordings of the clips in a file of `write_packed`; None for others."""
     with open_hdf5(path, _LAYOUT) as file:
         if "split" not in file or "group" not in file:
             return None
@@ -186,7 +186,7 @@ def read_splits(path: Path) -> tuple[list[str], list[str]] | None:
 
 
 def packed_labels(path: Path) -> tuple[str, ...]:
-    """Return the names of the classes of a file that `pack` wrote; empty for other files."""
+    """Return the names of the classes of a file that `write_packed` wrote; empty for other files."""
     with open_hdf5(path, _LAYOUT) as file:
         labels = file.attrs.get("labels", ())
         if not all(isinstance(label, str) for label in labels):
