@@ -186,7 +186,7 @@ def read_splits(path: Path) -> tuple[list[str], list[str]] | None:
 
 
 def packed_labels(path: Path) -> tuple[str, ...]:
-    """Return the names of the classes of a file that `write_packed` wrote; empty for other files."""
+    """Return the names of the classes of a file that `write_packed` wrote; empty for others."""
     with open_hdf5(path, _LAYOUT) as file:
         labels = file.attrs.get("labels", ())
         if not all(isinstance(label, str) for label in labels):
