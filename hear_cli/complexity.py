@@ -30,6 +30,14 @@ def complexity_command(
     clip: Annotated[
         float, seconds("Length of the clip that is counted on.", 1e-3, 3600.0, "--seconds")
     ] = 10.0,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Value of the network or its front-end to replace, such as model.width_mult=0.1, "
+            "model.head=fully_convolutional, model.se_dims=f or model.frontend.sample_rate=16000.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print exact numbers as JSON, with memory in bytes.")
     ] = False,
@@ -43,7 +51,13 @@ def complexity_command(
     bands x frames and in seconds of audio.
     """
     # Several modules may have one backbone.
-    records = {found.backbone: found.record for found in map(find_plugin, names)}
+    plugins = [find_plugin(name) for name in names]
+    records = {found.backbone: found.record for found in plugins}
+    if overrides:
+        from hear_train.recipes import altered_record
+
+        zoos = {found.backbone: found.package.ZOO for found in plugins}
+        records = {name: altered_record(name, overrides, zoo) for name, zoo in zoos.items()}
     found = {backbone: complexity(record, clip) for backbone, record in records.items()}
     if as_json:
         entries = [{"backbone": name, **costs._asdict()} for name, costs in found.items()]

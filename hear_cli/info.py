@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated
 
 import typer
 
 from hear_cli.tables import print_table, short
+from hear_core.analysis.complexity import Complexity, complexity
 from hear_core.analysis.complexity_cache import cached_complexity
 from hear_core.networks.taps import TapShape
 from hear_core.plugins.configs import EmbeddingConfig
 from hear_core.plugins.loading import extractor_skeleton
 from hear_core.plugins.names import FoundPlugin, find_plugin
 from hear_core.zoo.checkpoints import cache_folder, find_checkpoint
+from hear_core.zoo.registry import NetworkRecord
 
 
 def info(
@@ -25,11 +28,37 @@ def info(
             "by this package.",
         ),
     ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Value of the backbone to replace, such as model.width_mult=0.1."
+        ),
+    ] = None,
 ) -> None:
-    """Show the embedding, weights, published metrics and costs of a model."""
+    """Show the embedding, weights, published metrics and costs of a model.
+
+    With --set, it is an architecture without weights, as hear train takes it.
+    """
     found = find_plugin(name)
-    about = _of_module(found, found.config) if found.config else _of_backbone(found)
-    print_table((), [*about, *_of_weights(found), *_of_costs(found)])
+    if overrides:
+        from hear_train.recipes import altered_record
+
+        record = altered_record(found.backbone, overrides, found.package.ZOO)
+        about = [
+            *_of_backbone(found, record),
+            *_of_frontend(record),
+            *_of_costs(complexity(record)),
+        ]
+        print_table((), about)
+        return
+    costs = cached_complexity(found.package, found.backbone)
+    shown = (
+        _of_module(found, found.config) if found.config else _of_backbone(found, found.record),
+        _of_frontend(found.record),
+        _of_weights(found),
+        _of_costs(costs),
+    )
+    print_table((), [*chain.from_iterable(shown)])
 
 
 def _of_module(found: FoundPlugin, config: EmbeddingConfig) -> Iterator[tuple[str, str]]:
@@ -56,9 +85,9 @@ def _of_module(found: FoundPlugin, config: EmbeddingConfig) -> Iterator[tuple[st
     yield "backbone", found.backbone
 
 
-def _of_backbone(found: FoundPlugin) -> Iterator[tuple[str, str]]:
+def _of_backbone(found: FoundPlugin, record: NetworkRecord) -> Iterator[tuple[str, str]]:
     yield "backbone", f"{found.backbone}, in {found.package.__name__}"
-    for tap, shape in found.record.skeleton().tap_shapes.items():
+    for tap, shape in record.skeleton().tap_shapes.items():
         yield f"  {tap}", _describe(shape)
 
 
@@ -67,13 +96,17 @@ def _describe(shape: TapShape) -> str:
     return channels if shape.bands is None else f"{channels}, {shape.bands} bands"
 
 
-def _of_weights(found: FoundPlugin) -> Iterator[tuple[str, str]]:
-    checkpoint, frontend = found.record.checkpoint, found.record.frontend()
+def _of_frontend(record: NetworkRecord) -> Iterator[tuple[str, str]]:
+    frontend = record.frontend()
     yield "sample rate", f"{frontend.sample_rate} Hz"
     yield (
         "log-mel",
         f"{frontend.n_mels} bands, every {1000 * frontend.hop / frontend.sample_rate:g} ms",
     )
+
+
+def _of_weights(found: FoundPlugin) -> Iterator[tuple[str, str]]:
+    checkpoint = found.record.checkpoint
     yield "checkpoint", checkpoint.file
     if checkpoint.url:
         yield "  released at", checkpoint.url
@@ -90,8 +123,7 @@ def _of_weights(found: FoundPlugin) -> Iterator[tuple[str, str]]:
         yield f"published {metric}", f"{value:g}"
 
 
-def _of_costs(found: FoundPlugin) -> Iterator[tuple[str, str]]:
-    costs = cached_complexity(found.package, found.backbone)
+def _of_costs(costs: Complexity) -> Iterator[tuple[str, str]]:
     bands, frames = costs.receptive_field
     yield "parameters", f"{short(costs.parameters)} ({costs.parameters})"
     yield f"MACs on {costs.seconds:g} s", f"{short(costs.macs)} ({costs.macs})"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import logging
 import math
@@ -27,7 +28,7 @@ from hear_core.io.yaml_files import parse_yaml
 from hear_core.networks.backbone import Backbone
 from hear_core.zoo.metadata import save_checkpoint
 from hear_core.zoo.registry import NetworkRecord, Zoo
-from hear_mn.dynamic_convolution import annealed_temperature
+from hear_mn.dynamic_convolution import DynamicConv, annealed_temperature
 from hear_mn.zoo import ZOO
 from hear_train.augment.spectrograms import SpectrogramAugmentation
 from hear_train.data.clips import Clips
@@ -71,6 +72,9 @@ class ModelConfig:
         se_dims: Dimensions that squeeze-and-excitation works on, such as ``c`` or ``f``.
         n_mels: Mel bands of the front-end and of the network.
         hop: Hop of the front-end in samples.
+        arguments: Further arguments of the network by name, such as ``strides``.
+        frontend: Further arguments of the front-end by name, such as ``sample_rate``, ``window``
+            and ``fmax``.
         dropout: Dropout before the last layer.
         temperature: Temperature of dynamic convolutions in the first epoch; it falls to 1.
         init_bias: Whether a randomly initialised network starts with biases that predict the mean
@@ -84,9 +88,24 @@ class ModelConfig:
     se_dims: str | None = None
     n_mels: int | None = None
     hop: int | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    frontend: Mapping[str, Any] = field(default_factory=dict)
     dropout: float = 0.2
     temperature: float = 1.0
     init_bias: bool = True
+
+    def __post_init__(self) -> None:
+        positive = ("width_mult", "n_mels", "hop", "temperature")
+        wrong = [f"{n} {v:g}" for n in positive if (v := getattr(self, n)) is not None and v <= 0]
+        wrong += [f"dropout {self.dropout:g}"] if not 0 <= self.dropout < 1 else []
+        odd = {n: v for n, v in self.frontend.items() if not isinstance(v, int | float)}
+        wrong += [f"{name} {value!r} of the front-end" for name, value in odd.items()]
+        if wrong:
+            msg = (
+                f"a network cannot have {', '.join(wrong)}: sizes and temperature must be above 0, "
+                "dropout from 0 to below 1, and values of the front-end numbers"
+            )
+            raise ConfigError(msg)
 
     def record(self, zoo: Zoo) -> NetworkRecord:
         """Return the record of the network, with the backbone's arguments replaced by those here.
@@ -96,19 +115,28 @@ class ModelConfig:
         """
         record = zoo[self.name(zoo)]
         given = {"width": self.width_mult, "head": self.head, "se_dims": self.se_dims}
-        arguments = {**given, "n_mels": self.n_mels}
-        arguments = {key: value for key, value in arguments.items() if value is not None}
-        frontend = {"n_mels": self.n_mels, "hop": self.hop}
-        frontend = {key: value for key, value in frontend.items() if value is not None}
+        changes = {
+            "network": {**_given(**given, n_mels=self.n_mels), **self.arguments},
+            "front-end": {**_given(n_mels=self.n_mels, hop=self.hop), **self.frontend},
+        }
+        makers: dict[str, Callable[..., Any]]
+        makers = {"network": record.network, "front-end": record.frontend}
+        for what, maker in makers.items():
+            known = inspect.signature(maker).parameters
+            if odd := next((name for name in changes[what] if name not in known), None):
+                raise ConfigError(
+                    f"{self.backbone}: " + unknown(f"argument of the {what}", odd, known)
+                )
         changed = replace(
             record,
-            arguments={**record.arguments, **arguments},
-            frontend=partial(record.frontend, **frontend) if frontend else record.frontend,
+            arguments={**record.arguments, **changes["network"]},
+            frontend=partial(record.frontend, **changes["front-end"]),
         )
         try:
             changed.skeleton()
-        except TypeError as error:
-            msg = f"{self.backbone} cannot be built with {arguments}: {error}"
+            changed.frontend()
+        except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+            msg = f"{self.backbone} cannot be built with {changes}: {error}"
             raise ConfigError(msg) from error
         return changed
 
@@ -120,7 +148,9 @@ class ModelConfig:
     def is_altered(self) -> bool:
         """Whether the network differs from that of the backbone."""
         changes = (self.width_mult, self.head, self.se_dims, self.n_mels, self.hop)
-        return any(change is not None for change in changes)
+        return any(change is not None for change in changes) or bool(
+            self.arguments or self.frontend
+        )
 
 
 @dataclass(frozen=True)
@@ -275,6 +305,26 @@ def read_recipe(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     for override in overrides:
         _override(entries, override)
     return entries
+
+
+def altered_record(backbone: str, overrides: Sequence[str], zoo: Zoo = ZOO) -> NetworkRecord:
+    """Return the record of a network whose arguments are replaced, as a recipe does it.
+
+    Args:
+        backbone: Name of a network in the zoo.
+        overrides: Values of `ModelConfig` to replace, such as ``model.width_mult=0.1``.
+        zoo: Networks by name.
+
+    Raises:
+        ConfigError: A key or value is wrong, or the network cannot be built with it.
+    """
+    entries: dict[str, Any] = {"model": {"backbone": backbone}}
+    for override in overrides:
+        _override(entries, override)
+    if odd := set(entries) - {"model"}:
+        msg = f"{sorted(odd)[0]!r} does not describe a network: use keys such as model.width_mult"
+        raise ConfigError(msg)
+    return from_mapping(ModelConfig, entries["model"], "model").record(zoo)
 
 
 def from_mapping(kind: type[T], entries: Mapping[str, Any], where: str) -> T:
@@ -460,8 +510,18 @@ def _save(
     metrics: Mapping[str, float],
 ) -> None:
     finite = {name: value for name, value in metrics.items() if abs(value) < float("inf")}
+    # Dynamic convolutions give the scores of the checkpoint at the temperature of its epoch.
+    temperatures = [m.temperature for m in network.modules() if isinstance(m, DynamicConv)]
+    if temperatures:
+        arguments = {**record.arguments, "temperature": temperatures[0]}
+        record = replace(record, arguments=arguments)
     metadata = record.describe(recipe=recipe.to_mapping(), metrics=finite)
     save_checkpoint(path, network, metadata)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """Return the values that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _check_length(recipe: Recipe, least: float) -> None:
@@ -654,6 +714,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             msg = f"{where} must map names to values, not {shortened_repr(value)}"
             raise ConfigError(msg)
         return {str(k): _convert(get_args(hint)[1], v, f"{where}.{k}") for k, v in value.items()}
+    if hint is Any:
+        return value
     if hint is float and not isinstance(value, bool):
         try:
             number = float(value)  # YAML reads 1e-4 as a text
