@@ -98,12 +98,16 @@ class ModelConfig:
         positive = ("width_mult", "n_mels", "hop", "temperature")
         wrong = [f"{n} {v:g}" for n in positive if (v := getattr(self, n)) is not None and v <= 0]
         wrong += [f"dropout {self.dropout:g}"] if not 0 <= self.dropout < 1 else []
-        odd = {n: v for n, v in self.frontend.items() if not isinstance(v, int | float)}
+        odd = {
+            name: value
+            for name, value in self.frontend.items()
+            if not isinstance(value, int | float) or value < 0
+        }
         wrong += [f"{name} {value!r} of the front-end" for name, value in odd.items()]
         if wrong:
             msg = (
                 f"a network cannot have {', '.join(wrong)}: sizes and temperature must be above 0, "
-                "dropout from 0 to below 1, and values of the front-end numbers"
+                "dropout from 0 to below 1, and values of the front-end numbers of 0 or more"
             )
             raise ConfigError(msg)
 
@@ -134,8 +138,9 @@ class ModelConfig:
         )
         try:
             changed.skeleton()
-            changed.frontend()
-        except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+            frontend = changed.frontend()
+            frontend(torch.zeros(1, frontend.min_samples))
+        except (TypeError, ValueError, ArithmeticError, RuntimeError, ConfigError) as error:
             msg = f"{self.backbone} cannot be built with {changes}: {error}"
             raise ConfigError(msg) from error
         return changed

@@ -76,6 +76,9 @@ class MelFrontend(Frontend):
     ) -> None:
         super().__init__()
         require_number("sample_rate", sample_rate, 1, 1e6, unit="Hz")
+        if len(window) > n_fft:
+            msg = f"window must be at most n_fft, {n_fft} samples, not {len(window)}"
+            raise ConfigError(msg)
         self.sample_rate, self.n_mels = sample_rate, len(bank)
         self.hop, self.window = hop, len(window)
         self.min_samples = len(window) // 2 + 1 + lost

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from hear_cli.app import app
 from hear_cli.tables import short
 from hear_core.export.onnx_file import PRECISIONS, Tolerance
+from hear_mn.mobilenet import MobileNet
 from tests.hear_cli.command import hear, script
 
 
@@ -189,3 +190,34 @@ def test_export_of_an_unknown_name(tmp_path):
     message = hear("export", "mn4_e1_l", tmp_path / "out.onnx", code=1)
     assert "unknown module or backbone 'mn4_e1_l'; did you mean" in message
     assert "'mn04_e1_l'" in message
+
+
+def test_complexity_of_an_architecture_without_a_checkpoint():
+    """The tiny network of EfficientAT, whose arguments are those of its training script."""
+    tiny = ("model.width_mult=0.1", "model.head=fully_convolutional", "model.se_dims=f")
+    line = [word for value in tiny for word in ("--set", value)]
+    (found,) = json.loads(hear("complexity", "mn10_as", "--json", *line))
+    network = MobileNet(0.1, head="fully_convolutional", se_dims="f")
+    assert found["parameters"] == sum(p.numel() for p in network.parameters())
+    front = ("--set", "model.frontend.sample_rate=16000", "--set", "model.hop=160")
+    (coarse,) = json.loads(hear("complexity", "mn10_as", "--json", *line, *front))
+    assert coarse["frames"] == found["frames"] == 1000
+    assert coarse["receptive_field_seconds"] == (594 * 160 + 800) / 16000
+    shown = hear("info", "mn10_as", *line)
+    assert re.search(rf"^parameters .*\({found['parameters']}\)", shown, re.MULTILINE)
+    assert "checkpoint" not in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("model.width=2", "unknown key 'width'; did you mean 'width_mult'"),
+        ("model.width_mult=-1", "cannot have width_mult -1: sizes and temperature must be above 0"),
+        ("model.frontend.sample_rte=1", "did you mean 'sample_rate'"),
+        ("model.frontend.n_fft=1", "window must be at most n_fft, 1 samples, not 800"),
+        ("model.arguments.strides=3", "mn10_as cannot be built with"),
+        ("data.fold=1", "'data' does not describe a network"),
+    ],
+)
+def test_architectures_that_cannot_be_built(value, message):
+    assert message in hear("complexity", "mn10_as", "--set", value, code=1)
