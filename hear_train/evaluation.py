@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,41 +64,68 @@ class Predictions:
     def metrics(self, names: Sequence[str]) -> dict[str, float]:
         """Return metrics by name.
 
-        Where labels are unknown, each class counts the clips whose label is known. Classes whose
-        targets are all the same do not count in the area under the ROC curve and d'.
+        mAP and the area under the ROC curve (``aucroc``) are means over the classes, each on the
+        clips whose label is known. Classes whose targets are all the same do not count in the area,
+        and a class without positive clips has an average precision of 0, as in EfficientAT.
+        ``d_prime`` is that of the mean area, as in Hershey et al., "CNN Architectures for
+        Large-Scale Audio Classification" (ICASSP 2017). Other metrics are on the clips of which
+        all labels are known. A metric that no clip defines is NaN.
         """
-        if self.known.all() and not set(names) & {"aucroc", "d_prime"}:
-            return {name: float(METRICS[name].compute(self.logits, self.targets)) for name in names}
-        columns = [self._column(index) for index in range(self.logits.shape[1])]
-        defined = [c for c in columns if 0 < c[1].sum() < len(c[1])]
+        complete = self.known.all(1)
         found = {}
         for name in names:
-            if self.known.all() and name not in ("aucroc", "d_prime"):
-                found[name] = float(METRICS[name].compute(self.logits, self.targets))
-                continue
-            scored = defined if name in ("aucroc", "d_prime") else [c for c in columns if len(c[1])]
-            values = [float(METRICS[name].compute(logits, targets)) for logits, targets in scored]
-            found[name] = float(np.mean(values)) if values else float("nan")
+            if name in _OF_CLASSES:
+                found[name] = _OF_CLASSES[name](self)
+            elif complete.any():
+                logits, targets = self.logits[complete], self.targets[complete]
+                found[name] = float(METRICS[name].compute(logits, targets))
+            else:
+                found[name] = float("nan")
         return found
+
+    def average_precisions(self) -> np.ndarray:
+        """Return the average precision of every class, (classes,); NaN if no label is known."""
+        return self._by_class(average_precisions)
+
+    def areas_under_roc(self) -> np.ndarray:
+        """Return the area under the ROC curve of every class, (classes,); NaN if undefined."""
+        return self._by_class(areas_under_roc)
 
     def per_class(self) -> list[dict[str, float]]:
         """Return clips, positive clips, average precision and area under the ROC curve by class."""
-        rows = []
-        for index in range(self.logits.shape[1]):
-            logits, targets = self._column(index)
-            rows.append(
-                {
-                    "clips": len(targets),
-                    "positive": int(targets.sum()),
-                    "average_precision": float(average_precisions(logits, targets)[0]),
-                    "aucroc": float(areas_under_roc(logits, targets)[0]),
-                }
-            )
-        return rows
+        columns = {
+            "clips": self.known.sum(0),
+            "positive": (self.targets & self.known).sum(0),
+            "average_precision": self.average_precisions(),
+            "aucroc": self.areas_under_roc(),
+        }
+        rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
-    def _column(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        known = self.known[:, index]
-        return self.logits[known, index : index + 1], self.targets[known, index : index + 1]
+    def _by_class(self, compute: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        if self.known.all():
+            return compute(self.logits, self.targets)
+        values = np.full(self.known.shape[1], np.nan)
+        for index in np.flatnonzero(self.known.any(0)):
+            rows, column = self.known[:, index], slice(index, index + 1)
+            values[index] = compute(self.logits[rows, column], self.targets[rows, column])[0]
+        return values
+
+
+def _mean(values: np.ndarray) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
+def _d_prime(area: float) -> float:
+    return float(torch.special.ndtri(torch.tensor(area, dtype=torch.float64)) * 2**0.5)
+
+
+_OF_CLASSES: Mapping[str, Callable[[Predictions], float]] = {
+    "mAP": lambda predictions: _mean(predictions.average_precisions()),
+    "aucroc": lambda predictions: _mean(predictions.areas_under_roc()),
+    "d_prime": lambda predictions: _d_prime(_mean(predictions.areas_under_roc())),
+}
 
 
 def predict(
