@@ -30,7 +30,11 @@ def _onnx_path(path: Path) -> Path:
 def export_command(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="Plug-in module, such as mn04_e1_l, or backbone."),
+        typer.Argument(
+            metavar="NAME",
+            help="Plug-in module, such as mn04_e1_l, backbone, checkpoint that was saved by this "
+            "package, or folder of a training run.",
+        ),
     ],
     output: Annotated[
         Path, typer.Argument(metavar="OUTPUT", help="ONNX file to write.", callback=_onnx_path)

@@ -31,8 +31,13 @@ def listen(
     model: options.Model = None,
     sample_rate: options.SampleRate = 32000,
     window: Annotated[
-        float, seconds("Length of the windows that are tagged.", high=MAX_WINDOW)
-    ] = 2.0,
+        float | None,
+        seconds(
+            "Length of the windows that are tagged.",
+            high=MAX_WINDOW,
+            show_default="that of the checkpoint, else 2",
+        ),
+    ] = None,
     hop: Annotated[float, seconds("Time from one window to the next.")] = 0.5,
     only: options.Only = None,
     groups: options.Groups = None,
@@ -51,7 +56,7 @@ def listen(
     ffmpeg -i SOURCE -ac 1 -ar 32000 -f s16le - | hear listen
     """
     tagger = EATagger(backbone or None, device, **options.weights(model, random=random_weights))
-    stream = TagStream(tagger, window, hop)
+    stream = TagStream(tagger, window or tagger.window or 2.0, hop)
     classes = options.classes(tagger.labels, only, groups)
     parameters = decoding.decoding(list(classes), tagger.thresholds)
     decoder = EventDecoder(list(classes), parameters)

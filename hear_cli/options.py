@@ -63,11 +63,10 @@ PluginDevice = Annotated[
 Model = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE",
-        help="Checkpoint with the weights.",
+        metavar="FILE|RUN",
+        help="Checkpoint with the weights, or the folder of a training run.",
         show_default="the released one",
         exists=True,
-        dir_okay=False,
     ),
 ]
 ModelOptions = Annotated[

@@ -34,7 +34,8 @@ def tag(
         seconds(
             "Tag windows of this length.",
             high=MAX_WINDOW,
-            show_default="each file as a whole; 1 with --events or --plot",
+            show_default="each file as a whole; with --events or --plot that of the checkpoint, "
+            "else 1",
         ),
     ] = None,
     hop: Annotated[
@@ -76,9 +77,9 @@ def tag(
         msg = "It applies to windows; add --window."
         raise typer.BadParameter(msg, param_hint="--hop")
     results = Results(format_, output, files)
-    if (events or plot) and window is None:
-        window = 1.0
     tagger = EATagger(backbone or None, device, **options.weights(model, random=random_weights))
+    if (events or plot) and window is None:
+        window = tagger.window or 1.0
     classes = options.classes(tagger.labels, only, groups)
     parameters = decoding.decoding(list(classes), tagger.thresholds)
     pictures = names_of_recordings(files, ".png") if plot else {}

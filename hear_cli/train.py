@@ -12,6 +12,7 @@ from rich.progress import Progress, TextColumn
 from typer.core import TyperGroup
 
 from hear_cli.progress import counting
+from hear_cli.train_classify import classify
 from hear_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -90,11 +91,11 @@ def run_recipe(
     take them with no other option. Several processes share the work under torchrun or
     accelerate launch.
     """
-    from hear_train.recipes import list_recipes, load_recipe, recipe_text
+    from hear_train.recipes import list_recipes, load_recipe, read_recipe, recipe_text
 
     if listed:
         for name in list_recipes():
-            typer.echo(f"{name:<18} {load_recipe(name).description}")
+            typer.echo(f"{name:<18} {read_recipe(name)['description']}")
         return
     if show:
         typer.echo(recipe_text(recipe), nl=False)
@@ -131,6 +132,9 @@ def run_recipe(
             f"{weights}: after {trainer.position.step} steps; {len(skipped)} clips skipped"
             + (f"; {best}" if best else "")
         )
+
+
+app.command("classify")(classify)
 
 
 @app.command("select")

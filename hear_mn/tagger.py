@@ -13,14 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hear_core.audio.framing import SlidingWindows
+from hear_core.audio.framing import SlidingWindows, cover
 from hear_core.audio.reading import resample
 from hear_core.errors import ConfigError
 from hear_core.events.timed_scores import TimedScores
 from hear_core.plugins.configs import EmbeddingConfig
 from hear_core.plugins.loading import load_plugin
+from hear_core.plugins.names import plugin_packages
 from hear_core.plugins.plugin_model import PluginModel
 from hear_core.plugins.timed_model import TimedModel, join_scores
+from hear_core.zoo.checkpoints import checkpoint_in
+from hear_core.zoo.metadata import read_metadata
+from hear_core.zoo.registry import Zoo, is_checkpoint_path
 from hear_mn.streaming import TagStream
 from hear_mn.zoo import ZOO
 
@@ -42,7 +46,8 @@ class EATagger(TimedModel):
 
     Args:
         model_name: A backbone of `hear_mn.ZOO`, or several for an ensemble; ``mn10_as`` by default.
-            The path of a checkpoint that identifies its network is a name as well.
+            The path of a checkpoint that identifies its network is a name as well, and so is the
+            folder of a training run.
         device: Device to run on, such as ``cpu`` or ``cuda``.
         model_file_path: File of weights for a single backbone; the released ones by default. No
             name is needed if the file identifies its network.
@@ -55,9 +60,12 @@ class EATagger(TimedModel):
         labels: Names of the classes, in the order of the scores.
         thresholds: Score from which a class counts as present, by label, where the checkpoint has
             such thresholds.
+        window: Length in seconds of the audio that the checkpoint was trained on, where it has one:
+            longer audio is tagged in windows of this length. None if there is none.
 
     Raises:
-        ConfigError: A name is unknown, or the members do not have the same classes.
+        ConfigError: A name is unknown, the members do not have the same classes, or a checkpoint is
+            that of a detector.
         CheckpointError: The weights cannot be found, downloaded or read, or do not fit.
     """
 
@@ -70,7 +78,7 @@ class EATagger(TimedModel):
         **options: Any,
     ) -> None:
         if model_name is None:
-            model_name = ZOO.name_for(model_file_path, DEFAULT_MODEL)
+            model_name = _name_of(model_file_path)
         given = [model_name] if isinstance(model_name, str | Path) else model_name
         names = list(map(str, given))
         if not names:
@@ -87,6 +95,7 @@ class EATagger(TimedModel):
                 msg = f"an ensemble needs the same classes; those of {name} and {names[0]} differ"
                 raise ConfigError(msg)
         self.labels, self.thresholds = first.labels, first.thresholds
+        self.window = min(first.window, MAX_WINDOW) or None
         self.sample_rate = max(member.sample_rate for member in self._members)
 
     def tag(
@@ -106,7 +115,8 @@ class EATagger(TimedModel):
         """Return the scores and features of a clip as a whole, in one row.
 
         A clip of up to `MAX_WINDOW` seconds is processed in one piece. The logits and features of
-        a longer one are the means over windows of ten seconds, of which the last ends with it.
+        a longer one are the means over windows of ten seconds, of which the last ends with it. If
+        the tagger has a `window`, both lengths are that.
 
         Args:
             audio: A file, or a waveform (samples,) in [-1, 1].
@@ -125,14 +135,14 @@ class EATagger(TimedModel):
 
         blocks = counted()
         head = [*islice(blocks, 2)]
-        if len(head) == 1:
+        length = round((self.window or _LONG_CLIP_WINDOW) * self.sample_rate)
+        if len(head) == 1 and (self.window is None or samples <= length):
             if samples < _SHORT_CLIP * self.sample_rate:
                 seconds = samples / self.sample_rate
                 log.warning("a clip of %.3f s is too short for reliable scores", seconds)
             found = [self._embed(head[0][None])]
         else:
-            length = round(_LONG_CLIP_WINDOW * self.sample_rate)
-            found = [self._embed(windows) for windows in _cover(chain(head, blocks), length)]
+            found = [self._embed(windows) for windows in cover(chain(head, blocks), length)]
         logits, features = (
             np.concatenate(values).mean(0, keepdims=True) for values in zip(*found, strict=True)
         )
@@ -280,28 +290,32 @@ class EATagger(TimedModel):
         return member.get_scene_embeddings(torch.from_numpy(windows)).numpy()
 
 
-def _cover(blocks: Iterable[np.ndarray], length: int) -> Iterator[np.ndarray]:
-    """Yield windows (windows, length) that cover a clip; the last one ends where the clip does.
+def _name_of(model_file_path: str | Path) -> str:
+    """Return the path of a checkpoint if it identifies its network, else the default name."""
+    if not model_file_path or read_metadata(checkpoint_in(model_file_path)) is None:
+        return ZOO.name_for(model_file_path, DEFAULT_MODEL)
+    return str(model_file_path)
 
-    Args:
-        blocks: Blocks of the clip, all but the last of which are multiples of `length`.
-        length: Length of the windows in samples.
-    """
-    before = np.zeros(0, np.float32)
-    for block in blocks:
-        if complete := len(block) // length:
-            yield block[: complete * length].reshape(complete, length)
-        if len(block) % length:
-            yield np.concatenate([before, block])[None, -length:]
-        before = block
+
+def _zoo_of(name: str) -> Zoo:
+    """Return the zoo of a network: another one for classifiers of a detector's embeddings."""
+    if name in ZOO or not is_checkpoint_path(name) or not read_metadata(checkpoint_in(name)):
+        return ZOO
+    zoos: Iterator[Zoo] = (package.ZOO for package in plugin_packages())
+    return next((zoo for zoo in zoos if zoo.has_network_of(name)), ZOO)
 
 
 def _member(name: str, options: dict[str, Any]) -> PluginModel:
+    zoo = _zoo_of(name)
+    record = zoo[name]
+    if record.skeleton().framewise:
+        msg = f"{name} is a detector, which classifies frames: use hear detect or hear_sed.Detector"
+        raise ConfigError(msg)
     # A tagger has no timestamps; this window is one that every network accepts.
     config = EmbeddingConfig(
-        name, ("logits", ZOO[name].features), timestamp_window=1.0, scene_window=MAX_WINDOW
+        name, ("logits", record.features), timestamp_window=1.0, scene_window=MAX_WINDOW
     )
-    return load_plugin(ZOO, config, **options)
+    return load_plugin(zoo, config, **options)
 
 
 def _batches(windows: np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:

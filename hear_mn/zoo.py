@@ -9,13 +9,15 @@ One checkpoint is our own and part of this package; hear_mn/weights/mn01_starter
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from hear_core.frontends.log_mel import DecibelMel, LogMel
 from hear_core.networks.backbone import Backbone
+from hear_core.networks.tap_classifier import TapClassifier
 from hear_core.zoo.checkpoints import Checkpoint
 from hear_core.zoo.labels import audioset_labels
 from hear_core.zoo.registry import NetworkRecord, Zoo
@@ -93,6 +95,15 @@ _mn, _dymn = partial(_record, MobileNet), partial(_record, DynamicMobileNet)
 _FC = {"head": "fully_convolutional"}
 _16_KHZ: dict[str, Any] = {"sample_rate": 16000, "hop": 160, "fmax": 8000.0}
 
+
+class ClipTapClassifier(TapClassifier):
+    """A classifier of the embeddings of a tagger, as training on sounds of one's own makes it."""
+
+    networks: ClassVar[Mapping[str, Callable[..., Backbone]]] = {
+        network.__name__: network for network in (MobileNet, DynamicMobileNet, Cnn14)
+    }
+
+
 # fmt: off
 ZOO = Zoo({
     # Trained on AudioSet, from ImageNet weights.
@@ -162,5 +173,5 @@ ZOO = Zoo({
     # … which decides for every segment of a clip.
     "cnn14_max": _cnn14("Cnn14_DecisionLevelMax_mAP=0.385.pth", 0.385, decision="max"),
     "cnn14_att": _cnn14("Cnn14_DecisionLevelAtt_mAP=0.425.pth", 0.425, decision="att"),
-})
+}, others=[ClipTapClassifier])
 # fmt: on

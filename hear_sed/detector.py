@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +83,10 @@ class Detector(TimedModel):
             model_name = ZOO.name_for(model_file_path, DEFAULT_MODEL)
         config = EmbeddingConfig(str(model_name), ("logits",), scene_window=window, scene_hop=hop)
         model = load_plugin(ZOO, config, str(model_file_path), **options).to(device)
-        self.model, self.pieces = cast("FrameModel", model), pieces
+        if not isinstance(model, FrameModel):
+            msg = f"{model_name} classifies clips, not frames: use hear tag or hear_mn.EATagger"
+            raise ConfigError(msg)
+        self.model, self.pieces = model, pieces
         self.sample_rate, self.frame_hop = self.model.sample_rate, self.model.frame_hop
         self.windows = CrossfadedWindows(*(round(t / self.frame_hop) for t in (window, hop)))
         self.labels, self.thresholds = self.model.record.labels, self.model.record.thresholds

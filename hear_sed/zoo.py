@@ -7,9 +7,12 @@ published for a configuration, from which that of the released checkpoint may di
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
+from hear_core.networks.backbone import Backbone
+from hear_core.networks.tap_classifier import TapClassifier
 from hear_core.zoo.checkpoints import Checkpoint
 from hear_core.zoo.labels import audioset_labels
 from hear_core.zoo.registry import NetworkRecord, Zoo
@@ -117,6 +120,13 @@ def _transformer(
 
 _NTT = "LicenseRef-NTT-M2D"  # evaluation and research only, see LICENSE.pdf of nttcslab/m2d
 
+
+class FrameTapClassifier(TapClassifier):
+    """A classifier of the embeddings of a detector, averaged over its frames."""
+
+    networks: ClassVar[Mapping[str, Callable[..., Backbone]]] = {"FrameDetector": FrameDetector}
+
+
 # fmt: off
 ZOO = Zoo({
     # Trained on AudioSet; the tap `weak` is its 527 classes, `logits` are untrained.
@@ -183,5 +193,5 @@ ZOO = Zoo({
     "fpasst": _transformer("fpasst", "strong", 45.4),
     "M2D": _transformer("M2D", "strong", 46.3, licence=_NTT),
     "ASIT": _transformer("ASIT", "strong", 46.2),
-}, compose_detector)
+}, compose_detector, [FrameTapClassifier])
 # fmt: on

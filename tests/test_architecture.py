@@ -28,7 +28,7 @@ FOLDERS = {
         "plugins", "export",
     ],
     "hear_sed": ["sequence", "backbones"],
-    "hear_train": ["augment", "data", "objectives", "loop"],
+    "hear_train": ["augment", "data", "objectives", "loop", "classify"],
     "hear_eval": ["tasks", "embeddings", "downstream", "report"],
 }  # fmt: skip
 

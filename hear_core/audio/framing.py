@@ -208,6 +208,29 @@ class SlidingWindows:
         return view[:: self.hop][: last - first]
 
 
+def cover(blocks: Iterable[np.ndarray], length: int) -> Iterator[np.ndarray]:
+    """Yield windows that cover a waveform without gaps; the last one ends where it does.
+
+    A waveform that is shorter than a window is one window of its own length.
+
+    Args:
+        blocks: Blocks (samples,) of the waveform, one after another.
+        length: Length of a window in samples.
+
+    Yields:
+        Consecutive windows (windows, length).
+    """
+    held, covered = np.zeros(0, np.float32), 0
+    for block in blocks:
+        held = np.concatenate([held, block])
+        if count := (len(held) - covered) // length:
+            stop = covered + count * length
+            yield held[covered:stop].reshape(count, length)
+            held, covered = held[stop - length :], length
+    if len(held) > covered:
+        yield held[None, -length:]
+
+
 @dataclass(frozen=True)
 class CrossfadedWindows:
     """Overlapping chunks of a sequence of frames, cross-faded where they overlap.

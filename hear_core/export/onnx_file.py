@@ -90,8 +90,8 @@ def export(
     only tap, ``probabilities``, or ``embedding``.
 
     The metadata of the file describe it: sample rate, shortest waveform, taps and their columns,
-    windows in seconds, labels if there are logits, checkpoint and its checksum. The labels are
-    also written to ``<name>.labels.json``.
+    windows in seconds, labels and thresholds if there are logits, checkpoint and its checksum. The
+    labels are also written to ``<name>.labels.json``.
 
     Args:
         model: Model on the CPU.
@@ -171,6 +171,8 @@ def describe(model: PluginModel, precision: str) -> dict[str, str]:
     logits = extractor.slices.get("logits")
     if logits is not None and logits.stop - logits.start == len(model.record.labels):
         found["labels"] = model.record.labels
+        if model.record.thresholds:
+            found["thresholds"] = model.record.thresholds
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in found.items()}
 
 

@@ -16,6 +16,7 @@ from hear_core.plugins.configs import EmbeddingConfig, embedding_configs
 from hear_core.plugins.import_hook import add_plugin_api
 from hear_core.plugins.loading import load_plugin
 from hear_core.plugins.plugin_model import PluginModel
+from hear_core.zoo.checkpoints import checkpoint_in
 from hear_core.zoo.metadata import read_metadata
 from hear_core.zoo.registry import NetworkRecord, is_checkpoint_path
 
@@ -44,14 +45,15 @@ def find_plugin(name: str) -> FoundPlugin:
     """Find a plug-in module or a backbone by its name, with or without the package in front.
 
     Args:
-        name: The name, or the path of a checkpoint that identifies its network.
+        name: The name, or the path of a checkpoint that identifies its network, or of the folder
+            of a training run.
 
     Raises:
         ConfigError: No module or backbone has this name.
         CheckpointError: The file is missing, damaged, or does not identify its network.
     """
     if is_checkpoint_path(name):
-        return _find_in_file(Path(name).expanduser())
+        return _find_in_file(checkpoint_in(name))
     known: list[str] = []
     for package in plugin_packages():
         plain = name.removeprefix(f"{package.__name__}.")
@@ -84,7 +86,8 @@ def load_model(name: str, taps: Sequence[str] = (), **options: Any) -> PluginMod
 
     Args:
         name: Name of a module such as ``mn04_e1_l`` or of a backbone such as ``mn10_as``, with or
-            without the package in front; or the path of a checkpoint that identifies its network.
+            without the package in front; or the path of a checkpoint that identifies its network,
+            or of the folder of a training run.
         taps: Taps to use in place of the module's own, or of the logits of the backbone.
         options: Options of `hear_core.plugins.loading.load_plugin`.
 
@@ -120,7 +123,7 @@ def module_name(name: str) -> str:
         ConfigError: No module has this name.
     """
     if is_checkpoint_path(name):
-        return str(Path(name).expanduser().absolute())
+        return str(checkpoint_in(name).absolute())
     known: list[str] = []
     for package in PACKAGES:
         configs = embedding_configs(package)

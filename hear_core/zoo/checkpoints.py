@@ -26,6 +26,9 @@ from hear_core.zoo.reading import read_checkpoint
 
 log = logging.getLogger(__name__)
 
+RUN_CHECKPOINTS = ("best.safetensors", "last.safetensors")
+"""Names of the checkpoints in the folder of a training run, the preferred one first."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -81,6 +84,28 @@ def expand_user(path: str | Path) -> Path:
     except RuntimeError as error:
         msg = f"there is no home folder to replace ~ by in {path}"
         raise CheckpointError(msg) from error
+
+
+def checkpoint_in(path: str | Path) -> Path:
+    """Return the file of a checkpoint that is given by its path or by the folder of its run.
+
+    Of a run, it is the best checkpoint (``best.safetensors``), else the last one.
+
+    Raises:
+        CheckpointError: The folder does not hold a checkpoint, or there is no home folder.
+    """
+    path = expand_user(path)
+    if not path.is_dir():
+        return path
+    for name in RUN_CHECKPOINTS:
+        if (path / name).is_file():
+            return path / name
+    msg = (
+        f"the folder {path} does not hold a checkpoint, which is called "
+        f"{' or '.join(RUN_CHECKPOINTS)}: give the folder of a training that has written one, or "
+        "the path of a file"
+    )
+    raise CheckpointError(msg)
 
 
 def find_checkpoint(checkpoint: Checkpoint) -> Path | None:

@@ -39,6 +39,8 @@ class CheckpointMetadata:
         recipe: Settings of the training that made the checkpoint.
         metrics: Metrics by name that were measured with these weights.
         thresholds: Score from which a class counts as present, by label.
+        window: Length in seconds of the audio that the network was trained on, which longer audio
+            is divided into; 0 if it takes any length.
         licence: SPDX identifier of the weights; empty if there is none.
         version: Version of this package that wrote the file.
     """
@@ -54,6 +56,7 @@ class CheckpointMetadata:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    window: float = 0.0
     licence: str = ""
     version: str = __version__
 
@@ -108,6 +111,9 @@ def _checked(name: str, kind: str, value: Any) -> Any:
     """Return an entry of the metadata if it has the declared type."""
     if kind == "str":
         good = isinstance(value, str)
+    elif kind == "float":
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        good = number and math.isfinite(value) and value >= 0
     elif kind == "tuple[str, ...]":
         good = isinstance(value, list) and all(isinstance(item, str) for item in value)
     else:

@@ -51,6 +51,8 @@ class NetworkRecord:
         labels: Names of the classes of the logits; empty if they are not known.
         reported_metrics: Metrics that the authors published, such as ``{"mAP": 0.471}``.
         thresholds: Score from which a class counts as present, by label, where one was chosen.
+        window: Length in seconds of the audio that the network was trained on, which longer audio
+            is divided into; 0 if it takes any length.
     """
 
     network: Callable[..., Backbone]
@@ -64,6 +66,7 @@ class NetworkRecord:
     labels: tuple[str, ...] = ()
     reported_metrics: Mapping[str, float] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    window: float = 0.0
 
     def build(self, num_classes: int | None = None) -> Backbone:
         """Return the network with fresh weights, for another number of classes if one is given."""
@@ -101,7 +104,12 @@ class NetworkRecord:
             frontend=_base(self.frontend).__name__,
             frontend_arguments=_arguments(self.frontend),
             labels=record.labels,
-            **{"features": self.features, "thresholds": record.thresholds, **entries},
+            **{
+                "features": self.features,
+                "thresholds": record.thresholds,
+                "window": self.window,
+                **entries,
+            },
         )
 
 
@@ -117,27 +125,35 @@ class Zoo(dict[str, NetworkRecord]):
     """Networks by name.
 
     The path of a checkpoint is a name as well if the file identifies its network: by its metadata,
-    or because it has the name or the checksum of a released file.
+    or because it has the name or the checksum of a released file. The folder of a training run is
+    that of its checkpoint, see `hear_core.zoo.checkpoints.checkpoint_in`.
 
     Args:
         records: Networks by name.
         compose: Function that returns the record of a name that is not in `records`, or None.
+        others: Further classes of networks that a checkpoint may hold, besides those of `records`.
     """
 
     def __init__(
         self,
         records: Mapping[str, NetworkRecord],
         compose: Callable[[str], NetworkRecord | None] = lambda name: None,
+        others: Iterable[type[Backbone]] = (),
     ) -> None:
         super().__init__(records)
-        self._compose = compose
+        self._compose, self._others = compose, tuple(others)
+
+    @property
+    def networks(self) -> Mapping[str, Callable[..., Backbone]]:
+        """Classes of the networks that a checkpoint may hold, by name."""
+        return _constructors([*(record.network for record in self.values()), *self._others])
 
     def __missing__(self, name: str) -> NetworkRecord:
         if record := self._compose(name):
             return record
         if not is_checkpoint_path(name):
             raise ConfigError(unknown("backbone", name, self))
-        path = checkpoints.expand_user(name)
+        path = checkpoints.checkpoint_in(name)
         if record := self._described(path) or self._released(path):
             return record
         msg = f"{path} does not identify its network: give the name of its backbone as well"
@@ -156,9 +172,9 @@ class Zoo(dict[str, NetworkRecord]):
         Raises:
             CheckpointError: The file is missing or damaged, or its metadata are invalid.
         """
-        path = checkpoints.expand_user(path)
+        path = checkpoints.checkpoint_in(path)
         if metadata := read_metadata(path):
-            return metadata.network in _constructors(record.network for record in self.values())
+            return metadata.network in self.networks
         return self._released(path) is not None
 
     def name_for(self, model_file_path: str | Path, default: str) -> str:
@@ -251,7 +267,7 @@ class Zoo(dict[str, NetworkRecord]):
         if not model_file_path:
             record = self[name]
             return record, checkpoints.fetch_checkpoint(record.checkpoint)
-        path = checkpoints.expand_user(model_file_path)
+        path = checkpoints.checkpoint_in(model_file_path)
         if not name:
             return self[str(path)], path
         record = self[name]
@@ -269,7 +285,7 @@ class Zoo(dict[str, NetworkRecord]):
         metadata = read_metadata(path)
         if metadata is None:
             return None
-        networks = _constructors(record.network for record in self.values())
+        networks = self.networks
         frontends = _constructors(record.frontend for record in self.values())
         try:
             if metadata.network not in networks:
@@ -286,6 +302,7 @@ class Zoo(dict[str, NetworkRecord]):
                 labels=metadata.labels,
                 reported_metrics=metadata.metrics,
                 thresholds=metadata.thresholds,
+                window=metadata.window,
             )
             network, n_mels = record.skeleton(), record.frontend().n_mels
         except (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
@@ -322,8 +339,13 @@ class Zoo(dict[str, NetworkRecord]):
 
 
 def is_checkpoint_path(name: str | Path) -> bool:
-    """Return whether a text is the path of a checkpoint rather than the name of a network."""
-    return isinstance(name, Path) or Path(name).suffix in _SUFFIXES or os.sep in name
+    """Return whether a text is the path of a checkpoint rather than the name of a network.
+
+    So is that of a folder which holds the checkpoint of a training run.
+    """
+    if isinstance(name, Path) or Path(name).suffix in _SUFFIXES or os.sep in name:
+        return True
+    return any(Path(name, file).is_file() for file in checkpoints.RUN_CHECKPOINTS)
 
 
 def _base(constructor: Callable[..., Any]) -> Callable[..., Any]:

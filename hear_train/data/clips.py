@@ -209,7 +209,7 @@ def leave_out(clips: list[Clip], keep_out: Sequence[str]) -> list[Clip]:
     Raises:
         ConfigError: All clips match.
     """
-    kept = [clip for clip in clips if not any(_matches(clip.name, out) for out in keep_out)]
+    kept = [clip for clip in clips if not any(is_named(clip.name, out) for out in keep_out)]
     if clips and not kept:
         msg = (
             f"all {len(clips)} clips, such as {clips[0].name}, match keep_out ({list(keep_out)}), "
@@ -242,7 +242,8 @@ def _as_int16(samples: np.ndarray) -> np.ndarray:
     return (samples.clip(-1, 1) * _INT16).round().astype(np.int16)
 
 
-def _matches(name: str, pattern: str) -> bool:
+def is_named(name: str, pattern: str) -> bool:
+    """Return whether a name, with or without its folders, matches a shell pattern."""
     return fnmatch(name, pattern) or fnmatch(Path(name).name, pattern)
 
 

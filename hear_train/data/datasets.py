@@ -35,6 +35,8 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
 _TRAIN = {"train", "training", "dev"}
 _VALID = {"valid", "validation", "val"}
 _TEST = {"test", "testing", "eval", "evaluation"}
+SPLITS: Mapping[str, set[str]] = {"train": _TRAIN, "valid": _VALID, "test": _TEST}
+"""Names that splits have in tables and folders, in lower case."""
 _SEPARATORS = re.compile(r"[;|]")
 _PRESENT = 0.5  # relevance from which EfficientAT counts an instrument of OpenMIC as present
 # A number or letter at the end of a name counts the clips that were cut from one recording.

@@ -1,0 +1,1 @@
+"""Classifiers for sounds of one's own: embeddings, heads, thresholds and a report."""

@@ -1,0 +1,155 @@
+"""Heads on embeddings: their training, and the search for their size and weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hear_core.metrics.ranking import average_precisions
+from hear_core.networks.tap_classifier import build_head
+
+_ITERATIONS = 100
+_FLAT = 1e-5  # standard deviation below which a feature counts as constant
+_WEIGHTS = 0.1, 10.0  # smallest and largest weight of a class
+
+
+class HeadConfig(NamedTuple):
+    """Settings of a head.
+
+    Attributes:
+        hidden: Size of the hidden layer; 0 is a linear head.
+        weight_decay: Factor of half the sum of squared weights in the loss.
+    """
+
+    hidden: int
+    weight_decay: float
+
+
+def example_weights(targets: np.ndarray, clips: np.ndarray) -> np.ndarray:
+    """Return the weights of examples in the loss, (examples,), float32.
+
+    All windows of a labelled clip together weigh as much as the clip. Clips of rare classes weigh
+    more, so that all classes weigh the same, within limits. Every window of background is an
+    example of its own, but all together weigh at most as much as all labelled clips.
+
+    Args:
+        targets: Classes of the examples, (examples, classes); all 0 for background.
+        clips: Index of the clip of each example, (examples,).
+    """
+    labelled = targets.any(1)
+    share = 1 / np.bincount(clips)[clips]
+    counts = (targets * share[:, None]).sum(0)
+    balanced = np.clip(counts.sum() / max(1, (counts > 0).sum()) / np.maximum(counts, 1), *_WEIGHTS)
+    of_clip = (targets * balanced).sum(1) / np.maximum(targets.sum(1), 1)
+    weights = np.where(labelled, of_clip * share, 1.0)
+    if labelled.any() and not labelled.all():
+        limit = weights[labelled].sum() / weights[~labelled].sum()
+        weights[~labelled] *= min(1.0, limit)
+    return weights.astype(np.float32)
+
+
+def fit_head(
+    rows: np.ndarray, targets: np.ndarray, weights: np.ndarray, config: HeadConfig, seed: int
+) -> nn.Sequential:
+    """Train a head by L-BFGS on the weighted binary cross-entropy of all examples.
+
+    Args:
+        rows: Embeddings (examples, size).
+        targets: Classes of the examples, (examples, classes).
+        weights: Weights of the examples, (examples,).
+        config: Settings.
+        seed: Seed of the initial weights of a hidden layer.
+
+    Returns:
+        A head that standardises embeddings itself, see
+        `hear_core.networks.tap_classifier.build_head`.
+    """
+    inputs, wanted = torch.from_numpy(rows), torch.from_numpy(targets)
+    share = torch.from_numpy(weights / weights.sum())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = build_head(rows.shape[1], targets.shape[1], config.hidden)
+    std, mean = torch.std_mean(inputs, 0, correction=0)
+    standardise, layers = head[0], head[1:]
+    standardise.mean.copy_(mean)
+    standardise.std.copy_(torch.where(std > _FLAT, std, 1.0))
+    inputs = standardise(inputs)
+    if not config.hidden:
+        nn.init.zeros_(layers[0].weight)
+    optimiser = torch.optim.LBFGS(
+        layers.parameters(), max_iter=_ITERATIONS, line_search_fn="strong_wolfe"
+    )
+    decayed = [parameter for parameter in layers.parameters() if parameter.ndim > 1]
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        losses = F.binary_cross_entropy_with_logits(layers(inputs), wanted, reduction="none")
+        penalty = torch.stack([parameter.square().sum() for parameter in decayed]).sum()
+        loss: Tensor = (losses.sum(1) * share).sum() + config.weight_decay / 2 * penalty
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return head.requires_grad_(False)
+
+
+def head_logits(head: nn.Module, rows: np.ndarray) -> np.ndarray:
+    """Return the logits (rows, classes) of embeddings (rows, size)."""
+    with torch.inference_mode():
+        return head(torch.from_numpy(rows)).numpy()
+
+
+def validated_logits(
+    rows: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    folds: np.ndarray,
+    config: HeadConfig,
+    seed: int,
+    report: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """Return the logits of every example by a head that was trained without its fold.
+
+    Args:
+        rows: Embeddings (examples, size).
+        targets: Classes of the examples, (examples, classes).
+        weights: Weights of the examples, (examples,).
+        folds: Fold of the examples, (examples,); those below 0 are trained on only.
+        config: Settings of the head.
+        seed: Seed of its initial weights.
+        report: Called after each fold.
+
+    Returns:
+        (examples, classes); NaN for examples that are not in a fold.
+    """
+    logits = np.full(targets.shape, np.nan, np.float32)
+    for fold in np.unique(folds[folds >= 0]).tolist():
+        held, kept = folds == fold, folds != fold
+        head = fit_head(rows[kept], targets[kept], weights[kept], config, seed)
+        logits[held] = head_logits(head, rows[held])
+        report()
+    return logits
+
+
+def choose(logits: Sequence[np.ndarray], targets: np.ndarray) -> int:
+    """Return the index of the best logits: by mean average precision, then by their loss.
+
+    Args:
+        logits: Candidates (examples, classes).
+        targets: Classes of the examples, (examples, classes).
+    """
+    present = targets.any(0)
+
+    def quality(found: np.ndarray) -> tuple[float, float]:
+        mean = average_precisions(found, targets)[present].mean() if present.any() else 0.0
+        losses = F.binary_cross_entropy_with_logits(
+            torch.from_numpy(found), torch.from_numpy(targets)
+        )
+        return round(float(mean), 3), -float(losses)
+
+    return max(range(len(logits)), key=lambda index: quality(logits[index]))

@@ -1,0 +1,3 @@
+from typing import Any
+def render_report(*args: Any) -> str:
+    return ""

@@ -1,0 +1,462 @@
+"""Training of a classifier for sounds of one's own, from a folder of clips to a checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import nn
+
+from hear_core.errors import ConfigError, require_number
+from hear_core.io.files import atomic_write, exclusive_lock
+from hear_core.io.json_files import read_json
+from hear_core.zoo.metadata import save_checkpoint
+from hear_train.classify.bases import LONGEST_WINDOW, Base, TapEmbedder, open_base
+from hear_train.classify.embeddings import Embeddings, embed_clips
+from hear_train.classify.heads import (
+    HeadConfig,
+    choose,
+    example_weights,
+    fit_head,
+    head_logits,
+    validated_logits,
+)
+from hear_train.classify.report import render_report
+from hear_train.classify.scoring import (
+    Scored,
+    Units,
+    best_thresholds,
+    mean_by_unit,
+    score_units,
+    unit_of_windows,
+)
+from hear_train.classify.sounds import TESTED, Sounds, few_recordings, find_sounds
+from hear_train.recipes import from_mapping, read_recipe
+
+_log = logging.getLogger(__name__)
+
+CHECKPOINT, REPORT, PREDICTIONS = "best.safetensors", "report.html", "predictions.csv"
+_SETTINGS, _RECIPE = "settings.json", "classify"
+_LOCK_HINT = "wait until it is finished, or choose another folder"
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a stage, the number of its steps that are done, and of all."""
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Settings of the fine-tuning of the last blocks of the network, after its head.
+
+    Args:
+        blocks: Number of blocks to train; 0 trains the head only.
+        epochs: Number of epochs.
+        lr: Highest learning rate.
+        batch_size: Clips of a batch.
+    """
+
+    blocks: int = 0
+    epochs: int = 15
+    lr: float = 2e-4
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        require_number("blocks", self.blocks, 0, 1000, integer=True)
+        require_number("epochs", self.epochs, 1, 10_000, integer=True)
+        require_number("batch_size", self.batch_size, 2, 4096, integer=True)
+        require_number("lr", self.lr, 0, 1)
+
+
+@dataclass(frozen=True)
+class ClassifyConfig:
+    """Settings of a classifier.
+
+    Args:
+        description: Description of the recipe in one sentence.
+        source: Paper or project that the settings come from.
+        module: Plug-in module, backbone or checkpoint whose embeddings are classified.
+        window: Length in seconds of the windows that longer clips are divided into.
+        keep_out: Patterns of names of clips that are left out, such as ``5-*``.
+        group: Regular expression: what it finds in a clip's name is the recording that it belongs
+            to, and clips of one recording stay in one fold. By default a table's column ``group``,
+            ``recording`` or ``source`` says so, or the name without a part number.
+        folds: Number of folds that are validated in turn, where the data have no folds or splits.
+        test_fold: Numbered fold of the data that is tested on only; 0 validates in all of them.
+        hidden: Sizes of the hidden layer that are tried; 0 is a linear head.
+        weight_decay: Values of the weight decay that are tried.
+        false_alarms: Largest number of false alarms per hour of background that a threshold may
+            allow, for each class; None sets no limit.
+        fine_tuning: Fine-tuning of the network.
+        seed: Seed of folds and initial weights.
+    """
+
+    description: str = ""
+    source: str = ""
+    module: str = "mn10_all_b_mel_avgs"
+    window: float = 10.0
+    keep_out: tuple[str, ...] = ()
+    group: str = ""
+    folds: int = 5
+    test_fold: int = 0
+    hidden: tuple[int, ...] = (0, 128)
+    weight_decay: tuple[float, ...] = (3e-4, 1e-3, 1e-2, 1e-1)
+    false_alarms: float | None = None
+    fine_tuning: FineTuning = field(default_factory=FineTuning)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_number("window", self.window, 0.05, LONGEST_WINDOW, unit="seconds")
+        require_number("folds", self.folds, 2, 100, integer=True)
+        require_number("test_fold", self.test_fold, 0, 10_000, integer=True)
+        require_number("seed", self.seed, 0, 2**31 - 1, integer=True)
+        if self.false_alarms is not None:
+            require_number("false_alarms", self.false_alarms, 0, 1e9, unit="per hour")
+        for size in self.hidden:
+            require_number("hidden", size, 0, 100_000, integer=True)
+        for value in self.weight_decay:
+            require_number("weight_decay", value, 0, 1e6)
+        if not self.hidden or not self.weight_decay:
+            msg = "hidden and weight_decay need at least one value to try"
+            raise ConfigError(msg)
+
+    @property
+    def heads(self) -> list[HeadConfig]:
+        """Settings of the heads that are tried."""
+        return [HeadConfig(size, decay) for size in self.hidden for decay in self.weight_decay]
+
+
+class TrainedClassifier(NamedTuple):
+    """A classifier that was trained, and what it is worth.
+
+    Attributes:
+        checkpoint: File of the classifier.
+        report: Page with its scores.
+        predictions: Table with its predictions for every clip.
+        labels: Names of the classes.
+        head: Settings of its head.
+        scored: Scores on clips that it was not trained on.
+        failed: Reasons why clips were skipped, by name.
+        notes: Remarks on the data.
+    """
+
+    checkpoint: Path
+    report: Path
+    predictions: Path
+    labels: tuple[str, ...]
+    head: HeadConfig
+    scored: Scored
+    failed: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+class Evaluated(NamedTuple):
+    """Predictions for clips that a classifier was not trained on.
+
+    Attributes:
+        units: Labelled clips, and windows of background.
+        logits: Logits (units, classes).
+        thresholds: Thresholds that were chosen without the unit, (units, classes).
+        tested: Whether the units are those of a test set, which had no part in any choice.
+    """
+
+    units: Units
+    logits: np.ndarray
+    thresholds: np.ndarray
+    tested: bool
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Probabilities of the classes, (units, classes)."""
+        return 1 / (1 + np.exp(-self.logits.astype(float)))
+
+    @property
+    def detected(self) -> np.ndarray:
+        """Whether each class reaches its threshold, (units, classes), bool."""
+        found: np.ndarray = self.scores >= self.thresholds
+        return found
+
+
+def load_config(name: str | Path = _RECIPE, overrides: Sequence[str] = ()) -> ClassifyConfig:
+    """Return the settings of a classifier.
+
+    Args:
+        name: Name of the published recipe, or path of a YAML file.
+        overrides: Values to replace, such as ``fine_tuning.blocks=3``; values are YAML.
+
+    Raises:
+        ConfigError: The recipe does not exist, is not YAML, or has an unknown key or a wrong value.
+    """
+    return from_mapping(ClassifyConfig, read_recipe(name, overrides), str(name))
+
+
+def train_classifier(
+    config: ClassifyConfig,
+    data: Path,
+    folder: Path,
+    background: Sequence[Path] = (),
+    *,
+    model: str | Path = "",
+    random_weights: bool = False,
+    device: str = "cpu",
+    progress: Progress = lambda stage, done, total: None,
+) -> TrainedClassifier:
+    """Train a classifier, and write its checkpoint, a report and its predictions.
+
+    Clips are embedded once; the embeddings are kept in the folder, so that an interrupted run
+    resumes. Heads of several sizes and weight decays are trained on all folds but one and validated
+    on this one, in turn. The settings and thresholds for a fold are chosen in the others, so that
+    the report is about clips that had no part in any choice for them. The final head has the
+    settings that are best in all folds, and is trained on all clips but those that are tested on.
+
+    Args:
+        config: Settings.
+        data: Clips, see `hear_train.classify.sounds.find_sounds`.
+        folder: Folder of the run.
+        background: Folders and files of background.
+        model: File of weights of the network; the released ones by default.
+        random_weights: Use a network with random weights, as a control.
+        device: Device to embed on.
+        progress: Called as the work proceeds.
+
+    Raises:
+        ConfigError: The data do not have the layout, or the folder has another run.
+        CheckpointError: Weights cannot be found or do not fit.
+    """
+    sounds = find_sounds(
+        data,
+        background,
+        keep_out=config.keep_out,
+        group=config.group,
+        folds=config.folds,
+        test_fold=config.test_fold,
+        seed=config.seed,
+    )
+    base = open_base(config.module, model, random_weights=random_weights)
+    settings = {
+        "recipe": _RECIPE,
+        **_as_json(config),
+        "data_paths": [str(data), *map(str, background)],
+    }
+    with exclusive_lock(folder / "run", _LOCK_HINT):
+        _check_run(folder, settings)
+        embeddings = embed_clips(
+            TapEmbedder(base, device),
+            sounds.files,
+            folder / "embeddings",
+            config.window,
+            base.settings,
+            lambda done, total: progress("clips embedded", done, total),
+        )
+        sounds = _without_failed(sounds, embeddings.failed)
+        return _trained(config, sounds, base, embeddings, folder, progress)
+
+
+def _trained(
+    config: ClassifyConfig,
+    sounds: Sounds,
+    base: Base,
+    embeddings: Embeddings,
+    folder: Path,
+    progress: Progress,
+) -> TrainedClassifier:
+    """Train and evaluate heads on embeddings, and write everything."""
+    rows, clips = embeddings.rows, embeddings.clips
+    targets, folds = sounds.targets[clips], sounds.folds[clips]
+    weights, trainable = example_weights(targets, clips), folds != TESTED
+    unit = unit_of_windows(clips, sounds.background[clips])
+    units = _units(embeddings, targets, folds, unit)
+    done, total = 0, len(config.heads) * len(np.unique(folds[folds >= 0]))
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        progress("heads trained", done, total)
+
+    candidates = []
+    for head_config in config.heads:
+        logits = np.full(targets.shape, np.nan, np.float32)
+        logits[trainable] = validated_logits(
+            *(part[trainable] for part in (rows, targets, weights, folds)),
+            head_config,
+            config.seed,
+            count,
+        )
+        candidates.append(mean_by_unit(logits, unit))
+    validated = np.flatnonzero(units.folds >= 0)
+    best = choose([each[validated] for each in candidates], units.targets[validated])
+    chosen, logits = config.heads[best], candidates[best]
+    thresholds = best_thresholds(logits[validated], units.select(validated), config.false_alarms)
+    head = fit_head(
+        *(part[trainable] for part in (rows, targets, weights)), chosen, config.seed
+    )
+    if trainable.all():
+        evaluated = _crossfit(candidates, units.select(validated), validated, config)
+    else:
+        tested = np.flatnonzero(units.folds == TESTED)
+        found = mean_by_unit(head_logits(head, rows), unit)[tested]
+        evaluated = Evaluated(
+            units.select(tested), found, np.broadcast_to(thresholds, found.shape), tested=True
+        )
+    return _write(config, sounds, base, embeddings, folder, chosen, head, thresholds, evaluated)
+
+
+def _units(
+    embeddings: Embeddings, targets: np.ndarray, folds: np.ndarray, unit: np.ndarray
+) -> Units:
+    first = np.flatnonzero(np.diff(unit, prepend=-1))
+    last = np.append(first[1:], len(unit)) - 1
+    return Units(
+        embeddings.clips[first],
+        embeddings.start[first],
+        embeddings.end[last],
+        targets[first],
+        folds[first],
+    )
+
+
+def _crossfit(
+    candidates: Sequence[np.ndarray],
+    units: Units,
+    validated: np.ndarray,
+    config: ClassifyConfig,
+) -> Evaluated:
+    """Return the predictions in every fold, with the settings that are best in the others."""
+    found = [each[validated] for each in candidates]
+    logits, thresholds = np.empty_like(found[0]), np.empty(found[0].shape)
+    folds = np.unique(units.folds).tolist()
+    for fold in folds:
+        held = units.folds == fold
+        others = np.flatnonzero(~held if len(folds) > 1 else held)
+        best = choose([each[others] for each in found], units.targets[others])
+        logits[held] = found[best][held]
+        chosen = best_thresholds(found[best][others], units.select(others), config.false_alarms)
+        thresholds[held] = chosen
+    return Evaluated(units, logits, thresholds, tested=False)
+
+
+def _write(
+    config: ClassifyConfig,
+    sounds: Sounds,
+    base: Base,
+    embeddings: Embeddings,
+    folder: Path,
+    head_config: HeadConfig,
+    head: nn.Module,
+    thresholds: np.ndarray,
+    evaluated: Evaluated,
+) -> TrainedClassifier:
+    """Write the checkpoint, the predictions and the report."""
+    labels = sounds.labels
+    scored = score_units(
+        labels, evaluated.units, evaluated.logits, thresholds, evaluated.detected
+    )
+    longest = math.ceil(10 * float((embeddings.end - embeddings.start).max())) / 10
+    record = base.classifier_record(labels, head_config.hidden)
+    metrics = {"top1_acc": scored.accuracy, "mAP": scored.mAP, "false_alarms": scored.false_alarms}
+    metadata = record.describe(
+        thresholds=dict(zip(labels, thresholds.tolist(), strict=True)),
+        window=min(config.window, longest),
+        recipe={"recipe": _RECIPE, **_as_json(config), "module": base.name},
+        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+        licence=base.record.checkpoint.licence,
+    )
+    network = base.classifier(labels, head_config.hidden, head)
+    # In full precision, so that its scores are those of the report.
+    save_checkpoint(folder / CHECKPOINT, network, metadata, half=False)
+    write_predictions(folder / PREDICTIONS, sounds, evaluated)
+    notes = (*sounds.notes, *few_recordings(sounds))
+    result = TrainedClassifier(
+        folder / CHECKPOINT,
+        folder / REPORT,
+        folder / PREDICTIONS,
+        labels,
+        head_config,
+        scored,
+        embeddings.failed,
+        notes,
+    )
+    page = render_report(result, sounds, evaluated, base.name, metadata)
+    with atomic_write(folder / REPORT) as part:
+        part.write_text(page, encoding="utf-8")
+    return result
+
+
+def write_predictions(path: Path, sounds: Sounds, evaluated: Evaluated) -> None:
+    """Write a table with a row for every clip, and for every window of background.
+
+    Columns: file, start and end in seconds, recording, fold, labels separated by ``;``, the class
+    with the highest score, the classes that reach their thresholds, whether these are the labels,
+    and the scores of all classes.
+    """
+    units, scores, detected = evaluated.units, evaluated.scores, evaluated.detected
+    header = ["file", "start", "end", "recording", "fold", "labels", "predicted", "detected"]
+    with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([*header, "correct", *sounds.labels])
+        for row, clip in enumerate(units.clips.tolist()):
+            present = units.targets[row] > 0
+            writer.writerow(
+                [
+                    sounds.files[clip].name,
+                    f"{units.start[row]:.3f}",
+                    f"{units.end[row]:.3f}",
+                    sounds.recordings[clip],
+                    "test" if evaluated.tested else int(units.folds[row]) + 1,
+                    ";".join(sounds.files[clip].labels),
+                    sounds.labels[int(scores[row].argmax())],
+                    ";".join(np.array(sounds.labels)[detected[row]].tolist()),
+                    int((present == detected[row]).all()),
+                    *(f"{score:.6f}" for score in scores[row]),
+                ]
+            )
+
+
+def _without_failed(sounds: Sounds, failed: Mapping[str, str]) -> Sounds:
+    """Return sounds whose folds have clips that could be read.
+
+    Raises:
+        ConfigError: No clip of a class can be read, or of all folds but one.
+    """
+    for name, why in failed.items():
+        _log.warning("%s is skipped: %s", name, why)
+    read = [file.name not in failed for file in sounds.files]
+    for label in sounds.labels:
+        files = [f for f in sounds.files if label in f.labels]
+        if all(file.name in failed for file in files):
+            msg = (
+                f"none of the {len(files)} clips of the class {label} can be read; the first: "
+                f"{failed[files[0].name]}"
+            )
+            raise ConfigError(msg)
+    before, left = np.unique(sounds.folds), np.unique(sounds.folds[read])
+    if not (left >= 0).any() or (len(left) < 2):
+        msg = (
+            "there are clips that can be read in one fold only, so that nothing can be validated; "
+            f"the first that cannot: {next(iter(failed.values()))}"
+        )
+        raise ConfigError(msg)
+    lost = [fold + 1 for fold in set(before.tolist()) - set(left.tolist()) if fold >= 0]
+    notes = [f"fold {fold} does not have a clip that can be read." for fold in lost]
+    return sounds._replace(notes=(*sounds.notes, *notes))
+
+
+def _check_run(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings of a run, unless the folder is that of another recipe."""
+    path = folder / _SETTINGS
+    if path.exists() and read_json(path).get("recipe") != _RECIPE:
+        msg = f"{folder} is the folder of a run of another recipe: choose another folder"
+        raise ConfigError(msg)
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def _as_json(config: ClassifyConfig) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return found
