@@ -129,9 +129,7 @@ def _embed(
         yield key, _Clip(np.concatenate(rows), len(samples) / embedder.sample_rate)
 
 
-def _joined(
-    clips: Sequence[_Clip | None], window: float, failed: Mapping[str, str]
-) -> Embeddings:
+def _joined(clips: Sequence[_Clip | None], window: float, failed: Mapping[str, str]) -> Embeddings:
     index, start, end = list[int](), list[float](), list[float]()
     for number, clip in enumerate(clips):
         for place in range(0 if clip is None else len(clip.rows)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hear_core.io.threads import torch_threads
 from hear_core.metrics.ranking import average_precisions
 from hear_core.networks.tap_classifier import build_head
 
 _ITERATIONS = 100
+_SMALL = 1e8  # multiplications in a step that one thread computes in some milliseconds
 _FLAT = 1e-5  # standard deviation below which a feature counts as constant
 _WEIGHTS = 0.1, 10.0  # smallest and largest weight of a class
 
@@ -82,7 +85,7 @@ def fit_head(
     if not config.hidden:
         nn.init.zeros_(layers[0].weight)
     optimiser = torch.optim.LBFGS(
-        layers.parameters(), max_iter=_ITERATIONS, line_search_fn="strong_wolfe"
+        layers.parameters(), max_iter=_ITERATIONS, history_size=10, line_search_fn="strong_wolfe"
     )
     decayed = [parameter for parameter in layers.parameters() if parameter.ndim > 1]
 
@@ -94,7 +97,10 @@ def fit_head(
         loss.backward()
         return loss
 
-    optimiser.step(closure)
+    # Several threads would only wait for each other in steps that are this small.
+    small = rows.size * (config.hidden or targets.shape[1]) < _SMALL
+    with torch_threads(1) if small else nullcontext():
+        optimiser.step(closure)
     return head.requires_grad_(False)
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
+from hear_core._version import __version__
 from hear_core.errors import ConfigError, require_number
 from hear_core.io.files import atomic_write, exclusive_lock
 from hear_core.io.json_files import read_json
@@ -29,7 +30,7 @@ from hear_train.classify.heads import (
     head_logits,
     validated_logits,
 )
-from hear_train.classify.report import render_report
+from hear_train.classify.report import ReportContent, render_report
 from hear_train.classify.scoring import (
     Scored,
     Units,
@@ -106,7 +107,7 @@ class ClassifyConfig:
     folds: int = 5
     test_fold: int = 0
     hidden: tuple[int, ...] = (0, 128)
-    weight_decay: tuple[float, ...] = (3e-4, 1e-3, 1e-2, 1e-1)
+    weight_decay: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
     false_alarms: float | None = None
     fine_tuning: FineTuning = field(default_factory=FineTuning)
     seed: int = 0
@@ -293,9 +294,7 @@ def _trained(
     best = choose([each[validated] for each in candidates], units.targets[validated])
     chosen, logits = config.heads[best], candidates[best]
     thresholds = best_thresholds(logits[validated], units.select(validated), config.false_alarms)
-    head = fit_head(
-        *(part[trainable] for part in (rows, targets, weights)), chosen, config.seed
-    )
+    head = fit_head(*(part[trainable] for part in (rows, targets, weights)), chosen, config.seed)
     if trainable.all():
         evaluated = _crossfit(candidates, units.select(validated), validated, config)
     else:
@@ -354,9 +353,7 @@ def _write(
 ) -> TrainedClassifier:
     """Write the checkpoint, the predictions and the report."""
     labels = sounds.labels
-    scored = score_units(
-        labels, evaluated.units, evaluated.logits, thresholds, evaluated.detected
-    )
+    scored = score_units(labels, evaluated.units, evaluated.logits, thresholds, evaluated.detected)
     longest = math.ceil(10 * float((embeddings.end - embeddings.start).max())) / 10
     record = base.classifier_record(labels, head_config.hidden)
     metrics = {"top1_acc": scored.accuracy, "mAP": scored.mAP, "false_alarms": scored.false_alarms}
@@ -382,7 +379,26 @@ def _write(
         embeddings.failed,
         notes,
     )
-    page = render_report(result, sounds, evaluated, base.name, metadata)
+    kind = (
+        f"head with a hidden layer of {head_config.hidden}" if head_config.hidden else "linear head"
+    )
+    page = render_report(
+        ReportContent(
+            run=folder,
+            module=base.name,
+            head=kind,
+            sounds=sounds,
+            units=evaluated.units,
+            scores=evaluated.scores,
+            thresholds=evaluated.thresholds,
+            scored=scored,
+            tested=evaluated.tested,
+            folds=len(np.unique(evaluated.units.folds)),
+            failed=embeddings.failed,
+            notes=notes,
+            version=__version__,
+        )
+    )
     with atomic_write(folder / REPORT) as part:
         part.write_text(page, encoding="utf-8")
     return result
