@@ -103,6 +103,11 @@ def classify(
     }
     replaced = [f"{key}={value}" for key, value in given.items() if value is not None]
     config = load_config(overrides=[*replaced, *(overrides or [])])
+    accelerator = None
+    if config.fine_tuning.blocks:
+        from hear_cli.train import make_accelerator
+
+        accelerator = make_accelerator("no", cpu=device == "cpu")
     with progress_bar() as progress:
         bars: dict[str, Any] = {}
 
@@ -119,6 +124,7 @@ def classify(
             model=model or "",
             random_weights=random_weights,
             device=device,
+            accelerator=accelerator,
             progress=report,
         )
     _print(found)

@@ -145,7 +145,8 @@ class TapClassifier(Backbone):
         """Set the mode; parts of the network with nothing to train stay in evaluation mode."""
         super().train(mode)
         for module in self.backbone.modules() if mode else ():
-            if not any(parameter.requires_grad for parameter in module.parameters()):
+            trained = [parameter.requires_grad for parameter in module.parameters()]
+            if trained and not any(trained):
                 module.eval()
         return self
 

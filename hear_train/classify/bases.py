@@ -123,30 +123,38 @@ class Base:
 
 
 class TapEmbedder:
-    """Computes the input of a classifier's head from waveforms.
+    """Computes a tap of a classifier from waveforms, see `hear_train.classify.embeddings.Embedder`.
 
     Args:
-        base: The network.
+        network: The classifier.
+        record: Its record.
+        tap: The tap: the input of its head, or ``logits``.
+        weights: File of the weights; None if they are random.
         device: Device to run on.
-        engine: Engine that runs it, see `hear_core.plugins.plugin_model.PluginModel`.
 
     Attributes:
         sample_rate: Sample rate in Hz of the waveforms.
-        size: Length of an embedding.
+        size: Length of the tap.
     """
 
-    def __init__(self, base: Base, device: str = "cpu", engine: str = "auto") -> None:
-        network, record = base.classifier(("",)), base.classifier_record(("",))
+    def __init__(
+        self,
+        network: TapClassifier,
+        record: NetworkRecord,
+        tap: str = HEAD_INPUT,
+        weights: Path | None = None,
+        device: str = "cpu",
+    ) -> None:
         config = EmbeddingConfig(
-            base.name, (HEAD_INPUT,), timestamp_window=1.0, scene_window=LONGEST_WINDOW
+            "classifier", (tap,), timestamp_window=1.0, scene_window=LONGEST_WINDOW
         )
-        extractor = Extractor(record.frontend(), network, (HEAD_INPUT,))
-        model = WindowModel(extractor, config, record, base.weights, engine=engine)
+        extractor = Extractor(record.frontend(), network, (tap,))
+        model = WindowModel(extractor, config, record, weights)
         self._model = model.to(device)
         self.sample_rate, self.size = model.sample_rate, model.scene_embedding_size
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
-        """Return embeddings (windows, size) of windows (windows, samples)."""
+        """Return values (windows, size) of windows (windows, samples)."""
         return self._model.get_scene_embeddings(torch.from_numpy(windows)).numpy()
 
 

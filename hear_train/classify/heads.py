@@ -33,6 +33,26 @@ class HeadConfig(NamedTuple):
     weight_decay: float
 
 
+class Examples(NamedTuple):
+    """Embeddings to train heads on.
+
+    Attributes:
+        rows: Embeddings (examples, size), float32.
+        targets: Classes of the examples, (examples, classes), float32.
+        weights: Weights of the examples in the loss, (examples,), float32.
+        folds: Fold of each example, (examples,); those below 0 are not validated.
+    """
+
+    rows: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    folds: np.ndarray
+
+    def select(self, kept: np.ndarray) -> Examples:
+        """Return some of the examples."""
+        return Examples(*(part[kept] for part in self))
+
+
 def example_weights(targets: np.ndarray, clips: np.ndarray) -> np.ndarray:
     """Return the weights of examples in the loss, (examples,), float32.
 
@@ -56,15 +76,11 @@ def example_weights(targets: np.ndarray, clips: np.ndarray) -> np.ndarray:
     return weights.astype(np.float32)
 
 
-def fit_head(
-    rows: np.ndarray, targets: np.ndarray, weights: np.ndarray, config: HeadConfig, seed: int
-) -> nn.Sequential:
+def fit_head(examples: Examples, config: HeadConfig, seed: int) -> nn.Sequential:
     """Train a head by L-BFGS on the weighted binary cross-entropy of all examples.
 
     Args:
-        rows: Embeddings (examples, size).
-        targets: Classes of the examples, (examples, classes).
-        weights: Weights of the examples, (examples,).
+        examples: The examples.
         config: Settings.
         seed: Seed of the initial weights of a hidden layer.
 
@@ -72,18 +88,20 @@ def fit_head(
         A head that standardises embeddings itself, see
         `hear_core.networks.tap_classifier.build_head`.
     """
+    rows, targets, weights, _ = examples
     inputs, wanted = torch.from_numpy(rows), torch.from_numpy(targets)
     share = torch.from_numpy(weights / weights.sum())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = build_head(rows.shape[1], targets.shape[1], config.hidden)
     std, mean = torch.std_mean(inputs, 0, correction=0)
-    standardise, layers = head[0], head[1:]
-    standardise.mean.copy_(mean)
-    standardise.std.copy_(torch.where(std > _FLAT, std, 1.0))
+    standardise: nn.Module = head[0]
+    layers: nn.Module = head[1:]
+    standardise.load_state_dict({"mean": mean, "std": torch.where(std > _FLAT, std, 1.0)})
     inputs = standardise(inputs)
     if not config.hidden:
-        nn.init.zeros_(layers[0].weight)
+        for parameter in layers.parameters():
+            nn.init.zeros_(parameter)
     optimiser = torch.optim.LBFGS(
         layers.parameters(), max_iter=_ITERATIONS, history_size=10, line_search_fn="strong_wolfe"
     )
@@ -111,10 +129,7 @@ def head_logits(head: nn.Module, rows: np.ndarray) -> np.ndarray:
 
 
 def validated_logits(
-    rows: np.ndarray,
-    targets: np.ndarray,
-    weights: np.ndarray,
-    folds: np.ndarray,
+    examples: Examples,
     config: HeadConfig,
     seed: int,
     report: Callable[[], None] = lambda: None,
@@ -122,22 +137,19 @@ def validated_logits(
     """Return the logits of every example by a head that was trained without its fold.
 
     Args:
-        rows: Embeddings (examples, size).
-        targets: Classes of the examples, (examples, classes).
-        weights: Weights of the examples, (examples,).
-        folds: Fold of the examples, (examples,); those below 0 are trained on only.
+        examples: The examples.
         config: Settings of the head.
         seed: Seed of its initial weights.
         report: Called after each fold.
 
     Returns:
-        (examples, classes); NaN for examples that are not in a fold.
+        (examples, classes); NaN for examples that are not validated.
     """
-    logits = np.full(targets.shape, np.nan, np.float32)
-    for fold in np.unique(folds[folds >= 0]).tolist():
-        held, kept = folds == fold, folds != fold
-        head = fit_head(rows[kept], targets[kept], weights[kept], config, seed)
-        logits[held] = head_logits(head, rows[held])
+    logits = np.full(examples.targets.shape, np.nan, np.float32)
+    for fold in np.unique(examples.folds[examples.folds >= 0]).tolist():
+        held = examples.folds == fold
+        head = fit_head(examples.select(~held), config, seed)
+        logits[held] = head_logits(head, examples.rows[held])
         report()
     return logits
 

@@ -33,7 +33,7 @@ class Units(NamedTuple):
     @property
     def background(self) -> np.ndarray:
         """Whether each unit is background, (units,), bool."""
-        return ~self.targets.any(1)
+        return np.logical_not(self.targets.any(1))
 
     def select(self, rows: np.ndarray) -> Units:
         """Return some of the units."""

@@ -233,7 +233,7 @@ def _assign_folds(
     places = (_numbered if numbered else _named)(known, data, test_fold)
     numbers, notes = np.array([places.get(split, TRAINED) for split in splits]), list[str]()
     if not any(place >= 0 for place in places.values()):  # validated within the training set
-        rows = np.flatnonzero((numbers == TRAINED) & ~loose)
+        rows = np.flatnonzero((numbers == TRAINED) & ~loose).tolist()
         own = [files[row] for row in rows], [belongs[row] for row in rows]
         numbers[rows], notes = _deal(*own, folds, seed)
     found = sorted(set(numbers[~loose].tolist()), reverse=True)

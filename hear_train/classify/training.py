@@ -10,19 +10,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from torch import nn
 
 from hear_core._version import __version__
 from hear_core.errors import ConfigError, require_number
 from hear_core.io.files import atomic_write, exclusive_lock
 from hear_core.io.json_files import read_json
+from hear_core.networks.tap_classifier import TapClassifier
 from hear_core.zoo.metadata import save_checkpoint
 from hear_train.classify.bases import LONGEST_WINDOW, Base, TapEmbedder, open_base
 from hear_train.classify.embeddings import Embeddings, embed_clips
 from hear_train.classify.heads import (
+    Examples,
     HeadConfig,
     choose,
     example_weights,
@@ -40,7 +41,11 @@ from hear_train.classify.scoring import (
     unit_of_windows,
 )
 from hear_train.classify.sounds import TESTED, Sounds, few_recordings, find_sounds
+from hear_train.classify.tuning import FineTuning, check_blocks, fine_tune
 from hear_train.recipes import from_mapping, read_recipe
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 _log = logging.getLogger(__name__)
 
@@ -50,29 +55,6 @@ _LOCK_HINT = "wait until it is finished, or choose another folder"
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, the number of its steps that are done, and of all."""
-
-
-@dataclass(frozen=True)
-class FineTuning:
-    """Settings of the fine-tuning of the last blocks of the network, after its head.
-
-    Args:
-        blocks: Number of blocks to train; 0 trains the head only.
-        epochs: Number of epochs.
-        lr: Highest learning rate.
-        batch_size: Clips of a batch.
-    """
-
-    blocks: int = 0
-    epochs: int = 15
-    lr: float = 2e-4
-    batch_size: int = 16
-
-    def __post_init__(self) -> None:
-        require_number("blocks", self.blocks, 0, 1000, integer=True)
-        require_number("epochs", self.epochs, 1, 10_000, integer=True)
-        require_number("batch_size", self.batch_size, 2, 4096, integer=True)
-        require_number("lr", self.lr, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -206,6 +188,7 @@ def train_classifier(
     model: str | Path = "",
     random_weights: bool = False,
     device: str = "cpu",
+    accelerator: Accelerator | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> TrainedClassifier:
     """Train a classifier, and write its checkpoint, a report and its predictions.
@@ -224,12 +207,16 @@ def train_classifier(
         model: File of weights of the network; the released ones by default.
         random_weights: Use a network with random weights, as a control.
         device: Device to embed on.
+        accelerator: Device and precision of the fine-tuning, which needs one.
         progress: Called as the work proceeds.
 
     Raises:
         ConfigError: The data do not have the layout, or the folder has another run.
         CheckpointError: Weights cannot be found or do not fit.
     """
+    if config.fine_tuning.blocks and accelerator is None:
+        msg = "the fine-tuning of blocks needs an accelerator"
+        raise ConfigError(msg)
     sounds = find_sounds(
         data,
         background,
@@ -240,6 +227,7 @@ def train_classifier(
         seed=config.seed,
     )
     base = open_base(config.module, model, random_weights=random_weights)
+    check_blocks(base.classifier(("",)), config.fine_tuning.blocks)
     settings = {
         "recipe": _RECIPE,
         **_as_json(config),
@@ -248,7 +236,12 @@ def train_classifier(
     with exclusive_lock(folder / "run", _LOCK_HINT):
         _check_run(folder, settings)
         embeddings = embed_clips(
-            TapEmbedder(base, device),
+            TapEmbedder(
+                base.classifier(("",)),
+                base.classifier_record(("",)),
+                weights=base.weights,
+                device=device,
+            ),
             sounds.files,
             folder / "embeddings",
             config.window,
@@ -256,7 +249,7 @@ def train_classifier(
             lambda done, total: progress("clips embedded", done, total),
         )
         sounds = _without_failed(sounds, embeddings.failed)
-        return _trained(config, sounds, base, embeddings, folder, progress)
+        return _trained(config, sounds, base, embeddings, folder, accelerator, progress)
 
 
 def _trained(
@@ -265,14 +258,17 @@ def _trained(
     base: Base,
     embeddings: Embeddings,
     folder: Path,
+    accelerator: Accelerator | None,
     progress: Progress,
 ) -> TrainedClassifier:
     """Train and evaluate heads on embeddings, and write everything."""
-    rows, clips = embeddings.rows, embeddings.clips
+    clips = embeddings.clips
     targets, folds = sounds.targets[clips], sounds.folds[clips]
-    weights, trainable = example_weights(targets, clips), folds != TESTED
+    rows = embeddings.rows
+    examples = Examples(rows, targets, example_weights(targets, clips), folds)
     unit = unit_of_windows(clips, sounds.background[clips])
-    units = _units(embeddings, targets, folds, unit)
+    units = _units(embeddings, examples, unit)
+    trainable = folds != TESTED
     done, total = 0, len(config.heads) * len(np.unique(folds[folds >= 0]))
 
     def count() -> None:
@@ -284,39 +280,56 @@ def _trained(
     for head_config in config.heads:
         logits = np.full(targets.shape, np.nan, np.float32)
         logits[trainable] = validated_logits(
-            *(part[trainable] for part in (rows, targets, weights, folds)),
-            head_config,
-            config.seed,
-            count,
+            examples.select(trainable), head_config, config.seed, count
         )
         candidates.append(mean_by_unit(logits, unit))
     validated = np.flatnonzero(units.folds >= 0)
     best = choose([each[validated] for each in candidates], units.targets[validated])
     chosen, logits = config.heads[best], candidates[best]
-    thresholds = best_thresholds(logits[validated], units.select(validated), config.false_alarms)
-    head = fit_head(*(part[trainable] for part in (rows, targets, weights)), chosen, config.seed)
-    if trainable.all():
-        evaluated = _crossfit(candidates, units.select(validated), validated, config)
-    else:
-        tested = np.flatnonzero(units.folds == TESTED)
-        found = mean_by_unit(head_logits(head, rows), unit)[tested]
-        evaluated = Evaluated(
-            units.select(tested), found, np.broadcast_to(thresholds, found.shape), tested=True
+    tested = np.flatnonzero(units.folds == TESTED)
+    if config.fine_tuning.blocks:
+        # One fold is validated, and has no part in the training of the network.
+        trainable &= folds != 0
+        validated = np.flatnonzero(units.folds == 0)
+    head = fit_head(examples.select(trainable), chosen, config.seed)
+    network, final = base.classifier(sounds.labels, chosen.hidden, head), head_logits(head, rows)
+    if accelerator is not None and config.fine_tuning.blocks:
+        record = base.classifier_record(sounds.labels, chosen.hidden)
+        network, final = fine_tune(
+            network,
+            record,
+            sounds,
+            config.fine_tuning,
+            config.window,
+            folder / "fine_tuning",
+            accelerator,
+            seed=config.seed,
+            report=lambda done, total: progress("steps of fine-tuning", done, total),
         )
-    return _write(config, sounds, base, embeddings, folder, chosen, head, thresholds, evaluated)
+        logits = mean_by_unit(final, unit)
+        candidates = [logits]
+    thresholds = best_thresholds(logits[validated], units.select(validated), config.false_alarms)
+    if len(tested):
+        evaluated = Evaluated(
+            units.select(tested),
+            mean_by_unit(final, unit)[tested],
+            np.broadcast_to(thresholds, (len(tested), len(thresholds))),
+            tested=True,
+        )
+    else:
+        evaluated = _crossfit(candidates, units.select(validated), validated, config)
+    return _write(config, sounds, base, embeddings, folder, chosen, network, thresholds, evaluated)
 
 
-def _units(
-    embeddings: Embeddings, targets: np.ndarray, folds: np.ndarray, unit: np.ndarray
-) -> Units:
+def _units(embeddings: Embeddings, examples: Examples, unit: np.ndarray) -> Units:
     first = np.flatnonzero(np.diff(unit, prepend=-1))
     last = np.append(first[1:], len(unit)) - 1
     return Units(
         embeddings.clips[first],
         embeddings.start[first],
         embeddings.end[last],
-        targets[first],
-        folds[first],
+        examples.targets[first],
+        examples.folds[first],
     )
 
 
@@ -347,7 +360,7 @@ def _write(
     embeddings: Embeddings,
     folder: Path,
     head_config: HeadConfig,
-    head: nn.Module,
+    network: TapClassifier,
     thresholds: np.ndarray,
     evaluated: Evaluated,
 ) -> TrainedClassifier:
@@ -364,7 +377,6 @@ def _write(
         metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
         licence=base.record.checkpoint.licence,
     )
-    network = base.classifier(labels, head_config.hidden, head)
     # In full precision, so that its scores are those of the report.
     save_checkpoint(folder / CHECKPOINT, network, metadata, half=False)
     write_predictions(folder / PREDICTIONS, sounds, evaluated)
