@@ -226,7 +226,7 @@ def _assign_folds(
             raise ConfigError(msg)
         return _deal(files, belongs, folds, seed)
     if "" in known:
-        without = next(file.name for file, own in zip(files, loose, strict=True) if not own)
+        without = next(f.name for f, own in zip(files, loose, strict=True) if not (own or f.split))
         msg = f"{data}: {without} is not in a fold or split, but others are: fill in the cell"
         raise ConfigError(msg)
     numbered = all(map(_FOLD.fullmatch, known))
