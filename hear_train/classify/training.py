@@ -41,7 +41,7 @@ from hear_train.classify.scoring import (
     unit_of_windows,
 )
 from hear_train.classify.sounds import TESTED, Sounds, few_recordings, find_sounds
-from hear_train.classify.tuning import FineTuning, check_blocks, fine_tune
+from hear_train.classify.tuning import FineTuning, fine_tune, frozen_parameters
 from hear_train.recipes import from_mapping, read_recipe
 
 if TYPE_CHECKING:
@@ -227,7 +227,8 @@ def train_classifier(
         seed=config.seed,
     )
     base = open_base(config.module, model, random_weights=random_weights)
-    check_blocks(base.classifier(("",)), config.fine_tuning.blocks)
+    if config.fine_tuning.blocks:
+        frozen_parameters(base.classifier(("",)), config.fine_tuning.blocks)
     settings = {
         "recipe": _RECIPE,
         **_as_json(config),

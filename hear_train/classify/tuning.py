@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 
 from hear_core.errors import ConfigError, require_number
 from hear_core.networks.backbone import Backbone
-from hear_core.networks.tap_classifier import TapClassifier
+from hear_core.networks.tap_classifier import HEAD_INPUT, TapClassifier
 from hear_core.zoo.download import sha256_of
 from hear_core.zoo.metadata import save_checkpoint
 from hear_core.zoo.reading import read_checkpoint
@@ -30,7 +31,7 @@ from hear_train.evaluation import ClipEvaluator, EvaluationConfig
 from hear_train.loop.optimisers import OptimiserConfig
 from hear_train.loop.schedules import Schedule
 from hear_train.loop.trainer import Trainer, TrainerConfig
-from hear_train.objectives.objective import backbone_blocks
+from hear_train.objectives.objective import block_parameters
 from hear_train.objectives.supervised import Supervised
 from hear_train.preprocessing import Preprocessing
 
@@ -68,8 +69,8 @@ class FineTuning:
         require_number("lr", self.lr, 0, 1)
 
 
-def check_blocks(network: TapClassifier, count: int) -> list[str]:
-    """Return the patterns of the parameters that stay frozen, see `OptimiserConfig.frozen`.
+def frozen_parameters(network: TapClassifier, count: int) -> list[str]:
+    """Return the names of the parameters that stay frozen, see `OptimiserConfig.frozen`.
 
     Args:
         network: The classifier.
@@ -78,18 +79,18 @@ def check_blocks(network: TapClassifier, count: int) -> list[str]:
     Raises:
         ConfigError: The network has fewer blocks.
     """
-    trainable = _used_blocks(network)
-    if count > len(trainable):
+    blocks = _used_blocks(network)
+    if count > len(blocks):
         msg = (
-            f"{count} blocks cannot be fine-tuned: the embedding depends on {len(trainable)}, "
-            f"{', '.join(trainable)}"
+            f"{count} blocks cannot be fine-tuned: the embedding depends on {len(blocks)} blocks of "
+            "the network"
         )
         raise ConfigError(msg)
-    trained = tuple(f"backbone.{block}." for block in trainable[len(trainable) - count :])
+    trained = {id(parameter) for block in blocks[len(blocks) - count :] for parameter in block}
     return [
         f"network.{name}"
-        for name, _ in network.named_parameters()
-        if name.startswith("backbone.") and not name.startswith(trained)
+        for name, parameter in network.named_parameters()
+        if name.startswith("backbone.") and id(parameter) not in trained
     ]
 
 
@@ -141,7 +142,9 @@ def fine_tune(
     settings = TrainerConfig(
         epochs=config.epochs,
         steps_per_epoch=max(1, -(-len(train) // config.batch_size)),
-        optimiser=OptimiserConfig(lr=config.lr, frozen=tuple(check_blocks(network, config.blocks))),
+        optimiser=OptimiserConfig(
+            lr=config.lr, frozen=tuple(frozen_parameters(network, config.blocks))
+        ),
         schedule=Schedule(warm_up=1, down_start=1, down_length=max(1, config.epochs - 1)),
         grad_clip=5.0,
         seed=seed,
@@ -187,17 +190,13 @@ def _save(
     save_checkpoint(path, network, record.describe(metrics=metrics), half=False)
 
 
-def _used_blocks(network: TapClassifier) -> Sequence[str]:
+def _used_blocks(network: TapClassifier) -> list[list[nn.Parameter]]:
     """Return the blocks of the network that its embedding depends on, from its input."""
-    blocks = backbone_blocks(network.backbone)
     samples = torch.zeros(2, network.n_mels, max(100, network.min_frames))
     with torch.enable_grad():
         network.zero_grad()
-        network.eval()(samples, ("head_input",))["head_input"].sum().backward()
-    used = [
-        name
-        for name, parameter in network.backbone.named_parameters()
-        if parameter.grad is not None
-    ]
+        network.eval()(samples, (HEAD_INPUT,))[HEAD_INPUT].sum().backward()
+    blocks = block_parameters(network)
+    used = [block for block in blocks if any(parameter.grad is not None for parameter in block)]
     network.zero_grad()
-    return [block for block in blocks if any(name.startswith(f"{block}.") for name in used)]
+    return used
