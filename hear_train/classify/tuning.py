@@ -82,8 +82,8 @@ def frozen_parameters(network: TapClassifier, count: int) -> list[str]:
     blocks = _used_blocks(network)
     if count > len(blocks):
         msg = (
-            f"{count} blocks cannot be fine-tuned: the embedding depends on {len(blocks)} blocks of "
-            "the network"
+            f"{count} blocks cannot be fine-tuned: the embedding depends on {len(blocks)} blocks "
+            "of the network"
         )
         raise ConfigError(msg)
     trained = {id(parameter) for block in blocks[len(blocks) - count :] for parameter in block}
@@ -139,6 +139,7 @@ def fine_tune(
         _WAVEFORMS,
         seed,
     )
+    frozen = tuple(frozen_parameters(network, config.blocks))
     settings = TrainerConfig(
         epochs=config.epochs,
         steps_per_epoch=max(1, -(-len(train) // config.batch_size)),
