@@ -143,9 +143,7 @@ def fine_tune(
     settings = TrainerConfig(
         epochs=config.epochs,
         steps_per_epoch=max(1, -(-len(train) // config.batch_size)),
-        optimiser=OptimiserConfig(
-            lr=config.lr, frozen=tuple(frozen_parameters(network, config.blocks))
-        ),
+        optimiser=OptimiserConfig(lr=config.lr, frozen=frozen),
         schedule=Schedule(warm_up=1, down_start=1, down_length=max(1, config.epochs - 1)),
         grad_clip=5.0,
         seed=seed,
