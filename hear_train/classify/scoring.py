@@ -14,7 +14,7 @@ _DEFAULT = 0.5
 
 
 class Units(NamedTuple):
-    """What is scored: labelled clips as a whole, and every window of background.
+    """Units that are scored: labelled clips as a whole, and every window of background.
 
     Attributes:
         clips: Index of the clip of each unit, (units,).
@@ -152,7 +152,7 @@ class Scored(NamedTuple):
         false_alarms: False alarms of all classes per hour of background; NaN without background.
         background_hours: Length of the background in hours.
         confusion: Number of units by true class (rows; the last is background) and detected class
-            (columns; the last is none), for units with at most one class.
+            (columns; the last for units without one), for units with at most one class.
     """
 
     classes: tuple[ClassScores, ...]
