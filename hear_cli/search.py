@@ -16,8 +16,8 @@ from hear_cli.progress import counting
 from hear_cli.run import embed_with_progress
 from hear_cli.tables import print_table
 from hear_core.errors import ConfigError
-from hear_core.networks.extractor import Extractor
-from hear_core.networks.taps import FRONTEND_ALIASES, MEL_AVERAGES, resolve
+from hear_core.networks.extractor import Extractor, offered_taps
+from hear_core.networks.taps import FRONTEND_ALIASES, resolve
 from hear_core.plugins.configs import embedding_configs
 from hear_core.plugins.loading import extractor_skeleton
 from hear_core.plugins.names import find_plugin
@@ -28,7 +28,7 @@ from hear_eval.search import TapCombination, pareto_front, search_taps, write_co
 from hear_eval.tasks.description import find_tasks
 
 # Taps to try by default, as far as the backbone has them.
-PARTS = (MEL_AVERAGES, "all_b", "all_se", "e1", "clf", "logits", "frames")
+PARTS = ("mel_avgs", "all_b", "all_se", "e1", "clf", "logits", "frames")
 
 
 @with_groups
@@ -77,7 +77,7 @@ def search_command(
     chosen = found.name if found.config else modules[0]
     config, module = configs[chosen], f"{found.package.__name__}.{chosen}"
     network = found.record.skeleton()
-    offered = {MEL_AVERAGES, *network.tap_shapes}
+    offered = set(offered_taps(found.record.frontend(), network))
     aliases = {**FRONTEND_ALIASES, **network.tap_aliases}
     names = tap or [part for part in PARTS if set(aliases.get(part, (part,))) <= offered]
     extractor = extractor_skeleton(found.package.ZOO, config.override(taps=names))

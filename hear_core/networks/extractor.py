@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from hear_core.frontends.log_frequency import LogFrequency, log_frequency_centres
 from hear_core.frontends.log_mel import Frontend
 from hear_core.networks.backbone import Backbone
 from hear_core.networks.taps import (
     FRONTEND_ALIASES,
-    MEL_AVERAGES,
+    LOG_FREQUENCY,
+    LOG_MEL_TAPS,
     TapShape,
     concatenate,
     concatenate_frames,
     layout,
     resolve,
 )
+
+
+def offered_taps(frontend: Frontend, backbone: Backbone) -> Mapping[str, TapShape]:
+    """Return the shapes of all taps that an extractor can have, by name."""
+    return {
+        **dict.fromkeys(LOG_MEL_TAPS, TapShape(frontend.n_mels)),
+        LOG_FREQUENCY: TapShape(len(log_frequency_centres(frontend.sample_rate))),
+        **backbone.tap_shapes,
+    }
 
 
 class Extractor(nn.Module):
@@ -62,7 +73,7 @@ class Extractor(nn.Module):
         autocast: bool = True,
     ) -> None:
         super().__init__()
-        shapes = {MEL_AVERAGES: TapShape(frontend.n_mels), **backbone.tap_shapes}
+        shapes = offered_taps(frontend, backbone)
         self.frontend, self.backbone = frontend, backbone
         self.pooling, self.autocast = pooling, autocast
         self.tap_aliases = {**FRONTEND_ALIASES, **backbone.tap_aliases}
@@ -72,6 +83,9 @@ class Extractor(nn.Module):
         self.framewise = backbone.framewise
         stride = backbone.frame_stride
         self.samples_per_frame = None if stride is None else stride * frontend.hop
+        self.log_frequency: LogFrequency | None = None
+        if LOG_FREQUENCY in self.taps:
+            self.log_frequency = LogFrequency(frontend.sample_rate, self.samples_per_frame)
         self.min_samples = self.accepted_length(frontend.samples_for(backbone.min_frames))
         self.eval()
 
@@ -86,11 +100,12 @@ class Extractor(nn.Module):
             frames = waveform.shape[1] // (stride * self.frontend.hop)
             aligned = _with_frames(log_mel, frames * stride)
             log_mel = aligned if self.backbone.whole_frames else log_mel
-        values = {}
-        if MEL_AVERAGES in self.taps:
-            by_frame = aligned if stride is None else aligned.unflatten(2, (-1, stride))
-            values[MEL_AVERAGES] = by_frame.mean(-1)
-        if deeper := [tap for tap in self.taps if tap != MEL_AVERAGES]:
+        by_frame = aligned if stride is None else aligned.unflatten(2, (-1, stride))
+        values = {tap: LOG_MEL_TAPS[tap](by_frame) for tap in self.taps if tap in LOG_MEL_TAPS}
+        if self.log_frequency is not None:
+            spectrum = self.log_frequency(waveform)
+            values[LOG_FREQUENCY] = spectrum.mean(2) if stride is None else spectrum[:, :, :frames]
+        if deeper := [tap for tap in self.taps if tap not in values]:
             with torch.autocast("cuda", torch.float16, enabled=self.autocast and waveform.is_cuda):
                 values |= self.backbone(log_mel.to(self._dtype), deeper)
         if stride is not None:
@@ -108,7 +123,10 @@ class Extractor(nn.Module):
         if half:
             backbone = copy.deepcopy(backbone).half()
         frontend = self.frontend.exportable()
-        return Extractor(frontend, backbone, self.taps, self.pooling, autocast=False)
+        twin = Extractor(frontend, backbone, self.taps, self.pooling, autocast=False)
+        if twin.log_frequency is not None:
+            twin.log_frequency = twin.log_frequency.exportable()
+        return twin
 
     @property
     def _dtype(self) -> torch.dtype:

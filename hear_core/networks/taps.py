@@ -11,6 +11,7 @@ belongs to the frame.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -18,11 +19,27 @@ from torch import Tensor
 
 from hear_core.errors import ConfigError, unknown
 
-MEL_AVERAGES = "mel_avgs"
-"""The tap of the front-end itself: every mel band, averaged over time."""
 
-FRONTEND_ALIASES: Mapping[str, tuple[str, ...]] = {"mels": (MEL_AVERAGES,)}
-"""Other names of the front-end's tap; a backbone declares those of its own taps."""
+def _mean_change(log_mel: Tensor) -> Tensor:
+    changes = (log_mel[..., 1:] - log_mel[..., :-1]).abs().sum(-1)
+    return changes / max(log_mel.shape[-1] - 1, 1)
+
+
+LOG_MEL_TAPS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "mel_avgs": lambda x: x.mean(-1),
+    "mel_stds": lambda x: x.std(-1, correction=0),
+    "mel_maxs": lambda x: x.amax(-1),
+    "mel_changes": _mean_change,
+}
+"""Taps of the front-end: statistics over time of every band of a log-mel (..., n_mels, frames):
+mean, standard deviation, maximum, and mean absolute change from frame to frame."""
+
+LOG_FREQUENCY = "logf_avgs"
+"""Tap of a spectrum on a logarithmic frequency axis, averaged over time, see
+`hear_core.frontends.log_frequency`."""
+
+FRONTEND_ALIASES: Mapping[str, tuple[str, ...]] = {"mels": ("mel_avgs",)}
+"""Other names of the front-end's taps; a backbone declares those of its own taps."""
 
 
 class TapShape(NamedTuple):
@@ -39,6 +56,50 @@ class Pooling(NamedTuple):
     pool: Callable[[Tensor], Tensor]
 
 
+def _over_time(name: str) -> Callable[[Tensor], Tensor]:
+    """Return a pooling of the last axis, time, to one value, or two that are concatenated."""
+    return {
+        "avg": lambda x: x.mean(-1),
+        "avg_max": lambda x: x.mean(-1) + x.amax(-1),
+        "avg_std": lambda x: torch.cat([x.mean(-1), x.std(-1, correction=0)], dim=-1),
+    }[name]
+
+
+def _in_bands(count: int, values: int, over_time: Callable[[Tensor], Tensor]) -> Pooling:
+    """Return a pooling of maps that keeps some bands of frequency.
+
+    Args:
+        count: Number of bands; a map with fewer keeps those that it has.
+        values: Number of values that `over_time` gives.
+        over_time: Pooling of the time axis.
+    """
+
+    def pool(x: Tensor) -> Tensor:
+        bands = min(count, x.shape[2])
+        edges = [x.shape[2] * i // bands for i in range(bands + 1)]
+        merged = [x[:, :, low:high].mean(2) for low, high in pairwise(edges)]
+        return over_time(torch.stack(merged, dim=2)).flatten(1)
+
+    return Pooling(lambda c, f: values * c * min(count, f), pool)
+
+
+def _in_segments(count: int) -> Pooling:
+    """Return a pooling of maps that keeps some segments of time, each averaged.
+
+    A segment has at least one frame: maps with fewer frames than segments repeat them.
+    """
+
+    def pool(x: Tensor) -> Tensor:
+        over_frequency, frames = x.mean(2), x.shape[3]
+        segment, frame = torch.arange(count, device=x.device), torch.arange(frames, device=x.device)
+        first, stop = segment * frames // count, ((segment + 1) * frames + count - 1) // count
+        inside = (frame[:, None] >= first) & (frame[:, None] < stop)
+        weights = inside.to(x.dtype) / (stop - first)
+        return (over_frequency @ weights).flatten(1)
+
+    return Pooling(lambda c, f: count * c, pool)
+
+
 POOLINGS: Mapping[str, Pooling] = {
     "avg": Pooling(lambda c, f: c, lambda x: x.mean((2, 3))),
     "max": Pooling(lambda c, f: c, lambda x: x.amax((2, 3))),
@@ -48,7 +109,19 @@ POOLINGS: Mapping[str, Pooling] = {
     ),
     "avg_time": Pooling(lambda c, f: c * f, lambda x: x.mean(3).flatten(1)),
     "avg_max_time": Pooling(lambda c, f: c * f, lambda x: (x.mean(3) + x.amax(3)).flatten(1)),
+    # Some frequency or some time is kept: speech and music need it, and it costs no computation.
+    **{
+        f"{name}_bands{count}": _in_bands(count, values, _over_time(name))
+        for name, values in (("avg", 1), ("avg_max", 1), ("avg_std", 2))
+        for count in (2, 4, 8)
+    },
+    **{f"avg_segments{count}": _in_segments(count) for count in (2, 3, 5)},
 }
+"""Poolings of map taps by name. The first four average over frequency and time or take maxima;
+``_time`` keeps every band of frequency; ``_bands4`` merges neighbours to four bands that each have
+the mean over time, with the maximum added (``avg_max``) or the standard deviation appended
+(``avg_std``); ``_segments3`` keeps three segments of time. Keeping several segments is from Niizumi
+et al., "BYOL for Audio" and "Composing General Audio Representation" (2022)."""
 
 
 def resolve(

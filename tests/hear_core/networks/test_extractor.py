@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from hear_core.errors import ConfigError
+from hear_core.frontends.log_frequency import LogFrequency
 from hear_core.frontends.log_mel import DecibelMel, LogMel
-from hear_core.networks.extractor import Extractor
+from hear_core.networks.extractor import Extractor, offered_taps
 from hear_mn.mobilenet import MobileNet
 from hear_mn.panns import Cnn14
 
@@ -75,3 +76,11 @@ def test_takes_its_shortest_clip(network):
         assert extractor.min_samples == shortest
         log_mel = frontend(torch.rand(1, shortest))
         assert log_mel.shape[2] >= backbone.min_frames
+
+
+def test_averages_over_log_frequency_do_not_depend_on_the_backbone(network):
+    audio = torch.rand(2, 16000) - 0.5
+    extractor = Extractor(LogMel(), network, ["logf_avgs", "b3"], "avg_bands2")
+    expected = LogFrequency(32000)(audio).mean(2)
+    torch.testing.assert_close(extractor(audio)[:, extractor.slices["logf_avgs"]], expected)
+    assert set(offered_taps(LogMel(), network)) >= {"logf_avgs", "mel_stds", "b3"}
