@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,10 @@ from hear_eval.downstream.evaluation import EvaluationSettings
 from hear_eval.embeddings.plugin import Plugin
 from hear_eval.embeddings.tasks import folder_name
 from hear_eval.mini import make_mini
+from hear_eval.small_tasks import SMALL_TASKS, available_tasks, make_small_task
 from hear_eval.tasks.description import METADATA
+
+_PACKAGES = ", ".join(task.package for task in SMALL_TASKS.values() if task.package)
 
 
 @with_groups
@@ -70,6 +74,23 @@ def mini(
             metavar="PATH", help="HEAR's spoken digits, as a folder or a .tar.gz.", exists=True
         ),
     ] = None,
+    more: Annotated[
+        bool,
+        typer.Option(
+            "--more",
+            help="Add small tasks: synthetic notes, and sounds of Debian packages as far as "
+            f"these are installed or extracted ({_PACKAGES}).",
+        ),
+    ] = False,
+    packages: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder into which packages were extracted, for --more; repeat it for several.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
     model: Model = None,
     model_options: ModelOptions = "{}",
     called: FolderName = None,
@@ -92,9 +113,14 @@ def mini(
     if sounds or digits:
         with counting("tasks") as count:
             make_mini(folder, sounds, digits, audio=audio, progress=count)
+    if more:
+        _make_more(folder, packages or [])
+    elif packages:
+        msg = "packages are used by the tasks of --more: give --more too."
+        raise typer.BadParameter(msg, param_hint="--packages")
     tasks = [path.parent for path in sorted(folder.glob(f"[!.]*/{METADATA}"))]
     if not tasks:
-        msg = f"there are no tasks in {folder}: give --sounds to make them"
+        msg = f"there are no tasks in {folder}: give --sounds or --more to make them"
         raise ConfigError(msg)
     settings, rows, failures = evaluation.settings(), [], 0
     weights = str(model.absolute()) if model else ""
@@ -119,6 +145,18 @@ def mini(
         count_ = f"{failures} of {len(modules) * len(tasks)}"
         typer.echo(f"hear: {count_} failed; fix the errors above and run it again", err=True)
         raise typer.Exit(1)
+
+
+def _make_more(folder: Path, roots: Sequence[Path]) -> None:
+    """Make the small tasks that are not in a folder yet, and name those without sounds."""
+    available = available_tasks(roots)
+    for name, task in SMALL_TASKS.items():
+        if name not in available:
+            text = f"{name} is left out: install the Debian package {task.package}, or extract it"
+            typer.echo(f"hear: {text} and give its folder by --packages", err=True)
+        elif not (folder / name).is_dir():
+            with counting(name) as count:
+                make_small_task(folder, name, available[name], progress=count)
 
 
 def _score(

@@ -6,6 +6,8 @@
 | ``letters`` | 26 names of letters, in the Latin alphabets of ten languages | a language, whose \
 speaker is one | package ``klettres-data`` |
 | ``languages`` | 12 languages | the name that is spoken | package ``tuxpaint-stamps-default`` |
+| ``samples`` | 9 kinds of samples: tabla, loops, kicks ... | each sound alone | package \
+``sonic-pi-samples`` |
 | ``pitch`` | 48 semitones | a timbre | synthetic |
 | ``polyphony`` | 1 to 5 notes at a time | a timbre | synthetic |
 
@@ -69,6 +71,7 @@ _DRUMS: Mapping[str, str] = {
 _LATIN = ("da", "de", "en", "en_GB", "es", "hu", "it", "nb", "nds", "nl", "pt_BR", "lt")
 _LANGUAGES = ("be", "bg", "ca", "da", "el", "en", "es", "fr", "lt", "nl", "ro", "ru")
 _PER_LANGUAGE = 64
+_FEWEST_SAMPLES = 8
 _TIMBRES = 15
 _NOTES = range(36, 84)  # MIDI numbers: four octaves from C2
 _CHORDS_PER_TIMBRE, _MAX_VOICES = 30, 5
@@ -103,6 +106,15 @@ def _languages(sounds: Path) -> Iterator[Recording]:
         yield from by_name[:_PER_LANGUAGE]
 
 
+def _samples(sounds: Path) -> Iterator[Recording]:
+    found = list(find_audio_files([sounds]).sources)
+    kinds = Counter(path.stem.partition("_")[0] for path, _ in found)
+    for path, name in found:
+        kind = path.stem.partition("_")[0]
+        if kinds[kind] >= _FEWEST_SAMPLES:
+            yield _recording(path, sounds, kind, name)
+
+
 def _pitch(folder: Path) -> Iterator[Recording]:
     rng = np.random.default_rng(_SEED)
     for index in range(_TIMBRES):
@@ -129,6 +141,7 @@ SMALL_TASKS: Mapping[str, SmallTask] = {
     "languages": SmallTask(
         _languages, "usr/share/tuxpaint/stamps", "tuxpaint-stamps-default", seconds=2.0
     ),
+    "samples": SmallTask(_samples, "usr/share/sonic-pi/samples", "sonic-pi-samples", seconds=2.0),
     "pitch": SmallTask(_pitch),
     "polyphony": SmallTask(_polyphony),
 }

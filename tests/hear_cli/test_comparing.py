@@ -10,9 +10,11 @@ import pytest
 
 from hear_cli import mini as mini_command
 from hear_eval import mini
+from hear_eval.small_tasks import SMALL_TASKS
 from tests.hear_cli.command import hear
 from tests.hear_cli.test_run import write_sounds
 from tests.hear_eval.test_mini import sounds
+from tests.hear_eval.test_small_tasks import package
 
 QUICK = ["--grid", "faster", "--grid-points", 1]
 
@@ -34,7 +36,28 @@ def test_mini(tmp_path, monkeypatch):
 
 
 def test_mini_needs_sounds_once(tmp_path):
-    assert "give --sounds to make them" in hear("mini", "mn04_e1_l", "-o", tmp_path, code=1)
+    said = hear("mini", "mn04_e1_l", "-o", tmp_path, code=1)
+    assert "give --sounds or --more to make them" in said
+
+
+def test_mini_makes_more_tasks_as_far_as_there_are_sounds(tmp_path, monkeypatch):
+    package(tmp_path, "letters", [f"{name}/alpha/{x}.ogg" for name in LANGUAGES for x in "ab"])
+    monkeypatch.setattr(
+        mini_command, "available_tasks", lambda roots: {"letters": letters_in(*roots)}
+    )
+    given = ["mini", "starter", "-o", tmp_path / "mini", *QUICK, "--more", "--packages", tmp_path]
+    said = hear(*given)
+    assert ["module", "dimensions", "letters", "mean"] in [
+        line.split() for line in said.splitlines()
+    ]
+    assert "give --more too" in hear("mini", "starter", "--packages", tmp_path, code=2)
+
+
+LANGUAGES = ("de", "en", "es", "it", "nl")
+
+
+def letters_in(root):
+    return root / SMALL_TASKS["letters"].sounds
 
 
 PLUGIN = """
