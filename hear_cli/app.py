@@ -66,6 +66,7 @@ app = typer.Typer(
     help="Tag, detect and embed sound with small pre-trained networks, and benchmark them on HEAR.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={
         "help_option_names": ["-h", "--help"],
         "token_normalize_func": lambda name: FORMER_NAMES.get(name, name),
