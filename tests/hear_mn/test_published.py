@@ -83,8 +83,9 @@ def test_declared_size_is_observed_size(name, random_init, monkeypatch):
 def test_everything_the_originals_published_is_published():
     rows = {name: ZOO[CONFIGS[name].backbone] for name in NAMES}
     released = {name: row for name, row in rows.items() if row.checkpoint.url}
-    ours = {name for name, row in released.items() if row.network is MobileNet}
-    assert {original.split(".")[1] for original in ORIGINALS} == ours
+    theirs = {name for name, row in released.items() if row.network is MobileNet}
+    theirs -= {name for name in NAMES if "_bands4" in name}  # ours
+    assert {original.split(".")[1] for original in ORIGINALS} == theirs
 
 
 def large(original):
