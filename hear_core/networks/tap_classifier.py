@@ -19,7 +19,7 @@ from hear_core.networks.backbone import LOGITS_ALIASES, Backbone
 from hear_core.networks.batch_norm_folding import inference_copy
 from hear_core.networks.taps import (
     FRONTEND_ALIASES,
-    MEL_AVERAGES,
+    LOG_MEL_TAPS,
     TapShape,
     concatenate,
     layout,
@@ -114,7 +114,7 @@ class TapClassifier(Backbone):
         self.backbone = self.networks[network](**arguments)
         self.n_mels, self.pooling = n_mels, pooling
         base = self.backbone.tap_shapes
-        shapes = {MEL_AVERAGES: TapShape(n_mels), **base}
+        shapes = {**dict.fromkeys(LOG_MEL_TAPS, TapShape(n_mels)), **base}
         self.taps = resolve(taps, shapes, {**FRONTEND_ALIASES, **self.backbone.tap_aliases})
         size = layout(self.taps, shapes, pooling)[self.taps[-1]].stop
         self.classifier = build_head(size, num_classes, hidden)
@@ -127,13 +127,12 @@ class TapClassifier(Backbone):
     def forward(self, log_mel: Tensor, taps: Sequence[str] = ("logits",)) -> dict[str, Tensor]:
         others = [tap for tap in taps if tap not in ("logits", HEAD_INPUT)]
         own = self.taps if len(others) < len(taps) else ()
-        wanted = tuple(dict.fromkeys(tap for tap in (*others, *own) if tap != MEL_AVERAGES))
+        wanted = tuple(dict.fromkeys(tap for tap in (*others, *own) if tap not in LOG_MEL_TAPS))
         values = self.backbone(self._aligned(log_mel), wanted) if wanted else {}
         found = {tap: values[tap] for tap in others}
         if own:
             vectors = {t: v.mean(-1) if v.ndim == 3 else v for t, v in values.items()}
-            if MEL_AVERAGES in own:
-                vectors[MEL_AVERAGES] = log_mel.mean(-1)
+            vectors |= {tap: LOG_MEL_TAPS[tap](log_mel) for tap in own if tap in LOG_MEL_TAPS}
             embedding = concatenate(vectors, own, self.pooling)
             found[HEAD_INPUT] = embedding
             if "logits" in taps:
