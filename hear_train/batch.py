@@ -45,9 +45,13 @@ class Targets:
             known,
         )
 
-    def roll(self, frames: int) -> Targets:
-        """Return the targets of sounds that are shifted in a circle by a number of frames."""
-        strong = None if self.strong is None else self.strong.roll(frames, -1)
+    def roll(self, frames: Tensor) -> Targets:
+        """Return the targets of sounds that are shifted in a circle.
+
+        Args:
+            frames: Frames by which each sound is shifted, (batch,), int64.
+        """
+        strong = None if self.strong is None else roll_rows(self.strong, frames)
         return Targets(self.weak, strong, self.known)
 
     def __getitem__(self, rows: Tensor | slice) -> Targets:
@@ -74,6 +78,7 @@ class Batch(NamedTuple):
         log_mel: Input of the network, (batch, n_mels, frames); None until it is computed.
         teacher: Targets by a teacher, if there is one.
         taps: Taps of the teacher by name.
+        unlabelled: Batch of clips without labels of their frames, which only a teacher labels.
     """
 
     step: int
@@ -84,6 +89,7 @@ class Batch(NamedTuple):
     log_mel: Tensor | None = None
     teacher: Targets | None = None
     taps: Mapping[str, Tensor] = {}
+    unlabelled: Batch | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -93,6 +99,7 @@ class Batch(NamedTuple):
             log_mel=None if self.log_mel is None else self.log_mel.to(device),
             teacher=None if self.teacher is None else self.teacher.to(device),
             taps={name: tap.to(device) for name, tap in self.taps.items()},
+            unlabelled=None if self.unlabelled is None else self.unlabelled.to(device),
         )
 
 
@@ -121,6 +128,10 @@ class Pairs:
     partner: Tensor
     share: Tensor = field(repr=False)
 
+    def to(self, device: torch.device) -> Pairs:
+        """Return the pairs on a device."""
+        return Pairs(self.partner.to(device), self.share.to(device))
+
     def mix(self, rows: Tensor) -> Tensor:
         """Return a tensor (batch, …) whose rows are mixed."""
         return _weighted(rows, rows[self.partner], self.share)
@@ -128,6 +139,19 @@ class Pairs:
     def mix_targets(self, targets: Targets) -> Targets:
         """Return the targets of the mixed rows."""
         return targets.mix(targets[self.partner], self.share)
+
+
+def roll_rows(rows: Tensor, shifts: Tensor) -> Tensor:
+    """Return rows (batch, …, frames) that are shifted in a circle, each by its own number.
+
+    Args:
+        rows: The rows.
+        shifts: Frames by which each row is shifted, (batch,), int64.
+    """
+    places = torch.arange(rows.shape[-1], device=rows.device)
+    index = (places - shifts[:, None]) % rows.shape[-1]
+    index = index.view(len(rows), *[1] * (rows.ndim - 2), -1)
+    return rows.gather(-1, index.expand_as(rows))
 
 
 def mix_rows(own: Tensor | None, partners: Tensor | None, share: Tensor) -> Tensor | None:

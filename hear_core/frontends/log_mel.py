@@ -150,7 +150,7 @@ class LogMel(MelFrontend):
         bank = kaldi_mel_bank(n_mels, n_fft, sample_rate, fmin, fmax)
         hann = torch.hann_window(window, periodic=periodic)
         super().__init__(sample_rate, hann, hop, n_fft, bank, lost=1)
-        self.floor = floor
+        self.floor, self.fmax = floor, fmax
         self.emphasis: nn.Module = PreEmphasis()
 
     def exportable(self) -> Self:

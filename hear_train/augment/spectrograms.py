@@ -25,7 +25,8 @@ class SpectrogramAugmentation:
 
     Args:
         mel_edges: Draw the edges of the mel bank anew for every batch, as EfficientAT does: fmin
-            from 0 to 9 Hz, fmax from 14001 to 16000 Hz. Front-ends other than `LogMel` keep theirs.
+            from 0 to 9 Hz, and fmax up to 1 kHz around that of the front-end, so that it is from
+            14001 to 16000 Hz for a MobileNet. Front-ends other than `LogMel` keep theirs.
         mixup: Alpha of mixup: pairs of log-mels are mixed with a share from Beta(alpha, alpha), of
             which the larger part is the clip's own; 0 disables it. EfficientAT uses 0.3.
         mixstyle: Probability that the statistics of the mel bands of clips are mixed, which leaves
@@ -55,8 +56,8 @@ class SpectrogramAugmentation:
 
 
 def draw_mel_edges(rng: Generator) -> tuple[float, float]:
-    """Return fmin and fmax in Hz as EfficientAT draws them for a batch."""
-    return float(rng.integers(10)), float(14001 + rng.integers(2000))
+    """Return fmin in Hz, and what is added to fmax in Hz, as EfficientAT draws them for a batch."""
+    return float(rng.integers(10)), float(rng.integers(2000) - 999)
 
 
 def log_mel_with_edges(
@@ -67,10 +68,11 @@ def log_mel_with_edges(
     Args:
         frontend: Front-end; only a `LogMel` can take other edges.
         waveform: Waveforms (batch, samples).
-        edges: fmin and fmax in Hz; None keeps those of the front-end.
+        edges: fmin in Hz, and what is added to fmax in Hz, see `draw_mel_edges`; None keeps those
+            of the front-end.
     """
     if edges is not None and isinstance(frontend, LogMel):
-        return frontend(waveform, edges=edges)
+        return frontend(waveform, edges=(edges[0], frontend.fmax + edges[1]))
     return frontend(waveform)
 
 

@@ -67,6 +67,9 @@ class Clip(NamedTuple):
             labels of AudioSet's two million clips would take gigabytes.
         known: Bit for every class that was annotated, packed; None if all were.
         group: Recording that the clip belongs to; clips of one group stay in one split.
+        events: Class, onset and offset in seconds of every event, (events, 3), float64; None if
+            events were not annotated.
+        seconds: Length in seconds; 0 if it is not known without decoding the clip.
     """
 
     name: str
@@ -74,6 +77,8 @@ class Clip(NamedTuple):
     labels: np.ndarray | None = None
     known: np.ndarray | None = None
     group: str = ""
+    events: np.ndarray | None = None
+    seconds: float = 0.0
 
 
 class Clips(Sequence[Clip]):

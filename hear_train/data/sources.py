@@ -93,6 +93,8 @@ class ClipDrawer:
             at random.
         augmentation: Settings.
         seed: Seed of the augmentation.
+        around_events: Probability that a longer clip is cropped around one of its events, of a
+            class that is drawn first, rather than anywhere.
     """
 
     def __init__(
@@ -102,9 +104,11 @@ class ClipDrawer:
         seconds: float,
         augmentation: WaveformAugmentation,
         seed: int,
+        around_events: float = 0.0,
     ) -> None:
         self.clips, self.sampler, self.augmentation = clips, sampler, augmentation
         self.length, self.seed = round(seconds * clips.sample_rate), seed
+        self.around_events = around_events
 
     def draw(self, number: int) -> DrawnClip:
         rng = np.random.default_rng((self.seed, number))
@@ -126,13 +130,25 @@ class ClipDrawer:
             decibels = int(rng.integers(-settings.gain, settings.gain))
             samples = waveforms.gain(samples, decibels)
         start = shift = 0
-        if len(samples) > self.length:
-            start = int(rng.integers(len(samples) - self.length + 1))
+        if (spare := len(samples) - self.length) > 0:
+            events = self.clips[index].events
+            if events is not None and len(events) and rng.random() < self.around_events:
+                start = self._around_event(events, spare, rng)
+            else:
+                start = int(rng.integers(spare + 1))
         samples = waveforms.crop(samples, self.length, start)
         if settings.roll:
             shift = int(rng.integers(-settings.roll, settings.roll + 1))
             samples = waveforms.roll(samples, shift)
         return Part(index, 1.0, start, shift), samples
+
+    def _around_event(self, events: np.ndarray, spare: int, rng: Generator) -> int:
+        """Return the start of a crop that holds a random event, or a section of a long one."""
+        label = rng.choice(np.unique(events[:, 0]))
+        of_class = events[events[:, 0] == label]
+        _, onset, offset = of_class[rng.integers(len(of_class))] * self.clips.sample_rate
+        low, high = sorted((onset, offset - self.length))
+        return int(np.clip(rng.uniform(low, high), 0, spare))
 
 
 def read_or_replace(
