@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from hear_core.errors import AudioError, ConfigError
+from hear_core.events.decoding import EventDecoding
 from hear_core.frontends.log_mel import Frontend
 from hear_core.io.files import atomic_write
 from hear_core.io.prefetch import prefetch
@@ -19,6 +20,7 @@ from hear_core.metrics.registry import METRICS, find_metrics
 from hear_core.networks.backbone import Backbone
 from hear_train.augment.waveforms import crop
 from hear_train.data.clips import Clips
+from hear_train.objectives.objective import clip_tap
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,24 @@ class EvaluationConfig:
 
     Args:
         metrics: Names of metrics, see `hear_core.metrics.registry.METRICS`. The first one selects
-            the best checkpoint.
+            the best checkpoint. Those of detectors are checked by
+            `hear_train.detection.check_metrics`.
         split: Split that is validated on during training.
         batch_size: Clips of a batch.
+        decoding: Decoding of the events of a detector.
     """
 
     metrics: tuple[str, ...] = ("mAP", "aucroc")
     split: str = "valid"
     batch_size: int = 32
+    decoding: EventDecoding = EventDecoding(threshold=0.5, release=1.0, median=9)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Check that the metrics are of clips, and that the first one can select a checkpoint.
+
+        Raises:
+            ConfigError: A metric is unknown or of events, or is better when it is lower.
+        """
         for name, metric in find_metrics(self.metrics, events=False).items():
             if not metric.maximise:
                 msg = f"{name} is better when it is lower, and cannot select a checkpoint"
@@ -140,7 +150,7 @@ def predict(
     """Return the predictions of a network for clips, in evaluation mode.
 
     Args:
-        network: Network with the tap ``logits``; it is left in the mode that it was in.
+        network: Network with logits of clips; it is left in the mode that it was in.
         frontend: Its front-end.
         clips: Clips with labels, at the front-end's sample rate.
         seconds: Length that clips are padded or cut to, from their beginning; 0 keeps each clip at
@@ -148,7 +158,8 @@ def predict(
         batch_size: Clips of a batch.
         device: Device of the network.
     """
-    classes = network.tap_shapes["logits"].channels
+    tap = clip_tap(network)
+    classes = network.tap_shapes[tap].channels
     length = round(seconds * frontend.sample_rate)
     training, frontend = network.training, frontend.to(device)
     network.eval()
@@ -158,7 +169,7 @@ def predict(
     def flush() -> None:
         if pending:
             waveform = torch.from_numpy(np.stack(pending)).to(device)
-            rows.append(network(frontend(waveform), ("logits",))["logits"].float().cpu().numpy())
+            rows.append(network(frontend(waveform), (tap,))[tap].float().cpu().numpy())
             pending.clear()
 
     used = []

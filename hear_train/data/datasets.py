@@ -32,6 +32,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "split": ("split", "fold", "set"),
     "group": ("group", "recording", "source", "src_file"),
 }
+_SEVERAL_PATHS = ("clips", "audioset", "audioset_strong")
 _TRAIN = {"train", "training", "dev"}
 _VALID = {"valid", "validation", "val"}
 _TEST = {"test", "testing", "eval", "evaluation"}
@@ -64,6 +65,11 @@ class DataConfig:
             than 5000 of them or HDF5 files.
         cache: Folder for resampled waveforms; empty keeps none.
         seed: Seed of the split where a data set has none.
+        labels: Table of the events of recordings, or folder of such tables; empty if they are
+            where the format expects them.
+        encoding: Encoding of events as frames, a key of `hear_train.data.events.ENCODINGS`.
+        around_events: Probability that a recording longer than `seconds` is cropped around an
+            event, rather than anywhere.
     """
 
     format: str = "folder"
@@ -79,6 +85,9 @@ class DataConfig:
     in_memory: bool | None = None
     cache: str = ""
     seed: int = 0
+    labels: str = ""
+    encoding: str = "cover"
+    around_events: float = 0.0
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -94,6 +103,9 @@ class DataConfig:
                 "data needs test_share between 0 and 1, and seconds and epoch_length of 0 or "
                 f"more, not {self.test_share}, {self.seconds} and {self.epoch_length}"
             )
+            raise ConfigError(msg)
+        if not 0 <= self.around_events <= 1:
+            msg = f"data.around_events is a probability, and cannot be {self.around_events}"
             raise ConfigError(msg)
 
 
@@ -118,8 +130,8 @@ class Dataset(NamedTuple):
         Raises:
             ConfigError: The name is unknown, or the split has no clips.
         """
-        if name not in ("train", "valid", "test"):
-            raise ConfigError(unknown("split", name, ("train", "valid", "test")))
+        if name not in SPLITS:
+            raise ConfigError(unknown("split", name, SPLITS))
         clips: list[Clip] = getattr(self, name) or (self.test if name == "valid" else [])
         if not clips:
             msg = f"the data set does not have clips in the split {name}"
@@ -149,7 +161,7 @@ def open_dataset(paths: Sequence[Path], config: DataConfig) -> Dataset:
     """Return the clips of a data set.
 
     Args:
-        paths: Paths of the data set. Only the formats ``clips`` and ``audioset`` take several.
+        paths: Paths of the data set. Only ``clips`` and the formats of AudioSet take several.
         config: Settings.
 
     Raises:
@@ -159,7 +171,7 @@ def open_dataset(paths: Sequence[Path], config: DataConfig) -> Dataset:
         if not path.exists():
             msg = f"there is no file or folder {path}"
             raise ConfigError(msg)
-    if not paths or (len(paths) > 1 and config.format not in ("clips", "audioset")):
+    if not paths or (len(paths) > 1 and config.format not in _SEVERAL_PATHS):
         msg = f"the data format {config.format} needs one path of data, not {len(paths)}"
         raise ConfigError(msg)
     found = FORMATS[config.format](list(paths), config)
@@ -513,6 +525,18 @@ def _hear(paths: list[Path], config: DataConfig) -> Dataset:
     return _in_splits(files, config, labels)
 
 
+def _events(paths: list[Path], config: DataConfig) -> Dataset:
+    from hear_train.data.event_datasets import open_events  # which builds on this module
+
+    return open_events(paths, config)
+
+
+def _audioset_strong(paths: list[Path], config: DataConfig) -> Dataset:
+    from hear_train.data.event_datasets import open_audioset_strong
+
+    return open_audioset_strong(paths, config)
+
+
 FORMATS: Mapping[str, Callable[[list[Path], DataConfig], Dataset]] = {
     "clips": _clips,
     "folder": _folder,
@@ -523,6 +547,8 @@ FORMATS: Mapping[str, Callable[[list[Path], DataConfig], Dataset]] = {
     "fsd50k": _fsd50k,
     "openmic": _openmic,
     "audioset": _audioset,
+    "audioset_strong": _audioset_strong,
+    "events": _events,
 }
 """Readers of data sets by format."""
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from hear_core.errors import ConfigError
 from hear_core.networks.backbone import Backbone
 from hear_train.batch import Batch
-from hear_train.objectives.objective import Objective
+from hear_train.objectives.objective import Objective, clip_tap
 from hear_train.objectives.supervised import binary_cross_entropy
 
 _MIN_PROBABILITY = 1e-5
@@ -94,8 +94,9 @@ class Distillation(Objective):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss, and its terms before they are weighted."""
         assert batch.teacher is not None  # noqa: S101 - the preprocessing sets it
-        outputs = self.network(batch.log_mel, ("logits", *self.maps))
-        logits, soft = outputs["logits"].float(), batch.teacher.weak
+        tap = clip_tap(self.network)
+        outputs = self.network(batch.log_mel, (tap, *self.maps))
+        logits, soft = outputs[tap].float(), batch.teacher.weak
         assert soft is not None  # noqa: S101
         terms = {"teacher": F.binary_cross_entropy_with_logits(logits, soft)}
         loss = terms["teacher"]

@@ -86,6 +86,11 @@ class Objective(nn.Module):
         return [{"params": group, "max_lr": value} for value, group in groups.items()]
 
 
+def clip_tap(network: Backbone) -> str:
+    """Return the tap with the logits of clips: a detector's ``logits`` are those of frames."""
+    return "weak" if network.framewise else "logits"
+
+
 def block_parameters(network: nn.Module) -> list[list[nn.Parameter]]:
     """Return the parameters of every block of a backbone, from its input to its output.
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from hear_core.errors import ConfigError, unknown
 from hear_core.networks.backbone import Backbone
 from hear_train.batch import Batch, Targets
-from hear_train.objectives.objective import Objective
+from hear_train.objectives.objective import Objective, clip_tap
 
 
 def binary_cross_entropy(logits: Tensor, targets: Targets) -> Tensor:
@@ -64,7 +64,8 @@ class Supervised(Objective):
         self.network, self.loss = network, LOSSES[loss]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.network(batch.log_mel)["logits"].float()
+        tap = clip_tap(self.network)
+        logits = self.network(batch.log_mel, (tap,))[tap].float()
         return {"loss": self.loss(logits, batch.targets).mean()}
 
 

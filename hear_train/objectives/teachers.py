@@ -24,6 +24,7 @@ from hear_core.io.arrays import read_array
 from hear_core.io.hdf5_files import open_hdf5, read_numbers, read_strings
 from hear_core.io.json_files import parse_json
 from hear_core.io.pickles import read_pickle
+from hear_core.networks.backbone import Backbone
 from hear_core.networks.batch_norm_folding import fold_batch_norms
 from hear_core.zoo.registry import Zoo
 from hear_train.batch import Targets
@@ -45,10 +46,11 @@ class NetworkTeacher(nn.Module):
     Attributes:
         classes: Number of classes.
         labels: Names of the classes.
+        framewise: Whether the targets are those of frames, from detectors.
 
     Raises:
-        ConfigError: A name or tap is unknown, teachers differ in their classes, or taps or a path
-            are given for an ensemble.
+        ConfigError: A name or tap is unknown, teachers differ in their classes, detectors and
+            taggers are mixed, or taps or a path are given for an ensemble.
         CheckpointError: The weights cannot be found or loaded.
     """
 
@@ -86,6 +88,11 @@ class NetworkTeacher(nn.Module):
                 msg = f"{name} does not have the tap {', '.join(sorted(missing))}"
                 raise ConfigError(msg)
         self.tap_channels = {tap: network.tap_shapes[tap].channels for tap in taps}
+        kinds = {cast("Backbone", each).framewise for each in self.networks}
+        if len(kinds) > 1:
+            msg = f"an ensemble is of taggers or of detectors, but {', '.join(names)} are both"
+            raise ConfigError(msg)
+        self.framewise = kinds.pop()
         self.classes: int = network.tap_shapes["logits"].channels
         self.temperature = temperature
 
@@ -106,8 +113,10 @@ class NetworkTeacher(nn.Module):
         for frontend, network in zip(self.frontends, self.networks, strict=True):
             taps = network(log_mel_of(cast("Frontend", frontend)), ("logits", *self.tap_channels))
             total = total + taps.pop("logits")
-        logits = total / len(self.networks)
-        return Targets((logits / self.temperature).sigmoid()), taps
+        probabilities = (total / len(self.networks) / self.temperature).sigmoid()
+        if self.framewise:
+            return Targets(strong=probabilities.squeeze(2)), taps
+        return Targets(probabilities), taps
 
 
 class StoredTeacher:
