@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,6 +69,14 @@ def run_recipe(
     backbone: Annotated[
         str | None, typer.Option(help="Network to train, in place of the recipe's.")
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of the events of the recordings (filename, onset, offset, event_label), or "
+            "folder of such tables by split. Without it, annotations of Audacity or Raven are read "
+            "next to the recordings.",
+        ),
+    ] = None,
     start: Annotated[
         Path | None, typer.Option(help="File of weights to start from, in place of the recipe's.")
     ] = None,
@@ -104,6 +113,7 @@ def run_recipe(
         msg = "hear train needs a recipe, the folder of a run and --data: see hear train --help"
         raise ConfigError(msg)
     replaced = [f"model.backbone={backbone}"] if backbone else []
+    replaced += [f"data.labels={json.dumps(str(labels))}"] if labels else []
     loaded = load_recipe(recipe, [*replaced, *(overrides or [])])
     from hear_train.recipes import build
 

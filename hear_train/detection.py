@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from hear_core.errors import AudioError, ConfigError
+from hear_core.errors import AudioError, ConfigError, unknown
 from hear_core.events.decoding import EventDecoding
 from hear_core.events.event import Event
 from hear_core.events.timed_scores import TimedScores
@@ -19,7 +19,7 @@ from hear_core.metrics.ranking import average_precisions
 from hear_core.metrics.registry import METRICS
 from hear_core.networks.backbone import Backbone
 from hear_train.data.clips import Clips
-from hear_train.data.events import encode_events
+from hear_train.data.encoding import encode_events
 from hear_train.evaluation import EvaluationConfig
 
 _THRESHOLDS = tuple(number / 20 for number in range(1, 20))
@@ -39,6 +39,7 @@ class DetectionPredictions:
         seconds: Length of every recording in seconds.
         events: Class, onset and offset in seconds of the annotated events, (events, 3).
         failed: Reasons why recordings could not be read, by name; they are in no other part.
+        decoding: Decoding of the events.
     """
 
     names: tuple[str, ...]
@@ -49,6 +50,7 @@ class DetectionPredictions:
     seconds: tuple[float, ...]
     events: tuple[np.ndarray, ...]
     failed: Mapping[str, str]
+    decoding: EventDecoding
 
     @property
     def frame_hop(self) -> float:
@@ -61,9 +63,9 @@ class DetectionPredictions:
         offset = np.minimum(onset + self.frame_hop, self.seconds[index])
         return TimedScores(self.labels, self.scores[index], onset, offset)
 
-    def decode(self, decoding: EventDecoding) -> list[list[Event]]:
+    def decode(self) -> list[list[Event]]:
         """Return the detected events of every recording."""
-        return [self.timed_scores(index).events(decoding) for index in range(len(self.names))]
+        return [self.timed_scores(index).events(self.decoding) for index in range(len(self.names))]
 
     def reference(self) -> EventArrays:
         """Return the annotated events of all recordings."""
@@ -71,12 +73,12 @@ class DetectionPredictions:
         rows = np.concatenate([*self.events, np.empty((0, 3))])
         return EventArrays(files, rows[:, 0].astype(int), rows[:, 1], rows[:, 2])
 
-    def arrays(self, found: Sequence[Sequence[Event]]) -> EventArrays:
+    def detected(self) -> EventArrays:
         """Return the detected events of all recordings as arrays."""
         index = {label: number for number, label in enumerate(self.labels)}
         rows = [
             (file, index[event.label], event.onset, event.offset)
-            for file, events in enumerate(found)
+            for file, events in enumerate(self.decode())
             for event in events
         ]
         file, label, onset, offset = np.array(rows, float).reshape(-1, 4).T
@@ -91,39 +93,34 @@ class DetectionPredictions:
         ]
         return np.concatenate(rows) > 0
 
-    def metrics(self, names: Sequence[str], decoding: EventDecoding) -> dict[str, float]:
+    def metrics(self, names: Sequence[str]) -> dict[str, float]:
         """Return metrics by name.
 
         Args:
             names: Keys of `FRAME_METRICS`, or of metrics of events in
                 `hear_core.metrics.registry.METRICS`.
-            decoding: Decoding of the events for the latter.
         """
         found = dict[str, float]()
-        detected = None
+        events = None
         for name in names:
             if name in FRAME_METRICS:
                 found[name] = float(FRAME_METRICS[name](self))
                 continue
-            if detected is None:
-                detected = self.arrays(self.decode(decoding)), self.reference()
-            found[name] = float(METRICS[name].compute(*detected)[0])
+            events = events or (self.detected(), self.reference())
+            found[name] = float(METRICS[name].compute(*events)[0])
         return found
 
-    def thresholds(self, decoding: EventDecoding) -> dict[str, float]:
+    def thresholds(self) -> dict[str, float]:
         """Return the threshold of every class with the highest F-measure of its events.
 
         Classes without an annotated event are left out. Of equally good thresholds, the one in the
         middle is taken, as it is the least sensitive to other recordings.
-
-        Args:
-            decoding: Decoding whose thresholds are replaced.
         """
         reference = self.reference()
         scores = np.zeros((len(_THRESHOLDS), len(self.labels)))
         for row, threshold in enumerate(_THRESHOLDS):
-            other = replace(decoding, threshold=threshold, thresholds=None)
-            found = self.arrays(self.decode(other))
+            decoding = replace(self.decoding, threshold=threshold, thresholds=None)
+            found = replace(self, decoding=decoding).detected()
             for label in range(len(self.labels)):
                 scores[row, label] = match_events(
                     _of_class(found, label), _of_class(reference, label), _TUNED
@@ -135,16 +132,15 @@ class DetectionPredictions:
             chosen[self.labels[label]] = _THRESHOLDS[best[len(best) // 2]]
         return chosen
 
-    def per_class(self, decoding: EventDecoding) -> list[dict[str, float | str]]:
+    def per_class(self) -> list[dict[str, float]]:
         """Return events, F-measure, precision and recall (onsets within 200 ms) by class."""
-        found, reference = self.arrays(self.decode(decoding)), self.reference()
-        rows: list[dict[str, float | str]] = []
-        for number, label in enumerate(self.labels):
+        found, reference = self.detected(), self.reference()
+        rows: list[dict[str, float]] = []
+        for number in range(len(self.labels)):
             detected, there = _of_class(found, number), _of_class(reference, number)
             f_measure, precision, recall = match_events(detected, there, _TUNED)
             rows.append(
                 {
-                    "label": label,
                     "events": len(there.onset),
                     "detected": len(detected.onset),
                     "f_measure": f_measure,
@@ -171,6 +167,25 @@ FRAME_METRICS: Mapping[str, Callable[[DetectionPredictions], float]] = {"frame_m
 """Metrics of the scores of frames, which do not depend on thresholds."""
 
 
+def check_metrics(names: Sequence[str]) -> None:
+    """Check that metrics are of detectors, and that the first one can select a checkpoint.
+
+    Raises:
+        ConfigError: A metric is unknown or of clips, or is better when it is lower.
+    """
+    for number, name in enumerate(names):
+        if name in FRAME_METRICS:
+            continue
+        if name not in METRICS:
+            raise ConfigError(unknown("metric", name, [*FRAME_METRICS, *METRICS]))
+        if not METRICS[name].events:
+            msg = f"{name} is a metric of clips, but events are predicted"
+            raise ConfigError(msg)
+        if not number and not METRICS[name].maximise:
+            msg = f"{name} is better when it is lower, and cannot select a checkpoint"
+            raise ConfigError(msg)
+
+
 def predict_events(
     network: Backbone,
     frontend: Frontend,
@@ -180,6 +195,7 @@ def predict_events(
     seconds: float = 10.0,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
+    decoding: EventDecoding,
 ) -> DetectionPredictions:
     """Return the scores of a detector for recordings, in evaluation mode.
 
@@ -194,6 +210,7 @@ def predict_events(
         seconds: Length of a piece in seconds.
         batch_size: Pieces of a batch.
         device: Device of the network.
+        decoding: Decoding of the events.
 
     Raises:
         ConfigError: No recording can be read.
@@ -251,6 +268,7 @@ def predict_events(
         tuple(samples / frontend.sample_rate for samples in lengths),
         tuple(_events(clips, index) for index in used),
         failed,
+        decoding,
     )
 
 
@@ -301,11 +319,12 @@ class DetectionEvaluator:
             seconds=self.seconds,
             batch_size=self.config.batch_size,
             device=self.device,
+            decoding=self.config.decoding,
         )
 
     def __call__(self, network: Backbone) -> dict[str, float]:
         """Return the metrics of a network by name."""
-        return self.predictions(network).metrics(self.config.metrics, self.config.decoding)
+        return self.predictions(network).metrics(self.config.metrics)
 
 
 def _events(clips: Clips, index: int) -> np.ndarray:

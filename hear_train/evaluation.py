@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from hear_core.io.prefetch import prefetch
 from hear_core.metrics.ranking import areas_under_roc, average_precisions
 from hear_core.metrics.registry import METRICS, find_metrics
 from hear_core.networks.backbone import Backbone
+from hear_sed.detector import DEFAULT_DECODING
 from hear_train.augment.waveforms import crop
 from hear_train.data.clips import Clips
 from hear_train.objectives.objective import clip_tap
@@ -39,7 +41,7 @@ class EvaluationConfig:
     metrics: tuple[str, ...] = ("mAP", "aucroc")
     split: str = "valid"
     batch_size: int = 32
-    decoding: EventDecoding = EventDecoding(threshold=0.5, release=1.0, median=9)
+    decoding: EventDecoding = DEFAULT_DECODING
 
     def check(self) -> None:
         """Check that the metrics are of clips, and that the first one can select a checkpoint.
@@ -235,7 +237,14 @@ class ClipEvaluator:
         return self.predictions(network).metrics(self.config.metrics)
 
 
-def write_per_class(path: Path, labels: Sequence[str], predictions: Predictions) -> None:
+class PerClass(Protocol):
+    """Predictions with metrics of every class."""
+
+    def per_class(self) -> Sequence[Mapping[str, float]]:
+        """Return metrics by name for every class."""
+
+
+def write_per_class(path: Path, labels: Sequence[str], predictions: PerClass) -> None:
     """Write the metrics of every class to a CSV file."""
     rows = [
         {"label": label, **row} for label, row in zip(labels, predictions.per_class(), strict=True)

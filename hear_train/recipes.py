@@ -17,34 +17,54 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
 
-from hear_core.errors import ConfigError, shortened_repr, unknown
+from hear_core.errors import CheckpointError, ConfigError, shortened_repr, unknown
+from hear_core.frontends.log_mel import Frontend
 from hear_core.io.yaml_files import parse_yaml
 from hear_core.networks.backbone import Backbone
-from hear_core.zoo.metadata import save_checkpoint
+from hear_core.zoo.metadata import read_metadata, save_checkpoint
 from hear_core.zoo.registry import NetworkRecord, Zoo
 from hear_mn.dynamic_convolution import DynamicConv, annealed_temperature
-from hear_mn.zoo import ZOO
+from hear_train.augment.frames import FrameAugmentation
 from hear_train.augment.spectrograms import SpectrogramAugmentation
+from hear_train.batch import BatchSource
 from hear_train.data.clips import Clips
 from hear_train.data.datasets import DataConfig, Dataset, open_dataset
+from hear_train.data.events import FrameTargets
 from hear_train.data.hdf5 import is_packed
 from hear_train.data.mixtures import MixtureConfig, MixtureDrawer
-from hear_train.data.samplers import SAMPLERS
-from hear_train.data.sources import ClipDrawer, Drawer, DrawnBatches, WaveformAugmentation
+from hear_train.data.samplers import SAMPLERS, Sampler
+from hear_train.data.sources import (
+    ClipDrawer,
+    Drawer,
+    DrawnBatches,
+    PairedBatches,
+    WaveformAugmentation,
+)
+from hear_train.detection import (
+    DetectionEvaluator,
+    DetectionPredictions,
+    check_metrics,
+    predict_events,
+    samples_per_frame,
+)
 from hear_train.evaluation import ClipEvaluator, EvaluationConfig, Predictions, predict
 from hear_train.loop.states import last_state
 from hear_train.loop.trainer import Trainer, TrainerConfig
+from hear_train.objectives.detection import Detection, DetectionWeights
 from hear_train.objectives.distillation import Distillation, DistillationWeights, init_output_bias
-from hear_train.objectives.objective import Objective
+from hear_train.objectives.objective import Objective, block_parameters
+from hear_train.objectives.stored_frames import StoredFrames
 from hear_train.objectives.supervised import LOSSES, Supervised
 from hear_train.objectives.teachers import NetworkTeacher, StoredTeacher
-from hear_train.preprocessing import Preprocessing
+from hear_train.preprocessing import FramePreprocessing, Preprocessing
+from hear_train.zoo import ZOO, transfer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -67,6 +87,9 @@ class ModelConfig:
         backbone: Name of a network in the zoo, or a size such as ``mn01`` for ``mn01_as``.
         pretrained: Start from the released weights; else from random ones. A file of weights, given
             when a run is built, goes before both.
+        weights: Networks whose released weights a detector starts from in place of its own, such
+            as ``fmn10_weak``; the first one that can be found or downloaded is used. Heads and
+            sequence models that it does not have start at random.
         width_mult: Factor on the channels of the network; None is that of the backbone.
         head: Head of the network, see `hear_mn.heads.HEADS`.
         se_dims: Dimensions that squeeze-and-excitation works on, such as ``c`` or ``f``.
@@ -83,6 +106,7 @@ class ModelConfig:
 
     backbone: str = "mn10_as"
     pretrained: bool = True
+    weights: tuple[str, ...] = ()
     width_mult: float | None = None
     head: str | None = None
     se_dims: str | None = None
@@ -199,15 +223,32 @@ class ObjectiveConfig:
     Args:
         loss: Loss of the labels, a key of `hear_train.objectives.supervised.LOSSES`; a distillation
             uses ``bce``.
-        distillation: Weights of the terms of the loss, where there is a teacher.
+        distillation: Weights of the terms of the loss of clips, where there is a teacher.
+        detection: Weights of the terms of the loss of frames. If it is given, even empty, a
+            detector is trained with the events of the data; else a network is trained with the
+            classes of clips.
     """
 
     loss: str = "bce"
     distillation: DistillationWeights = field(default_factory=DistillationWeights)
+    detection: DetectionWeights | None = None
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ConfigError(unknown("loss", self.loss, LOSSES))
+
+
+@dataclass(frozen=True)
+class UnlabelledConfig:
+    """Clips without labels of their frames, of which every batch gets some for a live teacher.
+
+    Args:
+        data: Data set, batches and sampling. Its path is the second one that is given.
+        frames: Augmentation.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    frames: FrameAugmentation = field(default_factory=FrameAugmentation)
 
 
 @dataclass(frozen=True)
@@ -223,7 +264,10 @@ class Recipe:
         teacher: Teacher of a distillation; None trains with labels only.
         mixtures: Random mixtures to train on in place of clips; None trains on clips.
         waveforms: Augmentation of the waveforms of clips.
-        spectrograms: Augmentation of the log-mels.
+        spectrograms: Augmentation of the log-mels, where clips are classified.
+        frames: Augmentation of log-mels and targets, where events are detected.
+        unlabelled: Clips without labels of their frames for an online distillation; None uses
+            none.
         objective: Loss.
         trainer: Loop, optimiser and schedule.
         evaluation: Metrics; they are computed during training if the data set has a split for it.
@@ -238,6 +282,8 @@ class Recipe:
     mixtures: MixtureConfig | None = None
     waveforms: WaveformAugmentation = field(default_factory=WaveformAugmentation)
     spectrograms: SpectrogramAugmentation = field(default_factory=SpectrogramAugmentation)
+    frames: FrameAugmentation = field(default_factory=FrameAugmentation)
+    unlabelled: UnlabelledConfig | None = None
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -253,8 +299,27 @@ class Recipe:
         if self.mixtures and not self.teacher:
             msg = "mixtures change what a clip is, so that its labels do not hold: give a teacher"
             raise ConfigError(msg)
+        self._check_detection()
         if self.teacher and self.objective.loss != "bce":
             msg = f"a distillation uses the loss bce, not {self.objective.loss}"
+            raise ConfigError(msg)
+
+    def _check_detection(self) -> None:
+        if self.objective.detection is None:
+            self.evaluation.check()
+            if self.unlabelled:
+                msg = "the section unlabelled is for the training of detectors only"
+                raise ConfigError(msg)
+            return
+        check_metrics(self.evaluation.metrics)
+        if self.mixtures or (self.waveforms.roll and self.teacher and self.teacher.predictions):
+            msg = (
+                "mixtures and waveforms.roll move sounds in time, but not the events or predictions"
+                " of their frames: shift detectors' sounds with frames.frame_shift"
+            )
+            raise ConfigError(msg)
+        if self.unlabelled and not (self.teacher and self.teacher.networks):
+            msg = "clips without labels of their frames need a live teacher: give teacher.networks"
             raise ConfigError(msg)
 
     def to_mapping(self) -> dict[str, Any]:
@@ -367,16 +432,21 @@ class TrainingRun:
         network: Network that is trained.
         labels: Names of its classes.
         dropped: Reasons why clips were left out before training, by name.
+        finish: Called with the checkpoint after training.
     """
 
     trainer: Trainer
     network: Backbone
     labels: tuple[str, ...]
     dropped: Mapping[str, str]
+    finish: Callable[[Path], None] | None = None
 
     def run(self, report: Callable[[int, Mapping[str, float]], None] | None = None) -> Path:
         """Train, and return the checkpoint, see `Trainer.run`."""
-        return self.trainer.run(report)
+        weights = self.trainer.run(report)
+        if self.finish is not None and self.trainer.accelerator.is_main_process:
+            self.finish(weights)
+        return weights
 
 
 def build(
@@ -406,38 +476,38 @@ def build(
         ConfigError: The recipe does not fit the data, or the folder has another run.
         CheckpointError: Weights cannot be found or do not fit.
     """
-    record, seed = recipe.model.record(zoo), recipe.trainer.seed
+    record = recipe.model.record(zoo)
     frontend = record.frontend()
     _check_length(recipe, frontend.min_samples / frontend.sample_rate)
-    dataset = open_dataset(data, recipe.data)
+    labelled = data[:1] if recipe.unlabelled else data
+    dataset = open_dataset(labelled, recipe.data)
     labels = dataset.labels
     teacher, stored = _teacher(recipe, zoo)
     if (chosen := teacher or stored) is not None and chosen.classes != len(labels):
         msg = f"the teacher has {chosen.classes} classes, but the data have {len(labels)}"
         raise ConfigError(msg)
-    network = _network(recipe, zoo, record, start, len(labels))
+    network = _network(recipe, zoo, record, start, labels)
     clips, dropped = _train_clips(recipe, dataset, data, frontend.sample_rate, stored)
     drawer = _drawer(recipe, clips, len(labels))
-    preprocess = Preprocessing(
-        frontend,
-        recipe.spectrograms,
-        seed,
-        teacher,
-        shuffle_teacher=recipe.teacher is not None and recipe.teacher.shuffle,
-    )
+    preprocess = _preprocessing(recipe, frontend, teacher)
     # On a CPU the workers preprocess as well, so that all cores are busy.
     in_workers = workers > 0 and accelerator.device.type == "cpu"
-    source = DrawnBatches(
+    source: BatchSource = DrawnBatches(
         drawer,
         recipe.data.batch_size,
         len(labels),
         None if stored is None else stored.probabilities,
-        preprocess if in_workers else None,
+        preprocess if in_workers and not recipe.unlabelled else None,
         accelerator.process_index,
         accelerator.num_processes,
+        _frame_targets(recipe, network, frontend, len(labels)),
     )
+    if recipe.unlabelled:
+        other = _unlabelled_batches(recipe, data[1:], frontend, accelerator)
+        source = PairedBatches(source, other, preprocess if in_workers else None)
     fresh = not start and not recipe.model.pretrained and recipe.model.init_bias
-    if fresh and recipe.teacher and last_state(folder) is None:
+    taught = recipe.teacher or recipe.objective.detection
+    if fresh and taught and last_state(folder) is None:
         _start_at_mean(network, source, None if in_workers else preprocess)
     record = record.with_labels(labels) if labels != record.labels else record
     settings = recipe.to_mapping() | {"data_paths": [str(path) for path in data]}
@@ -458,7 +528,10 @@ def build(
         logs=logs,
         settings=settings,
     )
-    return TrainingRun(trainer, network, labels, dropped)
+    finish = None
+    if recipe.objective.detection and dataset.valid:
+        finish = partial(_tune_thresholds, zoo, dataset, recipe, accelerator.device)
+    return TrainingRun(trainer, network, labels, dropped, finish)
 
 
 def evaluate_network(
@@ -470,7 +543,7 @@ def evaluate_network(
     split: str = "test",
     device: str = "cpu",
     zoo: Zoo = ZOO,
-) -> tuple[tuple[str, ...], Predictions]:
+) -> tuple[tuple[str, ...], Predictions | DetectionPredictions]:
     """Return the labels of a recipe's data set, and the predictions of a network for a split.
 
     Args:
@@ -496,12 +569,26 @@ def evaluate_network(
         )
         raise ConfigError(msg)
     frontend = loaded.record.frontend()
+    network, config = loaded.network.to(device), recipe.evaluation
+    clips = Clips(dataset.split(split), frontend.sample_rate)
+    if recipe.objective.detection:
+        found = predict_events(
+            network,
+            frontend,
+            clips,
+            dataset.labels,
+            seconds=recipe.data.seconds,
+            batch_size=config.batch_size,
+            device=device,
+            decoding=replace(config.decoding, thresholds=loaded.record.thresholds),
+        )
+        return dataset.labels, found
     predictions = predict(
-        loaded.network.to(device),
+        network,
         frontend,
-        Clips(dataset.split(split), frontend.sample_rate),
+        clips,
         seconds=recipe.data.seconds,
-        batch_size=recipe.evaluation.batch_size,
+        batch_size=config.batch_size,
         device=device,
     )
     return dataset.labels, predictions
@@ -529,6 +616,19 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _tune_thresholds(
+    zoo: Zoo, dataset: Dataset, recipe: Recipe, device: torch.device, weights: Path
+) -> None:
+    """Store the best threshold of every class in a checkpoint, chosen on the validation data."""
+    loaded = zoo.open("", weights)
+    clips = Clips(dataset.valid, loaded.record.frontend().sample_rate)
+    evaluator = _detection_evaluator(recipe, dataset, clips, loaded.record, device)
+    thresholds = evaluator.predictions(loaded.network.to(device)).thresholds()
+    metadata = read_metadata(weights)
+    assert metadata is not None  # noqa: S101 - it was written by _save
+    save_checkpoint(weights, loaded.network, replace(metadata, thresholds=thresholds))
+
+
 def _check_length(recipe: Recipe, least: float) -> None:
     seconds = recipe.mixtures.seconds if recipe.mixtures else recipe.data.seconds
     if seconds < least:
@@ -536,10 +636,14 @@ def _check_length(recipe: Recipe, least: float) -> None:
         raise ConfigError(msg)
 
 
-def _teacher(recipe: Recipe, zoo: Zoo) -> tuple[NetworkTeacher | None, StoredTeacher | None]:
+def _teacher(
+    recipe: Recipe, zoo: Zoo
+) -> tuple[NetworkTeacher | None, StoredTeacher | StoredFrames | None]:
     config = recipe.teacher
     if config is None:
         return None, None
+    if config.predictions and recipe.objective.detection:
+        return None, StoredFrames(Path(config.predictions), config.temperature)
     if config.predictions:
         return None, StoredTeacher(Path(config.predictions), temperature=config.temperature)
     teacher = NetworkTeacher(
@@ -554,12 +658,18 @@ def _teacher(recipe: Recipe, zoo: Zoo) -> tuple[NetworkTeacher | None, StoredTea
 
 
 def _network(
-    recipe: Recipe, zoo: Zoo, record: NetworkRecord, start: str | Path, classes: int
+    recipe: Recipe,
+    zoo: Zoo,
+    record: NetworkRecord,
+    start: str | Path,
+    labels: tuple[str, ...],
 ) -> Backbone:
     """Return the network with the weights that it starts from."""
     config = recipe.model
-    if start or (config.pretrained and not config.is_altered):
-        network = zoo.load(config.name(zoo), start, num_classes=classes)
+    if record.skeleton().framewise:
+        network = _detector(recipe, zoo, record, start, labels)
+    elif start or (config.pretrained and not config.is_altered):
+        network = zoo.load(config.name(zoo), start, num_classes=len(labels))
     elif config.pretrained:
         msg = (
             "no weights were released for a network with changed arguments: set "
@@ -567,13 +677,123 @@ def _network(
         )
         raise ConfigError(msg)
     else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.trainer.seed)
-            network = record.build(classes)
+        network = _fresh(recipe, record, len(labels))
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = config.dropout
     return network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+
+
+def _fresh(recipe: Recipe, record: NetworkRecord, classes: int) -> Backbone:
+    """Return a network with random weights, the same for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.trainer.seed)
+        return record.build(classes)
+
+
+def _detector(
+    recipe: Recipe,
+    zoo: Zoo,
+    record: NetworkRecord,
+    start: str | Path,
+    labels: tuple[str, ...],
+) -> Backbone:
+    """Return a detector with as many weights as what it starts from has for it."""
+    config, network = recipe.model, _fresh(recipe, record, len(labels))
+    loaded = None
+    if start:
+        name = "" if zoo.has_network_of(start) else config.name(zoo)
+        loaded = zoo.open(name, start)
+    elif config.pretrained:
+        names = config.weights or (config.name(zoo),)
+        for name in names:
+            try:
+                loaded = zoo.open(name)
+                break
+            except CheckpointError as error:
+                if name == names[-1]:
+                    raise
+                _log.warning("%s cannot be used, and %s is tried: %s", name, names[-1], error)
+    if loaded is None:
+        return network
+    weights = loaded.network.state_dict()
+    # A head for other classes is of no use, even if it has as many of them.
+    if loaded.record.labels != labels:
+        heads = ("strong_head.", "weak_head.")
+        weights = {key: value for key, value in weights.items() if not key.startswith(heads)}
+    if not [name for name in weights if name.startswith("model.")]:
+        msg = f"{start or config.weights} is not a detector, and {config.backbone} cannot use it"
+        raise ConfigError(msg)
+    if left := transfer(network, weights):
+        layers = dict.fromkeys(name.split(".")[0] for name in left)
+        if "model" in layers:
+            msg = (
+                f"{start or ' or '.join(config.weights)} has another backbone than "
+                f"{config.backbone}: {left[0]} does not fit"
+            )
+            raise ConfigError(msg)
+        _log.info("%s of %s start at random", ", ".join(layers), config.backbone)
+    return network
+
+
+def _preprocessing(
+    recipe: Recipe, frontend: Frontend, teacher: NetworkTeacher | None
+) -> Preprocessing | FramePreprocessing:
+    seed, shuffled = recipe.trainer.seed, recipe.teacher is not None and recipe.teacher.shuffle
+    if recipe.objective.detection is None:
+        return Preprocessing(frontend, recipe.spectrograms, seed, teacher, shuffle_teacher=shuffled)
+    return FramePreprocessing(
+        frontend,
+        recipe.frames,
+        seed,
+        teacher,
+        unlabelled=recipe.unlabelled.frames if recipe.unlabelled else None,
+        shuffle_teacher=shuffled,
+    )
+
+
+def _frame_targets(
+    recipe: Recipe, network: Backbone, frontend: Frontend, classes: int
+) -> FrameTargets | None:
+    if recipe.objective.detection is None:
+        return None
+    per_frame, rate = samples_per_frame(network, frontend), frontend.sample_rate
+    frames = -(-round(recipe.data.seconds * rate) // per_frame)
+    return FrameTargets(classes, frames, per_frame, rate, recipe.data.encoding)
+
+
+def _unlabelled_batches(
+    recipe: Recipe, data: Sequence[Path], frontend: Frontend, accelerator: Accelerator
+) -> DrawnBatches:
+    """Return batches of the clips without labels of their frames."""
+    assert recipe.unlabelled is not None  # noqa: S101
+    config = recipe.unlabelled.data
+    if not data:
+        msg = (
+            "the recipe needs two paths of data: the clips with labels of their frames first, and "
+            "the clips without second"
+        )
+        raise ConfigError(msg)
+    dataset = open_dataset(data, config)
+    clips = Clips(
+        dataset.split("train"), frontend.sample_rate, Path(config.cache) if config.cache else None
+    )
+    seed = recipe.trainer.seed + 1
+    sampler = _sampler(config, clips, len(dataset.labels), seed)
+    drawer = ClipDrawer(clips, sampler, config.seconds, WaveformAugmentation(), seed)
+    return DrawnBatches(
+        drawer,
+        config.batch_size,
+        len(dataset.labels),
+        rank=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+
+
+def _sampler(config: DataConfig, clips: Clips, classes: int, seed: int) -> Sampler:
+    if config.sampler not in SAMPLERS:
+        raise ConfigError(unknown("sampler", config.sampler, SAMPLERS))
+    return SAMPLERS[config.sampler](clips, classes, seed, config)
 
 
 def _train_clips(
@@ -581,7 +801,7 @@ def _train_clips(
     dataset: Dataset,
     data: Sequence[Path],
     sample_rate: int,
-    stored: StoredTeacher | None,
+    stored: StoredTeacher | StoredFrames | None,
 ) -> tuple[Clips, dict[str, str]]:
     """Return the clips to train on, and the reasons why others are left out."""
     found, dropped = dataset.split("train"), dict[str, str]()
@@ -606,10 +826,8 @@ def _drawer(recipe: Recipe, clips: Clips, classes: int) -> Drawer:
     config, seed = recipe.data, recipe.trainer.seed
     if recipe.mixtures is not None:
         return MixtureDrawer(clips, recipe.mixtures, seed)
-    if config.sampler not in SAMPLERS:
-        raise ConfigError(unknown("sampler", config.sampler, SAMPLERS))
-    sampler = SAMPLERS[config.sampler](clips, classes, seed, config)
-    return ClipDrawer(clips, sampler, config.seconds, recipe.waveforms, seed)
+    sampler = _sampler(config, clips, classes, seed)
+    return ClipDrawer(clips, sampler, config.seconds, recipe.waveforms, seed, config.around_events)
 
 
 def _resolved(recipe: Recipe, drawer: Drawer, processes: int) -> TrainerConfig:
@@ -623,6 +841,8 @@ def _resolved(recipe: Recipe, drawer: Drawer, processes: int) -> TrainerConfig:
 
 
 def _objective(recipe: Recipe, network: Backbone, teacher: NetworkTeacher | None) -> Objective:
+    if recipe.objective.detection is not None:
+        return Detection(network, recipe.objective.detection)
     if recipe.teacher is None:
         return Supervised(network, recipe.objective.loss)
     taps = {} if teacher is None else teacher.tap_channels
@@ -633,33 +853,52 @@ def _objective(recipe: Recipe, network: Backbone, teacher: NetworkTeacher | None
 
 def _evaluator(
     recipe: Recipe, dataset: Dataset, record: NetworkRecord, device: torch.device
-) -> ClipEvaluator | None:
+) -> ClipEvaluator | DetectionEvaluator | None:
     if not (dataset.valid or dataset.test):
         return None
     frontend = record.frontend()
     clips = Clips(dataset.split(recipe.evaluation.split), frontend.sample_rate)
+    if recipe.objective.detection is not None:
+        return _detection_evaluator(recipe, dataset, clips, record, device)
     return ClipEvaluator(clips, frontend, recipe.evaluation, recipe.data.seconds, device)
+
+
+def _detection_evaluator(
+    recipe: Recipe, dataset: Dataset, clips: Clips, record: NetworkRecord, device: torch.device
+) -> DetectionEvaluator:
+    frontend, seconds = record.frontend(), recipe.data.seconds
+    config = recipe.evaluation
+    return DetectionEvaluator(clips, dataset.labels, frontend, config, seconds, device)
 
 
 def _hooks(recipe: Recipe, network: Backbone) -> list[Callable[[int], None]]:
     """Return what is done at the beginning of every epoch."""
+    hooks: list[Callable[[int], None]] = []
     set_temperature = getattr(network, "set_temperature", None)
-    if set_temperature is None:
-        return []
-    start = recipe.model.temperature
-    return [lambda epoch: set_temperature(annealed_temperature(epoch, start=start))]
+    if set_temperature is not None:
+        start = recipe.model.temperature
+        hooks.append(lambda epoch: set_temperature(annealed_temperature(epoch, start=start)))
+    if epochs := recipe.trainer.optimiser.frozen_epochs:
+        hooks.append(partial(_freeze, [*chain(*block_parameters(network))], epochs))
+    return hooks
 
 
-def _start_at_mean(
-    network: Backbone, source: DrawnBatches, preprocess: Preprocessing | None
-) -> None:
-    """Let a new network start at the mean predictions of its teacher."""
+def _freeze(parameters: Sequence[nn.Parameter], epochs: int, epoch: int) -> None:
+    """Freeze parameters in the first epochs."""
+    for parameter in parameters:
+        parameter.requires_grad_(epoch >= epochs)
+
+
+def _start_at_mean(network: Backbone, source: BatchSource, preprocess: nn.Module | None) -> None:
+    """Let a new network start at the mean of its targets, those of its teacher if it has one."""
     soft = []
     for number in range(10**9, 10**9 + _SURVEY):  # the numbers of no step
         batch = source[number] if preprocess is None else preprocess(source[number])
-        assert batch.teacher is not None  # noqa: S101
-        assert batch.teacher.weak is not None  # noqa: S101
-        soft.append(batch.teacher.weak)
+        targets = batch.teacher or batch.targets
+        if targets.strong is not None:
+            soft.append(targets.strong.transpose(1, 2).flatten(0, 1))
+        elif targets.weak is not None:
+            soft.append(targets.weak)
     mean = torch.cat(soft).clamp(1e-5, 1 - 1e-5).nanmean(0)
     init_output_bias(network, mean.logit())
 

@@ -67,7 +67,7 @@ class DataConfig:
         seed: Seed of the split where a data set has none.
         labels: Table of the events of recordings, or folder of such tables; empty if they are
             where the format expects them.
-        encoding: Encoding of events as frames, a key of `hear_train.data.events.ENCODINGS`.
+        encoding: Encoding of events as frames, a key of `hear_train.data.encoding.ENCODINGS`.
         around_events: Probability that a recording longer than `seconds` is cropped around an
             event, rather than anywhere.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -230,7 +230,9 @@ def _in_splits(found: list[_Recording], labels: tuple[str, ...], config: DataCon
 def _drawn_splits(found: list[_Recording], config: DataConfig) -> list[str]:
     """Return a split for every recording; the same share is tested and validated on."""
     files = [
-        LabelledFile(Path(r.clip.name), r.clip.name, tuple(dict.fromkeys(e.label for e in r.events)))
+        LabelledFile(
+            Path(r.clip.name), r.clip.name, tuple(dict.fromkeys(e.label for e in r.events))
+        )
         for r in found
     ]
     groups = recordings(files, config.group)
@@ -323,5 +325,3 @@ def _durations(folder: Path) -> dict[str, float]:
                 msg = f"{path}, line {line}, must be the name of a clip and its length in seconds"
                 raise ConfigError(msg) from error
     return found
-
-

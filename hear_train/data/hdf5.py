@@ -104,7 +104,7 @@ class PackedClip:
         """
         name = f"{self.name} in {self.path}"
         try:
-            content = _opened(self.path)["mp3"][self.index]
+            content = opened(self.path)["mp3"][self.index]
             audio = content if isinstance(content, bytes) else np.asarray(content, np.uint8)
         except Exception as error:  # what is raised depends on where the file is damaged
             msg = f"{name} cannot be read: {error}"
@@ -204,7 +204,8 @@ def as_mp3(samples: np.ndarray, sample_rate: int) -> bytes:
     return buffer.getvalue()
 
 
-def _opened(path: Path) -> Any:
+def opened(path: Path) -> Any:
+    """Return an open HDF5 file, which is opened once in every process."""
     key = (os.getpid(), path)
     if key not in _open_files:
         _open_files[key] = import_h5py().File(path, "r")

@@ -14,8 +14,10 @@ import torch
 
 from hear_core.errors import ConfigError
 from hear_train.data.clips import Clip
+from hear_train.data.encoding import encode_events
 
 _BALANCED_OFFSET, _BALANCED_SCALE = 100.0, 1000.0
+_FRAMES_OFFSET, _FRAMES_SCALE, _FRAMES = 30.0, 1000.0, 250
 
 
 class Sampler(Protocol):
@@ -34,6 +36,10 @@ class SamplerConfig(Protocol):
     @property
     def epoch_length(self) -> int:
         """Number of places of an epoch; 0 is all clips."""
+
+    @property
+    def seconds(self) -> float:
+        """Length of a clip in training."""
 
     @property
     def replacement(self) -> bool:
@@ -134,6 +140,45 @@ def balanced_weights(clips: Iterable[Clip], classes: int) -> np.ndarray:
     return weights
 
 
+def frame_weights(clips: Iterable[Clip], classes: int) -> np.ndarray:
+    """Return the weights of EfficientSED's sampling by active frames, (clips,), float64.
+
+    A clip's weight is the sum over classes of its active frames, in frames of 40 ms and at most
+    10 s, times 1000 / (30 + all active frames of the class).
+
+    Args:
+        clips: Clips with events; those without get weight 0.
+        classes: Number of classes.
+    """
+    rows = [_active_frames(clip, classes) for clip in clips]
+    counts = np.stack(rows) if rows else np.zeros((0, classes))
+    return counts @ (_FRAMES_SCALE / (_FRAMES_OFFSET + counts.sum(0)))
+
+
+def _active_frames(clip: Clip, classes: int) -> np.ndarray:
+    if clip.events is None:
+        return np.zeros(classes)
+    return encode_events(clip.events, classes, _FRAMES, 640, 16000).sum(1, dtype=np.float64)
+
+
+def window_counts(clips: Iterable[Clip], seconds: float) -> np.ndarray:
+    """Return the number of windows of a length that every clip has, at least 1, (clips,)."""
+    return np.array([max(1, round(clip.seconds / seconds)) for clip in clips], np.float64)
+
+
+def _frames(clips: Sequence[Clip], classes: int, seed: int, config: SamplerConfig) -> Sampler:
+    weights = frame_weights(clips, classes)
+    return WeightedSampler(weights, seed, config.epoch_length, replacement=config.replacement)
+
+
+def _windows(clips: Sequence[Clip], classes: int, seed: int, config: SamplerConfig) -> Sampler:
+    counts = window_counts(clips, config.seconds)
+    if counts.max() == 1:
+        return _uniform(clips, classes, seed, config)
+    length = config.epoch_length or int(counts.sum())
+    return WeightedSampler(counts, seed, length, replacement=True)
+
+
 def _uniform(clips: Sequence[Clip], classes: int, seed: int, config: SamplerConfig) -> Sampler:
     if config.replacement:
         weights = np.ones(len(clips))
@@ -149,5 +194,9 @@ def _balanced(clips: Sequence[Clip], classes: int, seed: int, config: SamplerCon
 SAMPLERS: Mapping[str, Callable[[Sequence[Clip], int, int, SamplerConfig], Sampler]] = {
     "uniform": _uniform,
     "balanced": _balanced,
+    "frames": _frames,
+    "windows": _windows,
 }
-"""Makers of samplers, of clips, number of classes, seed, and settings."""
+"""Makers of samplers, of clips, number of classes, seed, and settings. ``uniform`` draws all clips,
+``balanced`` the rare classes of clips more often, ``frames`` those of frames, and ``windows`` long
+recordings as often as they have windows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from hear_core.errors import AudioError, ConfigError
 from hear_train.augment import waveforms
-from hear_train.batch import Batch, Targets
+from hear_train.batch import Batch, BatchSource, Targets
 from hear_train.data.clips import Clip, Clips
 from hear_train.data.samplers import Sampler
 
@@ -186,7 +186,8 @@ class DrawnBatches:
         drawer: Draws the waveforms.
         batch_size: Clips of a batch, in one process.
         classes: Number of classes.
-        predictions: Returns the stored predictions of a teacher for a clip by its name, (classes,).
+        predictions: Returns the stored predictions of a teacher for a clip by its name, (classes,),
+            or those of its frames, (classes, frames).
         preprocess: Applied to every batch here, in a worker; None if the trainer does it.
         rank: Index of this process.
         processes: Number of processes.
@@ -216,7 +217,8 @@ class DrawnBatches:
         )
         teacher = None
         if self.predictions is not None:
-            teacher = Targets(torch.from_numpy(np.stack([self._predicted(e) for e in drawn])))
+            soft = torch.from_numpy(np.stack([self._predicted(each) for each in drawn]))
+            teacher = Targets(soft) if soft.ndim == 2 else Targets(strong=soft)
         clips = self.drawer.clips
         batch = Batch(
             step * self.processes + self.rank,
@@ -244,11 +246,11 @@ class DrawnBatches:
     def _predicted(self, drawn: DrawnClip) -> np.ndarray:
         """Return the predictions of a mix: the mean of those of its clips by their shares."""
         assert self.predictions is not None  # noqa: S101
-        mean = np.zeros(self.classes, np.float32)
-        for part in drawn.clips:
-            name = self.drawer.clips[part.clip].name
-            mean += np.float32(part.share) * self.predictions(name)
-        return mean
+        clips = self.drawer.clips
+        rows = [
+            np.float32(part.share) * self.predictions(clips[part.clip].name) for part in drawn.clips
+        ]
+        return np.stack(rows).sum(0, dtype=np.float32)
 
     def _strong(self, drawn: DrawnClip) -> np.ndarray:
         """Return the targets of the frames of a mix: those of its clips by their shares."""
@@ -258,3 +260,27 @@ class DrawnBatches:
             for part in drawn.clips
         ]
         return np.stack(rows).sum(0, dtype=np.float32)
+
+
+@dataclass
+class PairedBatches:
+    """Batches of clips with labels of their frames, each with a batch of clips without.
+
+    Args:
+        labelled: Batches of the former.
+        unlabelled: Batches of the latter.
+        preprocess: Applied to every pair here, in a worker; None if the trainer does it.
+    """
+
+    labelled: BatchSource
+    unlabelled: BatchSource
+    preprocess: Callable[[Batch], Batch] | None = None
+    batch_size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.batch_size = self.labelled.batch_size + self.unlabelled.batch_size
+
+    def __getitem__(self, step: int) -> Batch:
+        batch, other = self.labelled[step], self.unlabelled[step]
+        pair = batch._replace(unlabelled=other, skipped={**batch.skipped, **other.skipped})
+        return pair if self.preprocess is None else self.preprocess(pair)

@@ -31,6 +31,8 @@ class OptimiserConfig:
             ``network.seq_model.*``. They go before everything else; the first match counts.
         frozen: Patterns of names of parameters that are not trained, such as
             ``network.features.*``.
+        frozen_epochs: Epochs at the beginning in which the backbone is not trained, so that a new
+            head does not spoil it.
     """
 
     name: str = "adamw"
@@ -44,6 +46,7 @@ class OptimiserConfig:
     layer_decay: float = 1.0
     lrs: Mapping[str, float] = field(default_factory=dict)
     frozen: tuple[str, ...] = ()
+    frozen_epochs: int = 0
 
     def __post_init__(self) -> None:
         if self.name not in OPTIMISERS:
@@ -57,6 +60,9 @@ class OptimiserConfig:
                 raise ConfigError(msg)
         if not 0 < self.layer_decay <= 1:
             msg = f"layer_decay must be above 0 and at most 1, not {self.layer_decay}"
+            raise ConfigError(msg)
+        if self.frozen_epochs < 0:
+            msg = f"frozen_epochs is {self.frozen_epochs}; the least is 0"
             raise ConfigError(msg)
         if not all(0 <= beta < 1 for beta in self.betas):
             msg = f"betas must be at least 0 and less than 1, not {list(self.betas)}"

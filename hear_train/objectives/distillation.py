@@ -134,9 +134,11 @@ def init_output_bias(network: Backbone, mean_logits: Tensor) -> None:
     Most of the 527 classes of AudioSet are rare; without this, a large part of a short training is
     spent on learning that.
     """
-    for name in network.class_layers:
-        layer = network.get_submodule(name)
-        if isinstance(layer, nn.Linear) and layer.bias is not None:
+    heads = (*network.class_layers, "weak_head")  # the latter may have classes of its own
+    for name, layer in network.named_modules():
+        if name not in heads or not isinstance(layer, nn.Linear) or layer.bias is None:
+            continue
+        if len(layer.bias) == len(mean_logits):
             with torch.no_grad():
                 layer.bias.copy_(mean_logits)
 

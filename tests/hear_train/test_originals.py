@@ -98,6 +98,8 @@ def test_balanced_sampling():
 class Logits(torch.nn.Module):
     """A network whose logits are given."""
 
+    framewise = False
+
     def __init__(self, logits):
         super().__init__()
         self.logits = torch.nn.Parameter(logits.clone())

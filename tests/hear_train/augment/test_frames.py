@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hear_core.errors import ConfigError
+from hear_sed.backbones.frame_mobilenet import FRONTEND
 from hear_train.augment import waveforms
 from hear_train.augment.frames import (
     FilterCurves,
@@ -23,7 +24,6 @@ from hear_train.augment.frames import (
 )
 from hear_train.augment.spectrograms import log_mel_with_edges
 from hear_train.batch import Pairs, Targets
-from hear_sed.backbones.frame_mobilenet import FRONTEND
 from tests.goldens import assert_close, waveform
 from tests.goldens.arrays import arrays
 
