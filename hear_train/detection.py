@@ -107,7 +107,8 @@ class DetectionPredictions:
                 found[name] = float(FRAME_METRICS[name](self))
                 continue
             events = events or (self.detected(), self.reference())
-            found[name] = float(METRICS[name].compute(*events)[0])
+            # Without any detected event, precision and F-measure are not defined.
+            found[name] = float(np.nan_to_num(METRICS[name].compute(*events)[0]))
         return found
 
     def thresholds(self) -> dict[str, float]:

@@ -523,7 +523,7 @@ def build(
         evaluator=_evaluator(recipe, dataset, record, accelerator.device),
         preprocess=None if in_workers else preprocess,
         save=partial(_save, record, recipe),
-        on_epoch=_hooks(recipe, network),
+        on_epoch=_hooks(recipe, network, start),
         workers=workers,
         logs=logs,
         settings=settings,
@@ -871,14 +871,15 @@ def _detection_evaluator(
     return DetectionEvaluator(clips, dataset.labels, frontend, config, seconds, device)
 
 
-def _hooks(recipe: Recipe, network: Backbone) -> list[Callable[[int], None]]:
+def _hooks(recipe: Recipe, network: Backbone, start: str | Path) -> list[Callable[[int], None]]:
     """Return what is done at the beginning of every epoch."""
     hooks: list[Callable[[int], None]] = []
     set_temperature = getattr(network, "set_temperature", None)
     if set_temperature is not None:
         start = recipe.model.temperature
         hooks.append(lambda epoch: set_temperature(annealed_temperature(epoch, start=start)))
-    if epochs := recipe.trainer.optimiser.frozen_epochs:
+    epochs = recipe.trainer.optimiser.frozen_epochs
+    if epochs and (start or recipe.model.pretrained):
         hooks.append(partial(_freeze, [*chain(*block_parameters(network))], epochs))
     return hooks
 

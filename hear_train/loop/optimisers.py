@@ -32,7 +32,7 @@ class OptimiserConfig:
         frozen: Patterns of names of parameters that are not trained, such as
             ``network.features.*``.
         frozen_epochs: Epochs at the beginning in which the backbone is not trained, so that a new
-            head does not spoil it.
+            head does not spoil it. A backbone with random weights is trained from the beginning.
     """
 
     name: str = "adamw"
