@@ -876,8 +876,8 @@ def _hooks(recipe: Recipe, network: Backbone, start: str | Path) -> list[Callabl
     hooks: list[Callable[[int], None]] = []
     set_temperature = getattr(network, "set_temperature", None)
     if set_temperature is not None:
-        start = recipe.model.temperature
-        hooks.append(lambda epoch: set_temperature(annealed_temperature(epoch, start=start)))
+        hot = recipe.model.temperature
+        hooks.append(lambda epoch: set_temperature(annealed_temperature(epoch, start=hot)))
     epochs = recipe.trainer.optimiser.frozen_epochs
     if epochs and (start or recipe.model.pretrained):
         hooks.append(partial(_freeze, [*chain(*block_parameters(network))], epochs))

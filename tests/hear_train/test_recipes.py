@@ -17,6 +17,7 @@ from hear_train.data.hdf5 import PackedRow, as_mp3, write_packed
 from hear_train.loop.logs import read_log
 from hear_train.recipes import build, evaluate_network, list_recipes, load_recipe
 from tests.hear_train.conftest import RATE
+from tests.hear_train.test_recipes_of_detectors import DETECTION
 
 TINY = (
     "model.pretrained=false",
@@ -135,7 +136,11 @@ def train(name, root, run, *more):
 
 
 def test_every_recipe_is_tested():
-    assert set(LAYOUTS) | {"classify", "distill"} == set(list_recipes())
+<<<<<<< HEAD
+    assert set(LAYOUTS) | {"classify", "distill"} | DETECTION == set(list_recipes())
+=======
+    assert set(LAYOUTS) | {"distill"} | DETECTION == set(list_recipes())
+>>>>>>> 3e65a39 (Follow the packing of clips and the names of the training base)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

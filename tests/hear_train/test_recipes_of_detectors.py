@@ -15,6 +15,9 @@ from hear_sed import DetectionStream, Detector
 from hear_train.loop.logs import read_log
 from hear_train.recipes import build, load_recipe
 
+DETECTION = {"detect"}
+"""Recipes that are tested here."""
+
 RATE = 16000
 SECONDS = 1.6
 TINY = (

@@ -19,7 +19,7 @@ from hear_train.data.clips import Clip, Clips
 from hear_train.data.datasets import DataConfig, open_dataset
 from hear_train.data.encoding import encode_events
 from hear_train.data.events import FrameTargets, event_rows
-from hear_train.data.hdf5 import as_mp3, pack
+from hear_train.data.hdf5 import PackedRow, as_mp3, write_packed
 from hear_train.data.samplers import (
     UniformSampler,
     WeightedSampler,
@@ -174,8 +174,8 @@ def test_audioset_strong(tmp_path):
     """Identifiers or names of classes, mp3s in HDF5 or in files, and classes of evaluation only."""
     speech = next(label for label, mid in strong_mids().items() if mid == "/m/09x0r")
     samples = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
-    clips = [(f"Yabcdefghij{n}.mp3", as_mp3(samples, RATE), None) for n in "12"]
-    pack(tmp_path / "balanced_train_segments_mp3.hdf", clips, 2, audioset_labels())
+    rows = [PackedRow(f"Yabcdefghij{n}.mp3", as_mp3(samples, RATE)) for n in "12"]
+    write_packed(tmp_path / "balanced_train_segments_mp3.hdf", rows, 2, audioset_labels())
     write(tmp_path / "eval" / "Yevalevaleva.wav")
     write(tmp_path / "eval" / "Yonlyonlyonl.wav")
     (tmp_path / "audioset_train_strong.tsv").write_text(
@@ -190,7 +190,7 @@ def test_audioset_strong(tmp_path):
     (tmp_path / "eval_durations.csv").write_text("filename,seconds\nYevalevaleva,9.5\n")
     dataset = open_dataset([tmp_path], DataConfig(format="audioset_strong"))
     assert dataset.labels == strong_labels()
-    assert [clip.name for clip in dataset.train] == [name for name, _, _ in clips]
+    assert [clip.name for clip in dataset.train] == [row.name for row in rows]
     assert [len(clip.events) for clip in dataset.train] == [1, 0]
     (tested,) = dataset.test
     assert tested.events.tolist() == [[LABELS[speech], 0.5, 0.9]]
