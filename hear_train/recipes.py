@@ -100,6 +100,8 @@ class ModelConfig:
             and ``fmax``.
         dropout: Dropout before the last layer.
         temperature: Temperature of dynamic convolutions in the first epoch; it falls to 1.
+        norm_momentum: Momentum of the running statistics of batch norms. The networks have 0.01,
+            which takes some hundred steps to follow the weights; a short training needs more.
         init_bias: Whether a randomly initialised network starts with biases that predict the mean
             of its teacher.
     """
@@ -116,6 +118,7 @@ class ModelConfig:
     frontend: Mapping[str, Any] = field(default_factory=dict)
     dropout: float = 0.2
     temperature: float = 1.0
+    norm_momentum: float | None = None
     init_bias: bool = True
 
     def __post_init__(self) -> None:
@@ -681,6 +684,8 @@ def _network(
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = config.dropout
+        if isinstance(module, nn.BatchNorm2d) and config.norm_momentum is not None:
+            module.momentum = config.norm_momentum
     return network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
 
 

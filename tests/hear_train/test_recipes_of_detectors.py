@@ -24,12 +24,13 @@ TINY = (
     "model.backbone=fmn04",
     "model.pretrained=false",
     "model.weights=[]",
+    "model.norm_momentum=0.3",
     f"data.seconds={SECONDS}",
     "data.batch_size=4",
     "trainer.epochs=4",
     "trainer.log_every=1",
     "trainer.validate_every=2",
-    "trainer.optimiser.lr=2e-3",
+    "trainer.optimiser.lr=4e-3",
     "trainer.optimiser.head_lr=2e-2",
     "trainer.optimiser.layer_decay=1",
     "trainer.schedule={name: constant}",
@@ -78,7 +79,7 @@ def trained(scenes, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "mine"
     line = ["train", "detect", run, "--data", scenes, "--labels", scenes / "events.tsv", "--cpu"]
     line += ["--workers", 0, *(word for value in TINY for word in ("--set", value))]
-    line += ["--set", "trainer.epochs=12", "--set", "trainer.optimiser.lr=4e-3"]
+    line += ["--set", "trainer.epochs=8"]
     result = CliRunner().invoke(app, list(map(str, line)))
     assert result.exit_code == 0, result.output
     return run
@@ -99,14 +100,13 @@ def test_it_detects_in_a_new_recording_by_command_in_a_stream_and_exported(train
     line = ["detect", tmp_path / "new.wav", "--model", weights, "--format", "csv"]
     result = CliRunner().invoke(app, list(map(str, line)))
     assert result.exit_code == 0, result.output
-    assert {row.split(",")[3] for row in result.output.splitlines()[1:]} <= {"high", "low"}
+    found = [row.split(",") for row in result.output.splitlines()[1:]]
+    assert [row[3] for row in found] == [event.label for event in events]
+    onsets = [float(row[1]) for row in found]
+    assert onsets == pytest.approx([event.onset for event in events], abs=0.2)
     detector = Detector(weights, engine="torch", window=SECONDS, hop=SECONDS / 2)
     assert detector.labels == ("high", "low")
     whole = detector.frames(samples).scores
-    for event in events:
-        inside = slice(int(event.onset / 0.04) + 2, int(event.offset / 0.04) - 1)
-        column = whole[:, detector.labels.index(event.label)]
-        assert column[inside].mean() > np.delete(column, inside).mean()
     stream = DetectionStream(detector)
     parts = [*stream.run(iter(np.array_split(samples, 7)))]
     np.testing.assert_allclose(np.concatenate([p.scores for p in parts]), whole, atol=1e-6)
