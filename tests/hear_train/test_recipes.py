@@ -136,11 +136,7 @@ def train(name, root, run, *more):
 
 
 def test_every_recipe_is_tested():
-<<<<<<< HEAD
     assert set(LAYOUTS) | {"classify", "distill"} | DETECTION == set(list_recipes())
-=======
-    assert set(LAYOUTS) | {"distill"} | DETECTION == set(list_recipes())
->>>>>>> 3e65a39 (Follow the packing of clips and the names of the training base)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
