@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hear_core.errors import ConfigError
+from hear_core.events.change_points import ChangePoints, ChangePointSpans
 from hear_core.events.event import Event
-from hear_core.events.smoothing import MedianFilter
-
-_ROUNDING = 1e-6  # seconds; times are sums of floats
+from hear_core.events.smoothing import MedianFilter, MovingAverage
+from hear_core.events.spans import ROUNDING, Spans, ThresholdSpans
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class EventDecoding:
             not average.
         merge_gap: Two events of a class are merged if at most this many seconds lie between them.
         min_duration: Events shorter than this many seconds are dropped, after merging.
+        change_points: Parameters of change-point detection. If given, events extend between change
+            points, thresholds choose among them by their mean score, and `release`, `median`,
+            `smoothing` and `merge_gap` have no effect.
 
     Raises:
         ConfigError: A value is out of range.
@@ -41,6 +44,7 @@ class EventDecoding:
     smoothing: int = 1
     merge_gap: float = 0.0
     min_duration: float = 0.0
+    change_points: ChangePoints | None = None
 
     def __post_init__(self) -> None:
         shares = {"threshold": self.threshold, "release": self.release, **(self.thresholds or {})}
@@ -49,9 +53,11 @@ class EventDecoding:
                 msg = f"{name} must be between 0 and 1, but is {value}"
                 raise ConfigError(msg)
         MedianFilter(self.median, 0)  # checks the size
-        if self.smoothing < 1:
-            msg = f"smoothing must be at least one window, but is {self.smoothing}"
-            raise ConfigError(msg)
+        MovingAverage(self.smoothing, 0)
+        for name, value in (self.change_points or ChangePoints())._asdict().items():
+            if not value > 0:
+                msg = f"{name} of change points must be above 0, but is {value}"
+                raise ConfigError(msg)
         for name in ("merge_gap", "min_duration"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
@@ -79,14 +85,8 @@ class EventDecoder:
             msg = f"thresholds are given for classes that do not exist: {', '.join(odd)}"
             raise ConfigError(msg)
         self._labels, self._decoding = labels, decoding
-        self._on = np.array([thresholds.get(label, decoding.threshold) for label in labels])
-        self._off = self._on * decoding.release
-        self._median = MedianFilter(decoding.median, len(labels))
-        self._times = np.zeros((0, 2))  # of the rows that the median filter holds back
-        self._active = np.zeros(len(labels), bool)
-        self._last = np.zeros((0, len(labels)))
-        self._open: dict[int, Event] = {}
-        self._closed: dict[int, Event] = {}
+        self._least = np.array([thresholds.get(label, decoding.threshold) for label in labels])
+        self._spans = SpanDecoder(decoding, self._least)
 
     def feed(self, scores: np.ndarray, onset: np.ndarray, offset: np.ndarray) -> list[Event]:
         """Take the next rows, and return the events that have become final, by offset.
@@ -96,49 +96,56 @@ class EventDecoder:
             onset: Start of the time that each row covers, in seconds, (rows,).
             offset: End of that time, in seconds, (rows,).
         """
-        self._times = np.concatenate([self._times, np.stack([onset, offset], axis=1)])
-        return self._decode(self._median.feed(scores))
+        return self._events(self._spans.feed(scores, onset, offset))
 
     def finish(self) -> list[Event]:
         """Return the events that were still active or might have been merged, by offset."""
-        found = self._decode(self._median.finish())
-        self._closed |= self._open
-        self._open = {}
-        self._active[:] = False
-        return [*found, *self._release(float("inf"))]
+        return self._events(self._spans.finish())
 
-    def _decode(self, scores: np.ndarray) -> list[Event]:
-        found: list[Event] = []
+    def _events(self, spans: Spans) -> list[Event]:
+        columns, *rest = (field.tolist() for field in spans)
+        events = map(Event, (self._labels[column] for column in columns), *rest)
+        return sorted(events, key=lambda event: event.offset)
+
+
+class SpanDecoder:
+    """Decoder of columns of scores that arrive in parts, to spans.
+
+    Args:
+        decoding: Parameters, without the thresholds.
+        thresholds: Threshold of each column, (columns,).
+    """
+
+    def __init__(self, decoding: EventDecoding, thresholds: np.ndarray) -> None:
+        self._shortest, self._thresholds = decoding.min_duration - ROUNDING, thresholds
+        size, points = len(thresholds), decoding.change_points
+        self._median = MedianFilter(1 if points else decoding.median, size)
+        self._average = MovingAverage(1 if points else decoding.smoothing, size)
+        self._times = np.zeros((0, 2))  # of the rows that the median filter holds back
+        self._spans: ChangePointSpans | ThresholdSpans = (
+            ChangePointSpans(points, size)
+            if points
+            else ThresholdSpans(thresholds, thresholds * decoding.release, decoding.merge_gap)
+        )
+
+    def feed(self, scores: np.ndarray, onset: np.ndarray, offset: np.ndarray) -> Spans:
+        """Take the next rows, see `EventDecoder.feed`, and return the spans that are final."""
+        self._times = np.concatenate([self._times, np.stack([onset, offset], axis=1)])
+        return self._long(self._decode(self._median.feed(scores)))
+
+    def finish(self) -> Spans:
+        """Return the remaining spans; no more rows can be taken."""
+        found = self._decode(self._median.finish()), self._spans.finish()
+        return self._long(Spans(*map(np.concatenate, zip(*found, strict=True))))
+
+    def _decode(self, scores: np.ndarray) -> Spans:
         times, self._times = self._times[: len(scores)], self._times[len(scores) :]
-        for row, (begin, end) in zip(scores, times.tolist(), strict=True):
-            self._last = np.concatenate([self._last, row[None]])[-self._decoding.smoothing :]
-            smooth = self._last.mean(0)
-            active = smooth >= np.where(self._active, self._off, self._on)
-            for index in np.flatnonzero(self._active & ~active).tolist():
-                self._closed[index] = self._open.pop(index)
-            found += self._release(begin)
-            for index in np.flatnonzero(active).tolist():
-                self._extend(index, begin, end, float(smooth[index]))
-            self._active = active
-        return found
+        return self._spans.feed(self._average.feed(scores), times[:, 0], times[:, 1])
 
-    def _extend(self, index: int, onset: float, offset: float, score: float) -> None:
-        """Extend the event of a class, or one that ended within the merge gap, or begin one."""
-        event = self._open.get(index) or self._closed.pop(index, None)
-        if event is None:
-            event = Event(self._labels[index], onset, offset, score)
-        self._open[index] = event._replace(offset=offset, score=max(score, event.score))
-
-    def _release(self, now: float) -> Iterator[Event]:
-        """Give out the closed events that no event from `now` on can be merged with."""
-        final = [
-            index
-            for index, event in self._closed.items()
-            if now - event.offset > self._decoding.merge_gap + _ROUNDING
-        ]
-        events = sorted((self._closed.pop(index) for index in final), key=lambda e: e.offset)
-        shortest = self._decoding.min_duration - _ROUNDING
-        return (event for event in events if event.offset - event.onset >= shortest)
+    def _long(self, spans: Spans) -> Spans:
+        """Return the spans that last long enough, and reach the threshold."""
+        long = spans.offset - spans.onset >= self._shortest
+        return spans.where(long & (spans.score >= self._thresholds[spans.column]))
 
 
 def decode_events(

@@ -9,6 +9,42 @@ from hear_core.errors import ConfigError
 _AT_ONCE = 1024  # rows whose windows exist at the same time
 
 
+class MovingAverage:
+    """Mean of every row and those before it, for rows that arrive in parts.
+
+    The result does not depend on how the rows are divided into calls.
+
+    Args:
+        size: Number of rows in a mean; the first rows have fewer before them.
+        classes: Number of values in a row.
+
+    Raises:
+        ConfigError: The size is below 1.
+    """
+
+    def __init__(self, size: int, classes: int) -> None:
+        if size < 1:
+            msg = f"smoothing must be at least one window, but is {size}"
+            raise ConfigError(msg)
+        self._size = size
+        self._kept = np.zeros((0, classes), np.float32)
+
+    def feed(self, rows: np.ndarray) -> np.ndarray:
+        """Take the next rows (rows, classes), and return their means."""
+        if self._size == 1 or not len(rows):
+            return rows
+        before = self._size - 1
+        rows = np.concatenate([self._kept, rows])
+        first = len(self._kept)
+        short = [rows[: index + 1].mean(0) for index in range(first, min(before, len(rows)))]
+        self._kept = rows[-before:]
+        if len(rows) <= before:
+            return np.stack(short)
+        full = np.lib.stride_tricks.sliding_window_view(rows, self._size, axis=0)
+        means = full[max(first - before, 0) :].mean(-1)
+        return np.concatenate([np.stack(short), means]) if short else means
+
+
 class MedianFilter:
     """Centred median filter over rows, class by class, for rows that arrive in parts.
 
