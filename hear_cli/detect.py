@@ -23,6 +23,7 @@ from hear_sed.detector import DEFAULT_DECODING, Detector
 
 @with_groups
 def detect(
+    context: typer.Context,
     files: options.Files,
     detector: Annotated[
         str | None,
@@ -78,7 +79,9 @@ def detect(
         **options.weights(model, random=random_weights),
     )
     classes = options.classes(found.labels, only, groups)
-    parameters = decoding.decoding(list(classes), found.thresholds)
+    parameters = decoding.decoding(
+        list(classes), found.thresholds, options.given_options(context), found.tuned_decoding
+    )
     pictures = names_of_recordings(files, ".png") if plot else {}
 
     def work(file: Path) -> list[EventRow]:

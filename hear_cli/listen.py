@@ -27,6 +27,7 @@ _CONTAINERS = {b"RIFF": "wav", b"RF64": "wav", b"fLaC": "flac", b"OggS": "ogg", 
 
 @with_groups
 def listen(
+    context: typer.Context,
     backbone: options.Backbones = None,
     model: options.Model = None,
     sample_rate: options.SampleRate = 32000,
@@ -46,7 +47,7 @@ def listen(
     ] = False,
     device: options.Device = "cpu",
     random_weights: options.RandomWeights = False,
-    decoding: EventOptions = EventOptions(threshold=0.3, release=0.8, smoothing=2, merge_gap=1.0),
+    decoding: EventOptions = EventOptions(threshold=0.3, release=0.8, smoothing="2", merge_gap=1.0),
 ) -> None:
     """Print events in live audio on standard input, as they end.
 
@@ -58,7 +59,7 @@ def listen(
     tagger = EATagger(backbone or None, device, **options.weights(model, random=random_weights))
     stream = TagStream(tagger, window or tagger.window or 2.0, hop)
     classes = options.classes(tagger.labels, only, groups)
-    parameters = decoding.decoding(list(classes), tagger.thresholds)
+    parameters = decoding.decoding(list(classes), tagger.thresholds, options.given_options(context))
     decoder = EventDecoder(list(classes), parameters)
 
     def events_of(found: TimedScores) -> list[Event]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -13,6 +14,7 @@ import typer
 
 from hear_cli.numbers import DAY, SAMPLE_RATES, SMALLEST, number
 from hear_cli.outputs import check_output_file, check_plot_folder
+from hear_core.events.change_points import ChangePoints
 from hear_core.events.decoding import EventDecoding
 from hear_core.events.formats import FORMATS
 from hear_core.plugins.names import module_name
@@ -160,6 +162,24 @@ Format = Annotated[
 Top = Annotated[int, number("Number of classes to name, the highest first.", 1, 100_000)]
 
 
+_SEBBS = "sebbs"
+
+
+def _check_smoothing(value: str) -> str:
+    if value == _SEBBS or (value.isascii() and value.isdecimal() and 1 <= int(value) <= 9_999):
+        return value
+    msg = f"{value!r} is neither a whole number from 1 to 9999 nor {_SEBBS!r}."
+    raise typer.BadParameter(msg)
+
+
+def given_options(context: typer.Context) -> frozenset[str]:
+    """Return the names of the parameters that the user gave, not those left at their default."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(
+        name for name, source in sources.items() if source and "DEFAULT" not in source.name
+    )
+
+
 class EventOptions(NamedTuple):
     """Options for turning scores over time into events; see `EventDecoding`."""
 
@@ -191,14 +211,15 @@ class EventOptions(NamedTuple):
         ),
     ] = 1
     smoothing: Annotated[
-        int,
-        number(
-            "Length of a moving average over the scores, in windows or frames.",
-            1,
-            9_999,
+        str,
+        typer.Option(
+            metavar="N|sebbs",
+            help="Length of a moving average over the scores, in windows or frames; or sebbs, for "
+            "events between change points, in place of median, release and merge gap.",
+            callback=_check_smoothing,
             rich_help_panel="Events",
         ),
-    ] = 1
+    ] = "1"
     merge_gap: Annotated[
         float,
         seconds("Longest pause within an event.", 0, rich_help_panel="Events"),
@@ -207,12 +228,20 @@ class EventOptions(NamedTuple):
         float, seconds("Length of the shortest event.", 0, rich_help_panel="Events")
     ] = 0.0
 
-    def decoding(self, labels: Sequence[str], own: Mapping[str, float]) -> EventDecoding:
+    def decoding(
+        self,
+        labels: Sequence[str],
+        own: Mapping[str, float],
+        given: Collection[str],
+        tuned: EventDecoding | None = None,
+    ) -> EventDecoding:
         """Return the parameters of event decoding.
 
         Args:
             labels: Names of the classes or groups that are reported.
-            own: Thresholds of the checkpoint by label, used where no file of thresholds is given.
+            own: Thresholds of the checkpoint by label, used where no threshold is given.
+            given: Names of the options that the user gave, see `given_options`.
+            tuned: Parameters of the checkpoint, used where the user gave none.
 
         Raises:
             BadParameter: The median filter has an even length.
@@ -223,8 +252,21 @@ class EventOptions(NamedTuple):
             raise typer.BadParameter(msg, param_hint="--median")
         if self.thresholds:
             own = read_thresholds(self.thresholds, labels)
+        elif "threshold" in given:
+            own = {}
         known = {label: value for label, value in own.items() if label in labels}
-        return EventDecoding(**{**self._asdict(), "thresholds": known or None})
+        values: dict[str, Any] = {**self._asdict(), "thresholds": known or None}
+        if self.smoothing == _SEBBS:
+            points = tuned.change_points if tuned else None
+            values |= {"smoothing": 1, "change_points": points or ChangePoints()}
+        else:
+            values["smoothing"] = int(self.smoothing)
+        if tuned is None:
+            return EventDecoding(**values)
+        chosen = {name: values[name] for name in values if name in given}
+        if {"smoothing", "median"} & set(given):
+            chosen["change_points"] = values.get("change_points")
+        return replace(tuned, **chosen | {"thresholds": values["thresholds"]})
 
 
 class EvaluationOptions(NamedTuple):

@@ -26,6 +26,7 @@ _EVENTS = EventOptions(threshold=0.3, release=0.8)
 
 @with_groups
 def tag(
+    context: typer.Context,
     files: options.Files,
     backbone: options.Backbones = None,
     model: options.Model = None,
@@ -81,7 +82,7 @@ def tag(
     if (events or plot) and window is None:
         window = tagger.window or 1.0
     classes = options.classes(tagger.labels, only, groups)
-    parameters = decoding.decoding(list(classes), tagger.thresholds)
+    parameters = decoding.decoding(list(classes), tagger.thresholds, options.given_options(context))
     pictures = names_of_recordings(files, ".png") if plot else {}
 
     def work(file: Path) -> list[EventRow]:

@@ -1,7 +1,7 @@
 """The parts that all packages share, from audio files to the HEAR API.
 
 The folders, from the bottom up: `errors`; `audio` (files to waveforms), `io` (writing files),
-`metrics`, `events` (scores to events); `frontends` (waveform to log-mel), `networks` (log-mel to
+`events` (scores to events), `metrics`; `frontends` (waveform to log-mel), `networks` (log-mel to
 taps, and the `Extractor` that joins both), `zoo` (records of networks and their weights),
 `analysis` (costs of networks), `runtime` (engines), `plugins` (the HEAR API), `export`.
 """

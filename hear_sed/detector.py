@@ -56,8 +56,9 @@ class Detector(TimedModel):
         frame_hop: Time from one frame to the next in seconds.
         windows: Length and hop of the windows in frames.
         pieces: Whether recordings are processed in pieces.
-        decoding: Event decoding that is used by default: `DEFAULT_DECODING`, with the thresholds of
-            the checkpoint.
+        tuned_decoding: Event decoding of the checkpoint, without thresholds; None if it has none.
+        decoding: Event decoding that is used by default: that of the checkpoint, else
+            `DEFAULT_DECODING`, with the thresholds of the checkpoint.
         model: The model that gives the logits.
 
     Raises:
@@ -90,7 +91,10 @@ class Detector(TimedModel):
         self.sample_rate, self.frame_hop = self.model.sample_rate, self.model.frame_hop
         self.windows = CrossfadedWindows(*(round(t / self.frame_hop) for t in (window, hop)))
         self.labels, self.thresholds = self.model.record.labels, self.model.record.thresholds
-        self.decoding = replace(DEFAULT_DECODING, thresholds=self.thresholds or None)
+        self.tuned_decoding = self.model.record.decoding
+        self.decoding = replace(
+            self.tuned_decoding or DEFAULT_DECODING, thresholds=self.thresholds or None
+        )
         if not self.labels:
             msg = f"{model_name} was trained to tag clips, not to detect events in them"
             raise ConfigError(msg)

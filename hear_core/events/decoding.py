@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +65,39 @@ class EventDecoding:
             if not 0 <= value < math.inf:
                 msg = f"{name} must be a number of seconds from 0 on, but is {value}"
                 raise ConfigError(msg)
+
+    def entries(self) -> dict[str, Any]:
+        """Return the parameters as JSON can hold them, without the thresholds of single classes."""
+        found = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        del found["thresholds"]
+        if self.change_points:
+            points = self.change_points._asdict().items()
+            found["change_points"] = {k: None if math.isinf(v) else v for k, v in points}
+        return found
+
+    @classmethod
+    def from_entries(
+        cls, entries: Mapping[str, Any], thresholds: Mapping[str, float] | None = None
+    ) -> EventDecoding:
+        """Return the decoding of `entries`.
+
+        Args:
+            entries: Parameters, as returned by `EventDecoding.entries`.
+            thresholds: Thresholds of single classes by label.
+
+        Raises:
+            ConfigError: An entry is unknown, or has the wrong type or range.
+        """
+        points = entries.get("change_points")
+        try:
+            if points is not None:
+                values = {k: math.inf if v is None else float(v) for k, v in points.items()}
+                points = ChangePoints(**values)
+            given = {**entries, "change_points": points, "thresholds": thresholds or None}
+            return cls(**given)
+        except (TypeError, AttributeError) as error:
+            msg = f"{dict(entries)!r:.200} is not an event decoding: {error}"
+            raise ConfigError(msg) from error
 
 
 class EventDecoder:

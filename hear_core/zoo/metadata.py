@@ -41,6 +41,8 @@ class CheckpointMetadata:
         thresholds: Score from which a class counts as present, by label.
         window: Length in seconds of the audio that the network was trained on, which longer audio
             is divided into; 0 if it takes any length.
+        decoding: Parameters of event decoding that suit the network, see
+            `hear_core.events.decoding.EventDecoding.entries`.
         licence: SPDX identifier of the weights; empty if there is none.
         version: Version of this package that wrote the file.
     """
@@ -57,6 +59,7 @@ class CheckpointMetadata:
     metrics: Mapping[str, float] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
     window: float = 0.0
+    decoding: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""
     version: str = __version__
 

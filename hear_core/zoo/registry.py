@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hear_core.errors import CheckpointError, ConfigError, unknown
+from hear_core.events.decoding import EventDecoding
 from hear_core.frontends.log_mel import Frontend
 from hear_core.networks.backbone import Backbone
 from hear_core.zoo import checkpoints
@@ -53,6 +54,7 @@ class NetworkRecord:
         thresholds: Score from which a class counts as present, by label, where one was chosen.
         window: Length in seconds of the audio that the network was trained on, which longer audio
             is divided into; 0 if it takes any length.
+        decoding: Event decoding without thresholds, where one was chosen.
     """
 
     network: Callable[..., Backbone]
@@ -67,6 +69,7 @@ class NetworkRecord:
     reported_metrics: Mapping[str, float] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
     window: float = 0.0
+    decoding: EventDecoding | None = None
 
     def build(self, num_classes: int | None = None) -> Backbone:
         """Return the network with fresh weights, for another number of classes if one is given."""
@@ -82,7 +85,7 @@ class NetworkRecord:
         """Return the record of the same network for other classes."""
         labels = tuple(labels)
         arguments = {**self.arguments, "num_classes": len(labels)}
-        return replace(self, arguments=arguments, labels=labels, thresholds={})
+        return replace(self, arguments=arguments, labels=labels, thresholds={}, decoding=None)
 
     def with_classes(self, num_classes: int | None) -> NetworkRecord:
         """Return the record for a number of classes, unnamed ones if it is not its own number."""
@@ -108,6 +111,7 @@ class NetworkRecord:
                 "features": self.features,
                 "thresholds": record.thresholds,
                 "window": self.window,
+                "decoding": record.decoding.entries() if record.decoding else {},
                 **entries,
             },
         )
@@ -303,6 +307,9 @@ class Zoo(dict[str, NetworkRecord]):
                 reported_metrics=metadata.metrics,
                 thresholds=metadata.thresholds,
                 window=metadata.window,
+                decoding=EventDecoding.from_entries(metadata.decoding)
+                if metadata.decoding
+                else None,
             )
             network, n_mels = record.skeleton(), record.frontend().n_mels
         except (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:

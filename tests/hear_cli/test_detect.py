@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from hear_core.events.decoding import EventDecoding
+from hear_core.events.timed_scores import events_in
+from hear_core.zoo.metadata import save_checkpoint
 from hear_sed import Detector
+from hear_sed.zoo import ZOO
 from tests.hear_cli.command import hear, script
 
 QUICK = ["--detector", "fmn04", "--random-weights"]
@@ -58,6 +62,46 @@ def test_only_some_classes_are_looked_for(clip, tmp_path):
     ]
 
 
+def test_change_points_give_events_that_a_threshold_only_selects(clip, level):
+    arguments = ["detect", clip, *QUICK, "--smoothing", "sebbs", "--format", "json"]
+    more, less = (
+        {(e["label"], e["start"], e["end"]) for e in json.loads(hear(*arguments, "--threshold", t))}
+        for t in (level - 0.05, level)
+    )
+    assert less < more
+
+
+@pytest.fixture
+def tuned(tmp_path):
+    """A checkpoint of a tiny detector with thresholds and a decoding."""
+    record = ZOO["fmn04+tcn:32"].with_labels(["hiss", "hum"])
+    decoding = EventDecoding(threshold=0.0, release=1.0, median=25)
+    metadata = record.describe(thresholds={"hum": 1.0}, decoding=decoding.entries())
+    save_checkpoint(tmp_path / "tuned.safetensors", record.build(), metadata)
+    return tmp_path / "tuned.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "labels", "median"),
+    [
+        ([], {"hiss"}, 25),
+        (["--threshold", 0], {"hiss", "hum"}, 25),
+        (["--median", 1], {"hiss"}, 1),
+    ],
+)
+def test_the_decoding_of_the_checkpoint_is_used_unless_options_replace_it(
+    clip, tuned, monkeypatch, arguments, labels, median
+):
+    used = []
+    monkeypatch.setattr(
+        "hear_cli.detect.events_in",
+        lambda parts, classes, rule: used.append(rule) or events_in(parts, classes, rule),
+    )
+    found = json.loads(hear("detect", clip, "--model", tuned, *arguments, "--format", "json"))
+    assert {event["label"] for event in found} == labels
+    assert (used[0].median, used[0].release) == (median, 1.0)
+
+
 def test_plot(clip, tmp_path):
     pytest.importorskip("matplotlib")
     hear("detect", clip, *QUICK, "--plot", tmp_path / "pictures")
@@ -75,6 +119,7 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(clip, tmp_path):
     [
         (["--detector", "fmn99"], "unknown backbone 'fmn99'", 1),
         (["--median", 4], "4 is not an odd number", 2),
+        (["--smoothing", 0], "'0' is neither a whole number from 1 to 9999 nor 'sebbs'", 2),
         (["--hop", 20], "leaves gaps", 2),
         (["--format", "mat"], "unknown format 'mat'", 2),
     ],

@@ -1,6 +1,7 @@
 """Checkpoints that say which network they hold."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,6 +10,8 @@ from safetensors.torch import load_file, save_file
 
 import hear_core
 from hear_core.errors import CheckpointError, ConfigError
+from hear_core.events.change_points import ChangePoints
+from hear_core.events.decoding import EventDecoding
 from hear_core.frontends.log_mel import LogMel
 from hear_core.zoo.checkpoints import Checkpoint, find_checkpoint
 from hear_core.zoo.metadata import CheckpointMetadata, read_metadata, save_checkpoint
@@ -85,6 +88,26 @@ def test_a_detector_has_the_labels_and_thresholds_of_the_file(tmp_path):
     assert detector.labels == ("hiss", "hum")
     assert detector.model.record.thresholds == {"hum": 0.25}
     assert detector.frames(torch.zeros(16000)).scores.shape == (25, 2)
+
+
+def test_a_detector_decodes_events_as_the_file_says(tmp_path):
+    path = tmp_path / "d.safetensors"
+    tuned = EventDecoding(threshold=0.4, release=0.9, change_points=ChangePoints(0.32))
+    record = DETECTORS["fmn04+tcn:32"]
+    save(path, record, ["hiss", "hum"], thresholds={"hum": 0.25}, decoding=tuned.entries())
+    detector = Detector(path)
+    assert detector.tuned_decoding == tuned
+    assert detector.decoding == replace(tuned, thresholds={"hum": 0.25})
+    assert record.with_labels(["a"]).decoding is None
+    described = detector.model.record.describe()
+    assert EventDecoding.from_entries(described.decoding) == tuned
+
+
+def test_a_decoding_that_cannot_be_read_is_reported_with_the_file(tmp_path):
+    path = tmp_path / "d.safetensors"
+    save(path, DETECTORS["fmn04+tcn:32"], ["hiss", "hum"], decoding={"medium": 3})
+    with pytest.raises(CheckpointError, match=r"d.safetensors describes .*medium"):
+        Detector(path)
 
 
 def test_a_model_is_loaded_by_the_path_of_its_file(fifty, tmp_path):
