@@ -18,6 +18,7 @@ from urllib.parse import quote
 from hear_core.frontends.log_mel import DecibelMel, LogMel
 from hear_core.networks.backbone import Backbone
 from hear_core.networks.tap_classifier import TapClassifier
+from hear_core.plugins.module_network import ModuleTapClassifier, RawWaveform
 from hear_core.zoo.checkpoints import Checkpoint
 from hear_core.zoo.labels import audioset_labels
 from hear_core.zoo.registry import NetworkRecord, Zoo
@@ -173,5 +174,5 @@ ZOO = Zoo({
     # … which decides for every segment of a clip.
     "cnn14_max": _cnn14("Cnn14_DecisionLevelMax_mAP=0.385.pth", 0.385, decision="max"),
     "cnn14_att": _cnn14("Cnn14_DecisionLevelAtt_mAP=0.425.pth", 0.425, decision="att"),
-}, others=[ClipTapClassifier])
+}, others=[ClipTapClassifier, ModuleTapClassifier], frontends=[RawWaveform])
 # fmt: on

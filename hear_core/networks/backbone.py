@@ -30,6 +30,7 @@ class Backbone(nn.Module):
         whole_frames: Whether a frame-wise network takes a log-mel of a multiple of `frame_stride`
             frames. If False, it takes the log-mel as its front-end computes it, for patches of
             its own, and gives one frame for every `frame_stride` hops of the waveform.
+        traceable: Whether the network is made of operations that can be exported.
     """
 
     tap_shapes: Mapping[str, TapShape]
@@ -38,6 +39,7 @@ class Backbone(nn.Module):
     min_frames: int = 1
     frame_stride: int | None = None
     whole_frames: bool = True
+    traceable: bool = True
 
     @property
     def framewise(self) -> bool:

@@ -122,6 +122,7 @@ class TapClassifier(Backbone):
         own = {"logits": TapShape(num_classes), HEAD_INPUT: TapShape(size)}
         self.tap_shapes = own if self.backbone.framewise else {**base, **own}
         self.tap_aliases = {**self.backbone.tap_aliases, **LOGITS_ALIASES}
+        self.traceable = self.backbone.traceable
         self.min_frames = max(self.backbone.min_frames, self.backbone.frame_stride or 1)
 
     def forward(self, log_mel: Tensor, taps: Sequence[str] = ("logits",)) -> dict[str, Tensor]:

@@ -224,6 +224,8 @@ class PluginModel(nn.Module):
             problem = f"runs on the CPU, and the model is on {weight.device}"
         elif weight.dtype != torch.float32:
             problem = f"runs float32 weights, and those of the model are {weight.dtype}"
+        elif not self.extractor.backbone.traceable:
+            problem = "runs networks that can be exported, and this one cannot"
         if self._engine_choice == "onnx" and problem:
             msg = f"the engine 'onnx' {problem}; load the model with engine='torch' or 'auto'"
             raise ConfigError(msg)

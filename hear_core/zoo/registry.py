@@ -136,6 +136,7 @@ class Zoo(dict[str, NetworkRecord]):
         records: Networks by name.
         compose: Function that returns the record of a name that is not in `records`, or None.
         others: Further classes of networks that a checkpoint may hold, besides those of `records`.
+        frontends: Further classes of front-ends that a checkpoint may name.
     """
 
     def __init__(
@@ -143,9 +144,10 @@ class Zoo(dict[str, NetworkRecord]):
         records: Mapping[str, NetworkRecord],
         compose: Callable[[str], NetworkRecord | None] = lambda name: None,
         others: Iterable[type[Backbone]] = (),
+        frontends: Iterable[type[Frontend]] = (),
     ) -> None:
         super().__init__(records)
-        self._compose, self._others = compose, tuple(others)
+        self._compose, self._others, self._frontends = compose, tuple(others), tuple(frontends)
 
     @property
     def networks(self) -> Mapping[str, Callable[..., Backbone]]:
@@ -290,7 +292,7 @@ class Zoo(dict[str, NetworkRecord]):
         if metadata is None:
             return None
         networks = self.networks
-        frontends = _constructors(record.frontend for record in self.values())
+        frontends = _constructors([*(each.frontend for each in self.values()), *self._frontends])
         try:
             if metadata.network not in networks:
                 raise ConfigError(unknown("network", metadata.network, networks))

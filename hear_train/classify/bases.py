@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,19 @@ from hear_core.networks.backbone import Backbone
 from hear_core.networks.extractor import Extractor
 from hear_core.networks.tap_classifier import HEAD_INPUT, TapClassifier
 from hear_core.plugins.configs import EmbeddingConfig
+from hear_core.plugins.module_network import (
+    SCENE,
+    ModuleNetwork,
+    RawWaveform,
+    import_plugin,
+    load_plugin_model,
+)
 from hear_core.plugins.names import find_plugin
 from hear_core.plugins.window_model import WindowModel
+from hear_core.zoo.checkpoints import Checkpoint
 from hear_core.zoo.download import sha256_of
-from hear_core.zoo.registry import NetworkRecord, Zoo
+from hear_core.zoo.registry import NetworkRecord, Zoo, is_checkpoint_path
+from hear_mn.zoo import ZOO
 
 LONGEST_WINDOW = 60.0  # seconds, which a network processes in one piece
 
@@ -69,7 +79,7 @@ class Base:
             network,
             {
                 "network": name,
-                "arguments": {**self.record.arguments, "num_classes": self._base_classes},
+                "arguments": {**self.record.arguments, **self._base_classes},
                 "taps": list(self.taps),
                 "pooling": self.pooling,
                 "hidden": hidden,
@@ -103,8 +113,9 @@ class Base:
         return network.eval()
 
     @cached_property
-    def _base_classes(self) -> int:
-        return self.network.tap_shapes["logits"].channels
+    def _base_classes(self) -> Mapping[str, int]:
+        shapes = self.network.tap_shapes
+        return {"num_classes": shapes["logits"].channels} if "logits" in shapes else {}
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -162,8 +173,9 @@ def open_base(name: str, model: str | Path = "", *, random_weights: bool = False
     """Return the network of a module, with its weights.
 
     Args:
-        name: Name of a plug-in module or backbone, or the path of a checkpoint or run folder. Of a
-            backbone, the embedding is the tap that its authors use.
+        name: Name of a plug-in module or backbone, of any module with the HEAR API, or the path of
+            a checkpoint or run folder. Of a backbone, the embedding is the tap that its authors
+            use.
         model: File of weights; the released ones by default.
         random_weights: Use random weights, as a control.
 
@@ -171,7 +183,12 @@ def open_base(name: str, model: str | Path = "", *, random_weights: bool = False
         ConfigError: The name is unknown.
         CheckpointError: The weights cannot be found, downloaded or read, or do not fit.
     """
-    found = find_plugin(name)
+    try:
+        found = find_plugin(name)
+    except ConfigError:
+        if is_checkpoint_path(name) or not _is_importable(name):
+            raise
+        return _other_base(name, str(model))
     zoo: Zoo = found.package.ZOO
     weights = None
     if random_weights:
@@ -186,6 +203,27 @@ def open_base(name: str, model: str | Path = "", *, random_weights: bool = False
         record = replace(record, network=base, arguments=record.arguments["arguments"])
         network = network.backbone
     return Base(name, zoo, record, network, taps, pooling, weights)
+
+
+def _is_importable(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _other_base(name: str, weights: str) -> Base:
+    """Return the network of a module of another package."""
+    model = load_plugin_model(import_plugin(name), weights)
+    arguments = {"module": name, "size": int(model.scene_embedding_size), "model": weights}
+    record = NetworkRecord(
+        ModuleNetwork,
+        arguments,
+        partial(RawWaveform, sample_rate=int(model.sample_rate)),
+        Checkpoint(name, ""),
+        features=SCENE,
+    )
+    return Base(name, ZOO, record, record.build(), (SCENE,), "avg", None)
 
 
 def _hash(network: nn.Module) -> str:

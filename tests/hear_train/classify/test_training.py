@@ -2,6 +2,7 @@
 
 import csv
 import re
+import sys
 
 import numpy as np
 import onnxruntime
@@ -268,3 +269,41 @@ def test_a_classifier_of_a_detector_and_another_head_on_a_classifier(run, data, 
     for file in files:
         scores = [EATagger(each.checkpoint).tag(file)[0] for each in (run, again)]
         np.testing.assert_allclose(*scores, atol=1e-5)
+
+
+OTHER = """
+import torch
+
+class Model:
+    sample_rate = 16000
+    scene_embedding_size = 3
+
+def load_model(model_file_path=""):
+    return Model()
+
+def get_scene_embeddings(audio, model):
+    spectrum = torch.fft.rfft(audio).abs()
+    parts = spectrum.tensor_split(3, 1)
+    return torch.stack([part.mean(1) for part in parts], 1)
+"""
+
+
+def test_a_module_of_another_package(data, tmp_path, monkeypatch):
+    (tmp_path / "spectral_hear.py").write_text(OTHER)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = load_config(overrides=[*QUICK, "module=spectral_hear"])
+    found = train_classifier(config, data, tmp_path / "run")
+    assert found.scored.accuracy == 1.0
+    tagger = EATagger(tmp_path / "run")
+    assert (tagger.sample_rate, tagger.labels) == (16000, ("high", "low"))
+    assert tagger.tag(data / "low" / "bx.wav")[0].argmax() == 1
+    printed = hear("export", tmp_path / "run", tmp_path / "x.onnx", code=1)
+    assert "the module spectral_hear cannot be exported" in printed
+    monkeypatch.delitem(sys.modules, "spectral_hear")
+    (tmp_path / "spectral_hear.py").write_text("import missing_package")
+    with pytest.raises(ConfigError, match="spectral_hear cannot be imported: ModuleNotFound"):
+        EATagger(tmp_path / "run").tag(data / "low" / "bx.wav")
+    with pytest.raises(ConfigError, match="json is not a HEAR plug-in"):
+        open_base("json")
+    with pytest.raises(ConfigError, match="unknown module or backbone"):
+        open_base("mn04_all_bb")
