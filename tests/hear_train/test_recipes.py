@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnxruntime
 import pytest
 import soundfile
 from accelerate import Accelerator
@@ -10,12 +11,14 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner
 
 from hear_cli.app import app
+from hear_core.audio.reading import read_audio
 from hear_core.errors import ConfigError
 from hear_core.zoo.metadata import read_metadata
-from hear_mn import ZOO
+from hear_mn import ZOO, EATagger
 from hear_train.data.hdf5 import PackedRow, as_mp3, write_packed
 from hear_train.loop.logs import read_log
 from hear_train.recipes import build, evaluate_network, list_recipes, load_recipe
+from tests.hear_cli.command import hear
 from tests.hear_train.conftest import RATE
 from tests.hear_train.test_recipes_of_detectors import DETECTION
 
@@ -188,6 +191,20 @@ def test_a_test_equals_scikit_learn_and_counts_corrupt_clips(tmp_path):
     ]
     assert metrics["aucroc"] == pytest.approx(np.mean(areas), abs=1e-6)
     assert metrics["mAP"] == pytest.approx(np.mean(precisions), abs=1e-6)
+
+
+def test_the_folder_of_a_run_is_a_model(tmp_path):
+    run = train("finetune", tmp_path / "data", tmp_path / "run")
+    weights = run.run()
+    clip = next((tmp_path / "data").glob("a/*.wav"))
+    scores, _ = EATagger(tmp_path / "run").tag(clip)
+    np.testing.assert_array_equal(scores, EATagger(weights).tag(clip)[0])
+    assert "passed" in hear("export", tmp_path / "run", tmp_path / "run.onnx", "--probabilities")
+    session = onnxruntime.InferenceSession(tmp_path / "run.onnx")
+    samples = read_audio(clip, RATE).numpy()
+    (found,) = session.run(None, {"waveform": samples[None]})
+    np.testing.assert_allclose(found[0], scores, atol=1e-5)
+    assert session.get_modelmeta().custom_metadata_map["labels"] == '["a", "b"]'
 
 
 def test_the_test_command(tmp_path):
