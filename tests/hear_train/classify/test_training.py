@@ -22,6 +22,7 @@ from hear_train.classify.bases import open_base
 from hear_train.classify.training import load_config, train_classifier
 from tests.hear_cli.command import hear
 from tests.hear_train.conftest import RATE
+from tests.shared import ESC10, MN04, needs_esc10, needs_mn04
 
 MODULE = "starter"
 QUICK = (f"module={MODULE}", "hidden=[0]", "weight_decay=[0.01]", "folds=2", "window=0.5")
@@ -307,3 +308,15 @@ def test_a_module_of_another_package(data, tmp_path, monkeypatch):
         open_base("json")
     with pytest.raises(ConfigError, match="unknown module or backbone"):
         open_base("mn04_all_bb")
+
+
+@pytest.mark.slow
+@needs_esc10
+@needs_mn04
+def test_esc10_with_released_and_with_random_weights(tmp_path):
+    config = load_config(overrides=["module=mn04_all_b_mel_avgs"])
+    found = train_classifier(config, ESC10, tmp_path / "esc10", model=MN04)
+    assert len(found.scored.accuracies) == 5
+    assert found.scored.accuracy >= 0.94
+    control = train_classifier(config, ESC10, tmp_path / "control", random_weights=True)
+    assert control.scored.accuracy <= found.scored.accuracy - 0.2
