@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hear_cli import (
+    clips,
     complexity,
     demo,
     detect,
@@ -21,6 +22,7 @@ from hear_cli import (
     report,
     run,
     search,
+    summary,
     tag,
     tasks,
     train,
@@ -35,6 +37,8 @@ GROUPS: Mapping[str, Mapping[str, Callable[..., None] | typer.Typer]] = {
         "tag": tag.tag,
         "detect": detect.detect,
         "listen": listen.listen,
+        "clips": clips.clips,
+        "summary": summary.summary,
         "embed": embed.embed_command,
         "demo": demo.demo,
     },

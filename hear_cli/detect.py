@@ -11,14 +11,17 @@ import typer
 from hear_cli import options
 from hear_cli.option_groups import with_groups
 from hear_cli.options import LONGEST_WINDOW, EventOptions, seconds
-from hear_cli.outputs import Results, names_of_recordings
-from hear_cli.recordings import Recordings
+from hear_cli.outputs import Results, names_of_recordings, resumable
+from hear_cli.recordings import Report, process, recordings_in, reported
 from hear_core.audio.reading import read_audio
 from hear_core.events.formats import EventRow
+from hear_core.events.specific import most_specific
 from hear_core.events.timed_scores import TimedScores, events_in
 from hear_core.events.timeline import plot_timeline
 from hear_core.plugins.timed_model import group_classes, join_scores
+from hear_core.zoo.labels import more_general
 from hear_sed.detector import DEFAULT_DECODING, Detector
+from hear_sed.labels import strong_mids
 
 
 @with_groups
@@ -49,8 +52,11 @@ def detect(
     top: options.Top = 10,
     only: options.Only = None,
     groups: options.Groups = None,
+    specific: options.Specific = False,
     format_: options.Format = "table",
     output: options.Output = None,
+    clock: options.Clock = False,
+    jobs: options.Jobs = 1,
     plot: options.Plot = None,
     device: options.Device = "cpu",
     random_weights: options.RandomWeights = False,
@@ -63,10 +69,12 @@ def detect(
     """Detect sound events in audio files, with onset and offset.
 
     Recordings may have any length. Times are multiples of 40 ms, the hop of the network's frames.
-    A file that cannot be processed does not stop the others: it is listed at the end, and the exit
-    code is 1.
+    A run that writes to --output resumes when it is started again after an interruption. A file
+    that cannot be processed does not stop the others: it is listed at the end, and the exit code
+    is 1.
     """
-    results = Results(format_, output, files)
+    files = recordings_in(files)
+    results = Results(format_, output, files, clock=clock)
     if not pieces and hop > window:
         msg = f"The hop of {hop:g} s is longer than the window of {window:g} s, and leaves gaps."
         raise typer.BadParameter(msg, param_hint="--hop")
@@ -82,21 +90,19 @@ def detect(
     parameters = decoding.decoding(
         list(classes), found.thresholds, options.given_options(context), found.tuned_decoding
     )
+    general = more_general(strong_mids()) if specific and not groups else {}
     pictures = names_of_recordings(files, ".png") if plot else {}
 
-    def work(file: Path) -> list[EventRow]:
+    def work(file: Path, report: Report) -> list[EventRow]:
         parts: Iterator[TimedScores] = (
-            group_classes(part, classes) for part in found.iter_frames(file)
+            group_classes(part, classes) for part in reported(found.iter_frames(file), report)
         )
         if plot:
             joined = join_scores([*parts])
             log_mel = found.log_mel(read_audio(file, found.sample_rate).numpy())
             plot_timeline(plot / pictures[file], log_mel, joined, top)
             parts = iter([joined])
-        return [EventRow.from_event(file, event) for event in events_in(parts, classes, parameters)]
+        rows = [EventRow.from_event(file, event) for event in events_in(parts, classes, parameters)]
+        return most_specific(rows, general)
 
-    recordings = Recordings(files)
-    with results.opened():
-        for file, rows in recordings.process(work):
-            results.add(file, rows)
-    recordings.finish()
+    process(files, work, results, resumable(context, results, output), jobs)

@@ -41,7 +41,33 @@ def seconds(help_: str, low: float = SMALLEST, high: float = DAY, *names: str, *
     return number(help_, low, high, *names, metavar="SECONDS", **more)
 
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILES", help="Audio files.")]
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILES",
+        help="Audio files, folders to search for them, patterns such as 'site*/*.wav', and tables "
+        "with a column file.",
+    ),
+]
+Specific = Annotated[
+    bool,
+    typer.Option(
+        "--specific",
+        help="Leave out classes of AudioSet where a more specific one is found at the same time, "
+        "such as Animal and Dog where there is Bark. Groups of --groups are kept.",
+    ),
+]
+Jobs = Annotated[
+    int, number("Number of files to process at a time.", 1, 256, "--jobs", "-j", metavar="N")
+]
+Clock = Annotated[
+    bool,
+    typer.Option(
+        "--clock",
+        help="Add the date and the time of day of every row, where the file name has the start of "
+        "the recording, such as 20260501_050000.",
+    ),
+]
 Backbones = Annotated[
     list[str] | None,
     typer.Option(
@@ -155,8 +181,8 @@ Format = Annotated[
     str,
     typer.Option(
         "--format",
-        help=f"Format of the output: table, {', '.join(FORMATS)}. An Audacity label track holds "
-        "one recording: with several, --output is a folder.",
+        help=f"Format of the output: table, {', '.join(FORMATS)}. Those of Audacity and Raven hold "
+        "one recording per file: beside the recordings, or in --output, a folder.",
     ),
 ]
 Top = Annotated[int, number("Number of classes to name, the highest first.", 1, 100_000)]

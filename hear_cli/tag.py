@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +13,15 @@ import typer
 from hear_cli import options
 from hear_cli.option_groups import with_groups
 from hear_cli.options import EventOptions, seconds
-from hear_cli.outputs import Results, names_of_recordings
-from hear_cli.recordings import Recordings
+from hear_cli.outputs import Results, names_of_recordings, resumable
+from hear_cli.recordings import Report, process, recordings_in, reported
 from hear_core.audio.reading import read_audio
 from hear_core.events.formats import EventRow
+from hear_core.events.specific import most_specific
 from hear_core.events.timed_scores import TimedScores, events_in
 from hear_core.events.timeline import plot_timeline
 from hear_core.plugins.timed_model import group_classes, join_scores
+from hear_core.zoo.labels import audioset_mids, more_general
 from hear_mn.tagger import MAX_WINDOW, EATagger
 
 _EVENTS = EventOptions(threshold=0.3, release=0.8)
@@ -35,8 +38,7 @@ def tag(
         seconds(
             "Tag windows of this length.",
             high=MAX_WINDOW,
-            show_default="each file as a whole; with --events or --plot that of the checkpoint, "
-            "else 1",
+            show_default="each file as a whole if it is short; else that of the checkpoint, or 1",
         ),
     ] = None,
     hop: Annotated[
@@ -46,8 +48,11 @@ def tag(
     top: options.Top = 10,
     only: options.Only = None,
     groups: options.Groups = None,
+    specific: options.Specific = False,
     format_: options.Format = "table",
     output: options.Output = None,
+    clock: options.Clock = False,
+    jobs: options.Jobs = 1,
     plot: options.Plot = None,
     device: options.Device = "cpu",
     random_weights: options.RandomWeights = False,
@@ -59,57 +64,79 @@ def tag(
             rich_help_panel="Events",
         ),
     ] = False,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole",
+            help="Tag long files as a whole, too: by the mean of their scores.",
+            rich_help_panel="Events",
+        ),
+    ] = False,
     decoding: EventOptions = _EVENTS,
 ) -> None:
     """Tag audio files: as a whole, in windows, or as events in time.
 
-    A file of up to 60 s is processed in one piece; the scores of a longer one are the mean over
-    windows of 10 s. Recordings of any length fit into memory.
+    A file of up to 60 s is tagged as a whole, a longer one as events, unless --whole, --window or
+    --events is given. Recordings of any length fit into memory.
 
-    A file that cannot be processed does not stop the others: it is listed at the end, and the exit
-    code is 1.
+    A run that writes to --output resumes when it is started again after an interruption. A file
+    that cannot be processed does not stop the others: it is listed at the end, and the exit code
+    is 1.
     """
-    if not events and decoding != _EVENTS:
+    if (window or whole) and not events and decoding != _EVENTS:
         defaults = _EVENTS._asdict()
         name = next(n for n, value in decoding._asdict().items() if value != defaults[n])
         msg = "It applies to events; add --events."
         raise typer.BadParameter(msg, param_hint=f"--{name.replace('_', '-')}")
-    if hop is not None and not (window or events or plot):
-        msg = "It applies to windows; add --window."
-        raise typer.BadParameter(msg, param_hint="--hop")
-    results = Results(format_, output, files)
+    if whole and (window or events or plot):
+        msg = "A file is tagged either as a whole, or in windows or events."
+        raise typer.BadParameter(msg, param_hint="--whole")
+    files = recordings_in(files)
+    results = Results(format_, output, files, clock=clock)
     tagger = EATagger(backbone or None, device, **options.weights(model, random=random_weights))
-    if (events or plot) and window is None:
-        window = tagger.window or 1.0
+    size = window or tagger.window or 1.0
     classes = options.classes(tagger.labels, only, groups)
     parameters = decoding.decoding(list(classes), tagger.thresholds, options.given_options(context))
+    general = more_general(audioset_mids()) if specific and not groups else {}
     pictures = names_of_recordings(files, ".png") if plot else {}
 
-    def work(file: Path) -> list[EventRow]:
-        if window is None:
-            clip = tagger.clip(file)
-            if clip.end[0] > MAX_WINDOW:
-                typer.echo(f"hear: {file}: scores are the mean over windows of 10 s", err=True)
-            parts = iter([clip])
-        else:
-            parts = tagger.iter_windows(file, window, hop or window)
+    def work(file: Path, report: Report) -> list[EventRow]:
+        as_events, parts = events, None
+        if not (window or events or plot):
+            parts = _as_a_whole(tagger, file, every=whole)
+            as_events = parts is None
+        if parts is None:
+            parts = tagger.iter_windows(file, size, hop or size)
+        parts = reported(parts, report)
         found: Iterator[TimedScores] = (group_classes(part, classes) for part in parts)
         if plot:
             joined = join_scores([*found])
             log_mel = tagger.log_mel(read_audio(file, tagger.sample_rate).numpy())
             plot_timeline(plot / pictures[file], log_mel, joined, top)
             found = iter([joined])
-        if events:
-            return [
+        if as_events:
+            rows = [
                 EventRow.from_event(file, event) for event in events_in(found, classes, parameters)
             ]
-        return [row for part in found for row in _highest(file, part, top)]
+        else:
+            rows = [row for part in found for row in _highest(file, part, top)]
+        return most_specific(rows, general)
 
-    recordings = Recordings(files)
-    with results.opened():
-        for file, rows in recordings.process(work):
-            results.add(file, rows)
-    recordings.finish()
+    process(files, work, results, resumable(context, results, output), jobs)
+
+
+def _as_a_whole(tagger: EATagger, file: Path, *, every: bool) -> Iterator[TimedScores] | None:
+    """Return the scores of a file in one row; None if it is long, unless that makes no difference.
+
+    Args:
+        tagger: The tagger.
+        file: The file.
+        every: Whether to tag long files as a whole, too.
+    """
+    if every:
+        return iter([tagger.clip(file)])
+    head = [*islice(tagger.blocks(file), 2)]
+    return iter([tagger.clip(head[0])]) if len(head) == 1 else None
 
 
 def _highest(file: Path, found: TimedScores, top: int) -> Iterator[EventRow]:

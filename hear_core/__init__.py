@@ -1,6 +1,6 @@
 """The parts that all packages share, from audio files to the HEAR API.
 
-The folders, from the bottom up: `errors`; `audio` (files to waveforms), `io` (writing files),
+The folders, from the bottom up: `errors`; `io` (writing files), `audio` (files to waveforms),
 `events` (scores to events), `metrics`; `frontends` (waveform to log-mel), `networks` (log-mel to
 taps, and the `Extractor` that joins both), `zoo` (records of networks and their weights),
 `analysis` (costs of networks), `runtime` (engines), `plugins` (the HEAR API), `export`.

@@ -24,7 +24,7 @@ MAY_IMPORT = {
 # Folders of a package, from the bottom up; a folder imports only those before it.
 FOLDERS = {
     "hear_core": [
-        "audio", "io", "events", "metrics", "frontends", "networks", "zoo", "analysis", "runtime",
+        "io", "audio", "events", "metrics", "frontends", "networks", "zoo", "analysis", "runtime",
         "plugins", "export",
     ],
     "hear_sed": ["sequence", "backbones"],

@@ -1,19 +1,24 @@
-"""Audio files in folders, by name, and a stable way to divide them among machines."""
+"""Audio files in folders and tables, by name, and a stable way to divide them among machines."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from hear_core.audio.reading import audio_suffixes
 from hear_core.errors import ConfigError
+from hear_core.io.tables import is_table, read_table
 
 log = logging.getLogger(__name__)
+
+
+_FILE_COLUMNS = ("file", "filename", "filepath", "path")
 
 
 class AudioFile(NamedTuple):
@@ -81,6 +86,66 @@ def find_audio_files(inputs: Iterable[Path], except_in: Path | None = None) -> F
                 raise ConfigError(msg)
     _warn_of_case(found)
     return FoundAudio(sorted(found.values(), key=lambda source: source.name), ignored)
+
+
+def find_recordings(inputs: Iterable[Path]) -> FoundAudio:
+    """Find audio files that keep the paths they are given by, so that no two have the same name.
+
+    Args:
+        inputs: Audio files; folders, which are searched with all folders below them; patterns
+            such as ``site*/**/*.wav``; and tables (CSV, TSV) of files, relative to the table, in a
+            column ``file``, ``filename``, ``filepath`` or ``path``.
+
+    Returns:
+        The files in the order of `inputs`, those of a folder or a pattern sorted by name; each
+        once. A file in `inputs` or a table is taken whether or not it exists, so that the others
+        are still processed. Those in folders are chosen as by `find_audio_files`.
+
+    Raises:
+        ConfigError: A pattern matches nothing, or a table cannot be read or lacks the column.
+    """
+    known, ignored = audio_suffixes(), Counter[str]()
+    found: dict[Path, AudioFile] = {}
+    for given in inputs:
+        if given.is_dir():
+            below = sorted(_below(given, None), key=lambda path: path.as_posix())
+            audio = [path for path in below if _is_audio(path, known)]
+            ignored.update(path.suffix.lower() for path in below if not _is_audio(path, known))
+        elif given.exists():
+            audio = _listed(given) if is_table(given) else [given]
+        else:
+            audio = _matching(given, known)
+        for path in audio:
+            found.setdefault(path.absolute(), AudioFile(path.absolute(), str(path)))
+    return FoundAudio([*found.values()], ignored)
+
+
+def _is_audio(path: Path, known: Container[str]) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in known
+
+
+def _matching(pattern: Path, known: Container[str]) -> list[Path]:
+    """Return the audio files that a pattern matches; a name that is not a pattern is taken."""
+    text = str(pattern)
+    if not glob.has_magic(text):
+        return [pattern]
+    matches = sorted(map(Path, glob.iglob(text, recursive=True)))  # noqa: PTH207  # may be absolute
+    files = [path for path in matches if path.is_file() and _is_audio(path, known)]
+    if not files:
+        msg = f"no audio file matches {text}"
+        raise ConfigError(msg)
+    return files
+
+
+def _listed(table: Path) -> list[Path]:
+    """Return the files that a table names."""
+    rows = read_table(table)
+    columns = rows[0][1] if rows else {}
+    column = next((name for name in _FILE_COLUMNS if name in columns), None)
+    if column is None:
+        msg = f"{table} does not list files: it needs a column {', '.join(_FILE_COLUMNS)}"
+        raise ConfigError(msg)
+    return [table.parent / cells[column] for _, cells in rows if cells[column].strip()]
 
 
 def _below(folder: Path, except_in: Path | None) -> Iterator[Path]:

@@ -43,6 +43,17 @@ def audio_suffixes() -> set[str]:
     return (known | _MORE_SUFFIXES | CONTAINERS) - _HEADERLESS
 
 
+def duration_of(path: Path) -> float | None:
+    """Return the length of an audio file in seconds, as its header promises; None if unknown."""
+    import soundfile
+
+    try:
+        with path.open("rb") as file:
+            return float(soundfile.info(file).duration)
+    except (OSError, RuntimeError, TypeError, ValueError):
+        return None
+
+
 def read_audio(
     path: str | Path | EncodedAudio, sample_rate: int, *, strict: bool = False
 ) -> Tensor:

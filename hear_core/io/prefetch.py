@@ -13,9 +13,9 @@ R = TypeVar("R")
 
 
 def prefetch(
-    function: Callable[[T], R], items: Iterable[T], depth: int = 0
+    function: Callable[[T], R], items: Iterable[T], depth: int = 0, *, threads: int = 0
 ) -> Generator[Future[R], None, None]:
-    """Apply a function to items in as many threads as there are cores.
+    """Apply a function to items in threads.
 
     Close the generator if results are not taken to the end: it returns once no thread is at work.
 
@@ -25,11 +25,12 @@ def prefetch(
         items: Items in the order in which the results are wanted.
         depth: Largest number of results that wait to be taken, which bounds the memory; 0 means
             twice the number of threads.
+        threads: Number of threads; 0 means as many as there are cores.
 
     Yields:
         The future of each item, in order; its ``result()`` returns or raises.
     """
-    threads = os.cpu_count() or 1
+    threads = threads or os.cpu_count() or 1
     pool = ThreadPoolExecutor(threads, "prefetch")
     running: deque[Future[R]] = deque()
     try:

@@ -107,7 +107,11 @@ def group_scores(
 
 
 def _audioset() -> list[dict[str, str]]:
-    text = resources.files("hear_core.zoo").joinpath("audioset_527.csv").read_text(encoding="utf-8")
+    return _table("audioset_527.csv")
+
+
+def _table(name: str) -> list[dict[str, str]]:
+    text = resources.files("hear_core.zoo").joinpath(name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
@@ -125,3 +129,39 @@ def _read_mapping(path: Path) -> dict[Any, Any]:
         msg = f"{path} must map names to values, such as 'Speech: 0.5'"
         raise ConfigError(msg)
     return found
+
+
+@cache
+def audioset_ancestors() -> Mapping[str, frozenset[str]]:
+    """Return the identifiers of the more general classes of every class of AudioSet.
+
+    From the ontology of Gemmeke et al., "Audio Set" (ICASSP 2017), as far as the classes are among
+    the 527 of AudioSet or the 447 of AudioSet Strong. Abstract classes are left out.
+    """
+    parents: dict[str, list[str]] = {}
+    for row in _table("audioset_parents.csv"):
+        parents.setdefault(row["mid"], []).append(row["parent"])
+    found: dict[str, frozenset[str]] = {}
+
+    def ancestors(mid: str) -> frozenset[str]:
+        if mid not in found:
+            above = parents.get(mid, ())
+            found[mid] = frozenset(above).union(*map(ancestors, above))
+        return found[mid]
+
+    return {mid: ancestors(mid) for mid in parents}
+
+
+def more_general(mids: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Return the labels that are more general than each of some labels.
+
+    Args:
+        mids: Identifiers of AudioSet by label. Labels that are missing, such as those of one's own
+            groups, are neither more general nor more specific than others.
+    """
+    names = {mid: label for label, mid in mids.items()}
+    known = audioset_ancestors()
+    return {
+        label: frozenset(names[above] for above in known.get(mid, ()) if above in names)
+        for label, mid in mids.items()
+    }

@@ -41,14 +41,14 @@ def test_formats_hold_the_same(clip, level, tmp_path):
     assert events
     for event in events:
         assert event["file"] == str(clip)
-        assert 0 <= event["start"] < event["end"] <= 11.0
+        assert 0 <= event["onset"] < event["offset"] <= 11.0
         assert event["score"] >= level - 1e-6
     hear(*arguments, "--format", "dcase", "-o", tmp_path / "events.tsv")
     text = (tmp_path / "events.tsv").read_text()
     rows = list(csv.DictReader(io.StringIO(text), delimiter="\t"))
     assert list(rows[0]) == ["filename", "onset", "offset", "event_label"]
     assert [(float(row["onset"]), row["event_label"]) for row in rows] == [
-        (round(event["start"], 3), event["label"]) for event in events
+        (round(event["onset"], 3), event["label"]) for event in events
     ]
     assert len(hear(*arguments, "--format", "audacity").splitlines()) == len(events)
 
@@ -56,7 +56,7 @@ def test_formats_hold_the_same(clip, level, tmp_path):
 def test_only_some_classes_are_looked_for(clip, tmp_path):
     arguments = ["--only", "Speech,Music", "--threshold", 0, "--format", "json"]
     events = json.loads(hear("detect", clip, *QUICK, *arguments))
-    assert [(e["label"], e["start"], e["end"]) for e in events] == [
+    assert [(e["label"], e["onset"], e["offset"]) for e in events] == [
         ("Speech", 0.0, 11.0),
         ("Music", 0.0, 11.0),
     ]
@@ -65,7 +65,10 @@ def test_only_some_classes_are_looked_for(clip, tmp_path):
 def test_change_points_give_events_that_a_threshold_only_selects(clip, level):
     arguments = ["detect", clip, *QUICK, "--smoothing", "sebbs", "--format", "json"]
     more, less = (
-        {(e["label"], e["start"], e["end"]) for e in json.loads(hear(*arguments, "--threshold", t))}
+        {
+            (e["label"], e["onset"], e["offset"])
+            for e in json.loads(hear(*arguments, "--threshold", t))
+        }
         for t in (level - 0.05, level)
     )
     assert less < more

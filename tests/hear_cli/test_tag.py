@@ -55,7 +55,7 @@ def test_events_as_an_audacity_track(tmp_path):
 def test_formats_hold_the_same(clip, tmp_path):
     arguments = ["tag", clip, "-b", "mn01_as", "--random-weights", "--window", 1, "--top", 2]
     tags = json.loads(hear(*arguments, "--format", "json"))
-    assert [(t["start"], t["end"]) for t in tags] == [(0, 1), (0, 1), (1, 2), (1, 2)]
+    assert [(t["onset"], t["offset"]) for t in tags] == [(0, 1), (0, 1), (1, 2), (1, 2)]
     hear(*arguments, "--format", "csv", "-o", tmp_path / "tags.csv")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "tags.csv").read_text())))
     assert [{k: type(t[k])(r[k]) for k in r} for t, r in zip(tags, rows, strict=True)] == tags
@@ -123,7 +123,7 @@ def test_listen(rate, tmp_path):
     live = [json.loads(line) for line in result.stdout.decode().splitlines()]
     whole = json.loads(hear("tag", tmp_path / "clip.wav", *rule, "--events", "--format", "json"))
     assert sorted((e["label"], e["onset"], e["offset"]) for e in live) == sorted(
-        (e["label"], e["start"], e["end"]) for e in whole
+        (e["label"], e["onset"], e["offset"]) for e in whole
     )
     assert live
 

@@ -1,0 +1,137 @@
+"""``hear clips``: the best moments of every class as audio files."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import soundfile
+import typer
+
+from hear_cli.failures import describe_failure
+from hear_cli.numbers import number
+from hear_cli.options import seconds
+from hear_cli.outputs import check_output_folder
+from hear_cli.progress import progress_bar
+from hear_core.audio.excerpts import faded, read_excerpt
+from hear_core.errors import HearError
+from hear_core.events.formats import EventRow
+from hear_core.events.reading import read_events
+from hear_core.io.files import atomic_write
+from hear_core.io.names import shortened
+
+_INDEX = "clips.csv"
+
+
+def clips(
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RESULTS",
+            help="Files of events that hear tag or hear detect wrote, or tables of Raven or DCASE.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for the clips, one folder per class, and their table.",
+            callback=check_output_folder,
+        ),
+    ],
+    top: Annotated[
+        int, number("Number of clips of every class, the highest scores first.", 1, 1_000_000)
+    ] = 20,
+    padding: Annotated[
+        float, seconds("Time before and after each event that is in its clip.", 0)
+    ] = 1.0,
+    longest: Annotated[
+        float, seconds("Length of the longest clip; of a longer event, the beginning is taken.")
+    ] = 30.0,
+    audio: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder that the names of the recordings are relative to.",
+            show_default="the working directory",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+) -> None:
+    """Cut the best moments of every class out of the recordings, to listen to them.
+
+    A clip has the sample rate and the channels of its recording, and fades in and out. The folder
+    gets a table of the clips, clips.csv.
+    """
+    events = [row for path in results for row in read_events(path)]
+    chosen = list(best_of_classes(events, top))
+    if not chosen:
+        msg = f"There are no events in {', '.join(map(str, results))}."
+        raise typer.BadParameter(msg, param_hint="RESULTS")
+    written: list[tuple[str, EventRow]] = []
+    failures: dict[str, str] = {}
+    with progress_bar() as progress:
+        bar = progress.add_task("", total=len(chosen), now="")
+        for rank, row in chosen:
+            name = _name(rank, row)
+            try:
+                _cut((audio or Path()) / row.file, row, output / name, padding, longest)
+            except (HearError, OSError) as error:
+                failures[row.file] = describe_failure(error)
+            else:
+                written.append((name, row))
+            progress.advance(bar)
+    with (
+        atomic_write(output / _INDEX) as part,
+        part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as table,
+    ):
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["clip", *EventRow._fields])
+        writer.writerows([name, *row] for name, row in written)
+    typer.echo(f"{len(written)} clips are in {output}")
+    if failures:
+        typer.echo(f"hear: {len(failures)} recordings could not be read:", err=True)
+        for file, reason in failures.items():
+            typer.echo(f"  {reason if file in reason else f'{file}: {reason}'}", err=True)
+        raise typer.Exit(1)
+
+
+def best_of_classes(rows: Iterable[EventRow], top: int) -> Iterator[tuple[int, EventRow]]:
+    """Yield the rank, from 1, and the row of the highest scores of every class.
+
+    Args:
+        rows: Events of any recordings.
+        top: Number of rows of every class.
+    """
+    ranks = Counter[str]()
+    for row in sorted(rows, key=lambda row: (row.label, -row.score, row.file, row.onset)):
+        if ranks[row.label] < top:
+            ranks[row.label] += 1
+            yield ranks[row.label], row
+
+
+def _name(rank: int, row: EventRow) -> str:
+    """Return the path of a clip below the folder of outputs."""
+    minutes, rest = divmod(round(row.onset, 2), 60)
+    place = f"{int(minutes):02d}m{rest:05.2f}s"
+    name = f"{rank:03d}_{row.score:.3f}_{Path(row.file).stem}_{place}.wav"
+    return f"{_plain(row.label)}/{shortened(_plain(name), 32)}"
+
+
+def _plain(text: str) -> str:
+    """Return text with only characters that every file system takes in a name."""
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", text).strip(" .") or "_"
+
+
+def _cut(recording: Path, row: EventRow, path: Path, padding: float, longest: float) -> None:
+    end = min(row.offset + padding, row.onset - padding + longest)
+    samples, sample_rate = read_excerpt(recording, row.onset - padding, max(end, row.onset))
+    with atomic_write(path) as part:
+        soundfile.write(part, faded(samples, sample_rate), sample_rate, "PCM_16", format="WAV")
