@@ -125,6 +125,11 @@ def _flush_to_disk(path: Path) -> None:
             os.fsync(opened.fileno())
 
 
+def lock_path(path: Path) -> Path:
+    """Return the hidden file by which `exclusive_lock` locks a file or folder."""
+    return path.with_name(shortened(f".{path.name}.lock"))
+
+
 @contextmanager
 def exclusive_lock(path: Path, hint: str) -> Iterator[None]:
     """Keep other processes from writing the same file or folder.
@@ -137,7 +142,7 @@ def exclusive_lock(path: Path, hint: str) -> Iterator[None]:
         ConfigError: Another process holds the lock.
         FileError: The lock cannot be created.
     """
-    lock = FileLock(path.with_name(shortened(f".{path.name}.lock")))
+    lock = FileLock(lock_path(path))
     with writing(path, Path(lock.lock_file)):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

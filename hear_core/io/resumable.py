@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from hear_core.io.files import exclusive_lock
+from hear_core.io.files import exclusive_lock, lock_path
 from hear_core.io.journal import Append, Journal
 
 
@@ -64,6 +64,7 @@ class Resumable:
     def remove(self) -> None:
         """Remove the results, once the output is complete."""
         self._journal.remove()
+        lock_path(self._journal.path).unlink(missing_ok=True)
 
 
 def _state(file: Path) -> list[int]:
