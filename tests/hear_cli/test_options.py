@@ -45,13 +45,16 @@ FLOATS = {
     "tag": ["--window", "--hop", "--threshold", "--release", "--merge-gap", "--min-duration"],
     "detect": ["--window", "--hop", "--threshold", "--release", "--merge-gap", "--min-duration"],
     "listen": ["--window", "--hop", "--threshold", "--release", "--merge-gap", "--min-duration"],
+    "clips": ["--padding", "--longest"],
     "complexity": ["--seconds"],
     "tasks make": ["--seconds", "--shares"],
     "tasks mix": ["--seconds", "--snr", "--longest"],
 }
 INTEGERS = {
-    "tag": ["--top", "--median", "--smoothing"],
-    "detect": ["--top", "--median", "--smoothing"],
+    "tag": ["--top", "--median", "--smoothing", "--jobs"],
+    "detect": ["--top", "--median", "--smoothing", "--jobs"],
+    "clips": ["--top"],
+    "similar": ["--top"],
     "listen": ["--sample-rate", "--median", "--smoothing"],
     "embed": ["--part-files"],
     "run": ["--batch-samples"],
@@ -63,7 +66,14 @@ INTEGERS = {
     "tasks resample": ["--sample-rate"],
 }
 WORDS = {"--shares": 3, "--snr": 2, "--scenes": 3, "--events": 2}
-NEEDED = {"embed": ["-o", "out"], "tasks make": ["tasks"], "tasks mix": ["tasks"], "listen": []}
+NEEDED = {
+    "clips": ["-o", "out"],
+    "similar": ["there"],
+    "embed": ["-o", "out"],
+    "tasks make": ["tasks"],
+    "tasks mix": ["tasks"],
+    "listen": [],
+}
 
 
 def refused(command, option, value, tmp_path, monkeypatch):
@@ -214,7 +224,8 @@ def test_recordings_of_the_same_name_have_separate_files(clip, tmp_path):
     hear("tag", *files, *STARTER, "--plot", tmp_path / "plots")
     assert len(list((tmp_path / "plots").rglob("*.png"))) == 2
     arguments = ["tag", *files, *STARTER, "--window", 1, "--format", "audacity"]
-    said = hear(*arguments, code=2)
+    (tmp_path / "file").write_text("")
+    said = hear(*arguments, "-o", tmp_path / "file", code=2)
     assert "one file per recording, and there are 2: give a folder" in " ".join(said.split())
     hear(*arguments, "-o", tmp_path / "labels")
     assert sorted(p.relative_to(tmp_path / "labels") for p in tmp_path.glob("labels/**/*.txt")) == [
