@@ -71,7 +71,7 @@ def clips(
     gets a table of the clips, clips.csv.
     """
     events = [row for path in results for row in read_events(path)]
-    chosen = list(best_of_classes(events, top))
+    chosen = list(highest_of_labels(events, top))
     if not chosen:
         msg = f"There are no events in {', '.join(map(str, results))}."
         raise typer.BadParameter(msg, param_hint="RESULTS")
@@ -103,7 +103,7 @@ def clips(
         raise typer.Exit(1)
 
 
-def best_of_classes(rows: Iterable[EventRow], top: int) -> Iterator[tuple[int, EventRow]]:
+def highest_of_labels(rows: Iterable[EventRow], top: int) -> Iterator[tuple[int, EventRow]]:
     """Yield the rank, from 1, and the row of the highest scores of every class.
 
     Args:

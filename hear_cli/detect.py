@@ -10,7 +10,7 @@ import typer
 
 from hear_cli import options
 from hear_cli.option_groups import with_groups
-from hear_cli.options import LONGEST_WINDOW, EventOptions, seconds
+from hear_cli.options import LONGEST_WINDOW, EventOptions, OutputOptions, seconds
 from hear_cli.outputs import Results, names_of_recordings, resumable
 from hear_cli.recordings import Report, process, recordings_in, reported
 from hear_core.audio.reading import read_audio
@@ -53,11 +53,7 @@ def detect(
     only: options.Only = None,
     groups: options.Groups = None,
     specific: options.Specific = False,
-    format_: options.Format = "table",
-    output: options.Output = None,
-    clock: options.Clock = False,
-    jobs: options.Jobs = 1,
-    plot: options.Plot = None,
+    outputs: OutputOptions = OutputOptions(),
     device: options.Device = "cpu",
     random_weights: options.RandomWeights = False,
     decoding: EventOptions = EventOptions(
@@ -74,7 +70,8 @@ def detect(
     is 1.
     """
     files = recordings_in(files)
-    results = Results(format_, output, files, clock=clock)
+    results = Results(outputs.format_, outputs.output, files, clock=outputs.clock)
+    plot = outputs.plot
     if not pieces and hop > window:
         msg = f"The hop of {hop:g} s is longer than the window of {window:g} s, and leaves gaps."
         raise typer.BadParameter(msg, param_hint="--hop")
@@ -105,4 +102,5 @@ def detect(
         rows = [EventRow.from_event(file, event) for event in events_in(parts, classes, parameters)]
         return most_specific(rows, general)
 
-    process(files, work, results, resumable(context, results, output), jobs)
+    kept = resumable(context, results, outputs.output)
+    process(files, work, results, kept, outputs.jobs)

@@ -188,6 +188,16 @@ Format = Annotated[
 Top = Annotated[int, number("Number of classes to name, the highest first.", 1, 100_000)]
 
 
+class OutputOptions(NamedTuple):
+    """Options of what is written of recordings, and where."""
+
+    format_: Format = "table"
+    output: Output = None
+    clock: Clock = False
+    plot: Plot = None
+    jobs: Jobs = 1
+
+
 _SEBBS = "sebbs"
 
 

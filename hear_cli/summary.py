@@ -21,8 +21,8 @@ from hear_core.io.files import atomic_write
 _COLUMNS = ("events", "seconds", "highest score", "recordings")
 
 
-class Part(StrEnum):
-    """What events are counted by."""
+class CountedBy(StrEnum):
+    """Properties of events that they are counted by."""
 
     label = "label"
     file = "file"
@@ -34,11 +34,11 @@ def _clock(row: EventRow, part: slice) -> str:
     return " ".join(row.clock())[part] if recorded_at(row.file) else "unknown"
 
 
-_KEYS: dict[Part, Callable[[EventRow], str]] = {
-    Part.label: lambda row: row.label,
-    Part.file: lambda row: row.file,
-    Part.hour: lambda row: _clock(row, slice(11, 13)),
-    Part.date: lambda row: _clock(row, slice(10)),
+_KEYS: dict[CountedBy, Callable[[EventRow], str]] = {
+    CountedBy.label: lambda row: row.label,
+    CountedBy.file: lambda row: row.file,
+    CountedBy.hour: lambda row: _clock(row, slice(11, 13)),
+    CountedBy.date: lambda row: _clock(row, slice(10)),
 }
 
 
@@ -51,12 +51,12 @@ def summary(
         ),
     ],
     by: Annotated[
-        list[Part],
+        list[CountedBy],
         typer.Option(
-            help="What to count by; repeat it for combinations. The hour and the date are those of "
-            "the recorder, from file names such as 20260501_050000."
+            help="Property to count by; repeat it for combinations. The hour and the date are "
+            "those of the recorder, from file names such as 20260501_050000."
         ),
-    ] = [Part.label],  # noqa: B006  # Typer does not change it
+    ] = [CountedBy.label],  # noqa: B006  # Typer does not change it
     output: Annotated[
         Path | None,
         typer.Option(
@@ -85,12 +85,12 @@ def summary(
         writer.writerows(rows)
 
 
-def summarised(rows: Iterable[EventRow], by: Iterable[Part]) -> list[list[str]]:
+def summarised(rows: Iterable[EventRow], by: Iterable[CountedBy]) -> list[list[str]]:
     """Return the rows of a summary, sorted by what is counted by.
 
     Args:
         rows: Events of any recordings.
-        by: What to count by.
+        by: Properties to count by.
 
     Returns:
         The values of `by`, number of events, their seconds, the highest score, and the number of

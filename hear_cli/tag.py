@@ -12,7 +12,7 @@ import typer
 
 from hear_cli import options
 from hear_cli.option_groups import with_groups
-from hear_cli.options import EventOptions, seconds
+from hear_cli.options import EventOptions, OutputOptions, seconds
 from hear_cli.outputs import Results, names_of_recordings, resumable
 from hear_cli.recordings import Report, process, recordings_in, reported
 from hear_core.audio.reading import read_audio
@@ -49,11 +49,7 @@ def tag(
     only: options.Only = None,
     groups: options.Groups = None,
     specific: options.Specific = False,
-    format_: options.Format = "table",
-    output: options.Output = None,
-    clock: options.Clock = False,
-    jobs: options.Jobs = 1,
-    plot: options.Plot = None,
+    outputs: OutputOptions = OutputOptions(),
     device: options.Device = "cpu",
     random_weights: options.RandomWeights = False,
     events: Annotated[
@@ -64,7 +60,7 @@ def tag(
             rich_help_panel="Events",
         ),
     ] = False,
-    whole: Annotated[
+    undivided: Annotated[
         bool,
         typer.Option(
             "--whole",
@@ -83,16 +79,17 @@ def tag(
     that cannot be processed does not stop the others: it is listed at the end, and the exit code
     is 1.
     """
-    if (window or whole) and not events and decoding != _EVENTS:
+    if (window or undivided) and not events and decoding != _EVENTS:
         defaults = _EVENTS._asdict()
         name = next(n for n, value in decoding._asdict().items() if value != defaults[n])
         msg = "It applies to events; add --events."
         raise typer.BadParameter(msg, param_hint=f"--{name.replace('_', '-')}")
-    if whole and (window or events or plot):
+    if undivided and (window or events or outputs.plot):
         msg = "A file is tagged either as a whole, or in windows or events."
         raise typer.BadParameter(msg, param_hint="--whole")
     files = recordings_in(files)
-    results = Results(format_, output, files, clock=clock)
+    results = Results(outputs.format_, outputs.output, files, clock=outputs.clock)
+    plot = outputs.plot
     tagger = EATagger(backbone or None, device, **options.weights(model, random=random_weights))
     size = window or tagger.window or 1.0
     classes = options.classes(tagger.labels, only, groups)
@@ -103,7 +100,7 @@ def tag(
     def work(file: Path, report: Report) -> list[EventRow]:
         as_events, parts = events, None
         if not (window or events or plot):
-            parts = _as_a_whole(tagger, file, every=whole)
+            parts = _as_a_whole(tagger, file, every=undivided)
             as_events = parts is None
         if parts is None:
             parts = tagger.iter_windows(file, size, hop or size)
@@ -122,7 +119,8 @@ def tag(
             rows = [row for part in found for row in _highest(file, part, top)]
         return most_specific(rows, general)
 
-    process(files, work, results, resumable(context, results, output), jobs)
+    kept = resumable(context, results, outputs.output)
+    process(files, work, results, kept, outputs.jobs)
 
 
 def _as_a_whole(tagger: EATagger, file: Path, *, every: bool) -> Iterator[TimedScores] | None:

@@ -257,7 +257,7 @@ def open_events(format_: EventFormat, path: Path, errors: str) -> Iterator[Add]:
     Args:
         format_: Format of the rows.
         path: File to write.
-        errors: What is written for a character that is not UTF-8, as of `open`.
+        errors: Treatment of a character that is not UTF-8, as of `open`.
     """
     if format_.opened:
         with format_.opened(path) as add:

@@ -21,7 +21,7 @@ class Resumable:
     Args:
         path: File or folder that the run writes; the journal is a hidden file beside the file, or
             in the folder.
-        settings: What the results depend on besides the items, as JSON can hold it.
+        settings: Settings that the results depend on, as JSON can hold them.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
