@@ -28,6 +28,6 @@ def test_the_time_is_that_of_the_name(name, wanted):
 
 
 def test_the_time_of_an_event_is_counted_from_that_of_the_recording():
-    row = EventRow("a/20260228_235959.wav", 1.2345, 2, "Owl", 1)
+    row = EventRow("a/20260228_235959.wav", 1.2346, 2, "Owl", 1)
     assert row.clock() == ("2026-03-01", "00:00:00.235")
     assert row._replace(file="a.wav").clock() == ("", "")
