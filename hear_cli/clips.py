@@ -20,7 +20,7 @@ from hear_cli.progress import progress_bar
 from hear_core.audio.excerpts import faded, read_excerpt
 from hear_core.errors import HearError
 from hear_core.events.formats import EventRow
-from hear_core.events.reading import read_events
+from hear_core.events.row_files import read_event_rows
 from hear_core.io.files import atomic_write
 from hear_core.io.names import shortened
 
@@ -70,7 +70,7 @@ def clips(
     A clip has the sample rate and the channels of its recording, and fades in and out. The folder
     gets a table of the clips, clips.csv.
     """
-    events = [row for path in results for row in read_events(path)]
+    events = [row for path in results for row in read_event_rows(path)]
     chosen = list(highest_of_labels(events, top))
     if not chosen:
         msg = f"There are no events in {', '.join(map(str, results))}."

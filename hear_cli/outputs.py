@@ -24,7 +24,7 @@ from hear_core.events.formats import (
     EventRow,
     event_writer,
     find_format,
-    open_events,
+    event_file,
 )
 from hear_core.io.files import writing
 from hear_core.io.resumable import Resumable
@@ -216,7 +216,7 @@ def _growing(path: Path, event_format: EventFormat) -> Iterator[Add]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             # Bytes of a name that are not UTF-8 are written as \udcXX, the escape of JSON.
-            with open_events(event_format, part, "backslashreplace") as add:
+            with event_file(event_format, part, "backslashreplace") as add:
                 yield add
         except BaseException:
             if part.exists():

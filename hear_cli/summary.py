@@ -15,7 +15,7 @@ from hear_cli.outputs import check_output_file
 from hear_cli.tables import print_table
 from hear_core.audio.recording_time import recorded_at
 from hear_core.events.formats import EventRow
-from hear_core.events.reading import read_events
+from hear_core.events.row_files import read_event_rows
 from hear_core.io.files import atomic_write
 
 _COLUMNS = ("events", "seconds", "highest score", "recordings")
@@ -70,7 +70,7 @@ def summary(
     ] = None,
 ) -> None:
     """Count events by class, recording, date and hour of the day."""
-    rows = summarised([row for path in results for row in read_events(path)], by)
+    rows = summarised([row for path in results for row in read_event_rows(path)], by)
     columns = [*by, *_COLUMNS]
     if output is None:
         print_table(columns, rows)

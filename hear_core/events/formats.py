@@ -184,7 +184,9 @@ FORMATS = {
     # https://manual.audacityteam.org/man/importing_and_exporting_labels.html
     "audacity": EventFormat(".txt", _audacity, names_file=False),
     # https://www.ravensoundsoftware.com/knowledge-base/selection-tables/
-    "raven": EventFormat(".selections.txt", _raven, "\t".join(_RAVEN) + "\n", names_file=False),
+    "raven": EventFormat(
+        ".Table.1.selections.txt", _raven, "\t".join(_RAVEN) + "\n", names_file=False
+    ),
     "dcase": EventFormat(".tsv", _dcase, "filename\tonset\toffset\tevent_label\n"),
 }
 """Formats by name."""
@@ -246,12 +248,12 @@ def writing_events(path: Path, format_: str, *, clock: bool = False) -> Iterator
         FileError: The file cannot be written.
     """
     found = find_format(format_, clock=clock)
-    with atomic_write(path) as part, open_events(found, part, "surrogateescape") as add:
+    with atomic_write(path) as part, event_file(found, part, "surrogateescape") as add:
         yield add
 
 
 @contextmanager
-def open_events(format_: EventFormat, path: Path, errors: str) -> Iterator[Add]:
+def event_file(format_: EventFormat, path: Path, errors: str) -> Iterator[Add]:
     """Open a file of events, and provide a function that adds rows.
 
     Args:

@@ -77,7 +77,7 @@ def test_rows_have_the_time_of_day(sites, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("format_", "suffix"), [("raven", ".selections.txt"), ("audacity", ".txt")]
+    ("format_", "suffix"), [("raven", ".Table.1.selections.txt"), ("audacity", ".txt")]
 )
 def test_tracks_are_written_beside_recordings_or_into_a_folder(sites, tmp_path, format_, suffix):
     command = ["tag", sites, *STARTER, "--format", format_]

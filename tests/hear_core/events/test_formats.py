@@ -16,7 +16,7 @@ from hear_core.events.formats import (
     write_events,
     writing_events,
 )
-from hear_core.events.reading import read_events
+from hear_core.events.row_files import read_event_rows
 
 ROWS = [
     EventRow.from_event("a b.wav", Event('Dog, "barking"', 0.5, 1.25, 0.12345678)),
@@ -99,7 +99,7 @@ def test_parquet_holds_every_value(tmp_path):
     assert found["onset"].tolist() == [0.5, 2.0, 15.5]
     assert found["date"].tolist()[2:] == ["2026-05-02"]
     assert found["date"].isna().tolist() == [True, True, False]
-    assert read_events(tmp_path / "a.parquet")[:2] == ROWS
+    assert read_event_rows(tmp_path / "a.parquet")[:2] == ROWS
     with pytest.raises(ConfigError, match="not text"):
         format_events(ROWS, "parquet")
 
@@ -115,7 +115,7 @@ def test_what_is_written_is_read(tmp_path, format_):
         wanted = [row._replace(label=" ".join(row.label.split())) for row in ROWS]
     if format_ == "dcase":
         wanted = [row._replace(score=1.0) for row in wanted]
-    assert read_events(path) == wanted
+    assert read_event_rows(path) == wanted
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_what_is_written_is_read(tmp_path, format_):
 def test_what_is_not_a_file_of_events_is_refused(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     with pytest.raises(ConfigError, match=message):
-        read_events(tmp_path / name)
+        read_event_rows(tmp_path / name)
 
 
 def test_formats_without_a_place_for_the_time_of_day_are_refused(tmp_path):
