@@ -22,9 +22,9 @@ from hear_core.events.formats import (
     Add,
     EventFormat,
     EventRow,
+    event_file,
     event_writer,
     find_format,
-    event_file,
 )
 from hear_core.io.files import writing
 from hear_core.io.resumable import Resumable
