@@ -112,6 +112,11 @@ class Base:
             network.classifier.load_state_dict(head.state_dict())
         return network.eval()
 
+    @property
+    def is_random(self) -> bool:
+        """Whether the weights of the network are random."""
+        return self.weights is None and not isinstance(self.network, ModuleNetwork)
+
     @cached_property
     def _base_classes(self) -> Mapping[str, int]:
         shapes = self.network.tap_shapes

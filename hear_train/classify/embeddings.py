@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from hear_core.audio.framing import cover
-from hear_core.audio.reading import read_audio
+from hear_core.audio.reading import read_audio, read_blocks
 from hear_core.errors import AudioError, ConfigError
 from hear_core.io.files import atomic_write, check_or_write_settings, remove_stale_parts
 from hear_core.io.prefetch import prefetch
@@ -19,6 +19,7 @@ from hear_train.data.datasets import LabelledFile
 _log = logging.getLogger(__name__)
 
 _PART = 64  # clips of a file of the cache
+_LARGE = 32 << 20  # bytes of a file that is read in blocks, as it may last hours
 
 
 class Embedder(Protocol):
@@ -115,18 +116,30 @@ def _embed(
 ) -> Iterator[tuple[str, _Clip]]:
     length = round(window * embedder.sample_rate)
 
-    def read(file: LabelledFile) -> np.ndarray:
-        return read_audio(file.path, embedder.sample_rate).numpy()
+    def read(file: LabelledFile) -> Iterable[np.ndarray]:
+        """Return a clip as a whole, or the blocks of a long recording, which are read later."""
+        if file.path.stat().st_size > _LARGE:
+            return read_blocks(file.path, embedder.sample_rate)
+        return [read_audio(file.path, embedder.sample_rate).numpy()]
+
+    def embed(blocks: Iterable[np.ndarray]) -> _Clip:
+        samples = 0
+
+        def counted() -> Iterator[np.ndarray]:
+            nonlocal samples
+            for block in blocks:
+                samples += len(block)
+                yield block
+
+        rows = np.concatenate([embedder(windows) for windows in cover(counted(), length)])
+        return _Clip(rows, samples / embedder.sample_rate)
 
     reading = prefetch(read, [file for _, file in group])
     for (key, file), future in zip(group, reading, strict=True):
         try:
-            samples = future.result()
-            rows = [embedder(windows) for windows in cover([samples], length)]
-        except AudioError as error:
+            yield key, embed(future.result())
+        except (AudioError, OSError) as error:
             failed[file.name] = str(error)
-            continue
-        yield key, _Clip(np.concatenate(rows), len(samples) / embedder.sample_rate)
 
 
 def _joined(clips: Sequence[_Clip | None], window: float, failed: Mapping[str, str]) -> Embeddings:

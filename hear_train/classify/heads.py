@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from hear_core.io.threads import torch_threads
 from hear_core.metrics.ranking import average_precisions
 from hear_core.networks.tap_classifier import build_head
+from hear_train.classify.sounds import TESTED
 
 _ITERATIONS = 100
 _SMALL = 1e8  # multiplications in a step that one thread computes in some milliseconds
@@ -40,7 +41,7 @@ class Examples(NamedTuple):
         rows: Embeddings (examples, size), float32.
         targets: Classes of the examples, (examples, classes), float32.
         weights: Weights of the examples in the loss, (examples,), float32.
-        folds: Fold of each example, (examples,); those below 0 are not validated.
+        folds: Fold of each example, (examples,), see `hear_train.classify.sounds.Sounds`.
     """
 
     rows: np.ndarray
@@ -128,30 +129,21 @@ def head_logits(head: nn.Module, rows: np.ndarray) -> np.ndarray:
         return head(torch.from_numpy(rows)).numpy()
 
 
-def validated_logits(
-    examples: Examples,
-    config: HeadConfig,
-    seed: int,
-    report: Callable[[], None] = lambda: None,
-) -> np.ndarray:
-    """Return the logits of every example by a head that was trained without its fold.
+def validated_logits(examples: Examples, config: HeadConfig, fold: int, seed: int) -> np.ndarray:
+    """Return the logits of the examples in a fold by a head that was trained without them.
 
     Args:
-        examples: The examples.
+        examples: The examples. Those that are tested on are neither validated nor trained on.
         config: Settings of the head.
-        seed: Seed of its initial weights.
-        report: Called after each fold.
+        fold: The fold.
+        seed: Seed of the head's initial weights.
 
     Returns:
-        (examples, classes); NaN for examples that are not validated.
+        (examples in the fold, classes).
     """
-    logits = np.full(examples.targets.shape, np.nan, np.float32)
-    for fold in np.unique(examples.folds[examples.folds >= 0]).tolist():
-        held = examples.folds == fold
-        head = fit_head(examples.select(~held), config, seed)
-        logits[held] = head_logits(head, examples.rows[held])
-        report()
-    return logits
+    held = examples.folds == fold
+    head = fit_head(examples.select(~held & (examples.folds != TESTED)), config, seed)
+    return head_logits(head, examples.rows[held])
 
 
 def choose(logits: Sequence[np.ndarray], targets: np.ndarray) -> int:

@@ -51,6 +51,7 @@ _log = logging.getLogger(__name__)
 
 CHECKPOINT, REPORT, PREDICTIONS = "best.safetensors", "report.html", "predictions.csv"
 _SETTINGS, _RECIPE = "settings.json", "classify"
+_MANY = 5000  # windows of clips from which on heads are compared in one fold only
 _LOCK_HINT = "wait until it is finished, or choose another folder"
 
 Progress = Callable[[str, int, int], None]
@@ -270,23 +271,11 @@ def _trained(
     unit = unit_of_windows(clips, sounds.background[clips])
     units = _units(embeddings, examples, unit)
     trainable = folds != TESTED
-    done, total = 0, len(config.heads) * len(np.unique(folds[folds >= 0]))
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        progress("heads trained", done, total)
-
-    candidates = []
-    for head_config in config.heads:
-        logits = np.full(targets.shape, np.nan, np.float32)
-        logits[trainable] = validated_logits(
-            examples.select(trainable), head_config, config.seed, count
-        )
-        candidates.append(mean_by_unit(logits, unit))
     validated = np.flatnonzero(units.folds >= 0)
+    found = _search(examples, config, progress)
+    heads, candidates = list(found), [mean_by_unit(logits, unit) for logits in found.values()]
     best = choose([each[validated] for each in candidates], units.targets[validated])
-    chosen, logits = config.heads[best], candidates[best]
+    chosen, logits = heads[best], candidates[best]
     tested = np.flatnonzero(units.folds == TESTED)
     if config.fine_tuning.blocks:
         # One fold is validated, and has no part in the training of the network.
@@ -320,6 +309,32 @@ def _trained(
     else:
         evaluated = _crossfit(candidates, units.select(validated), validated, config)
     return _write(config, sounds, base, embeddings, folder, chosen, network, thresholds, evaluated)
+
+
+def _search(
+    examples: Examples, config: ClassifyConfig, progress: Progress
+) -> dict[HeadConfig, np.ndarray]:
+    """Return the validated logits of every head; of large data, of the best in the first fold."""
+    folds = np.unique(examples.folds[examples.folds >= 0]).tolist()
+    large = len(examples.rows) > _MANY and len(config.heads) > 1 and len(folds) > 1
+    done, total = 0, len(config.heads) * (1 if large else len(folds)) + large * len(folds)
+
+    def validated(head: HeadConfig, folds: Sequence[int]) -> np.ndarray:
+        nonlocal done
+        logits = np.full(examples.targets.shape, np.nan, np.float32)
+        for fold in folds:
+            held = examples.folds == fold
+            logits[held] = validated_logits(examples, head, fold, config.seed)
+            done += 1
+            progress("heads trained", done, total)
+        return logits
+
+    if not large:
+        return {head: validated(head, folds) for head in config.heads}
+    rows = examples.folds == folds[0]
+    first = [validated(head, folds[:1])[rows] for head in config.heads]
+    best = config.heads[choose(first, examples.targets[rows])]
+    return {best: validated(best, folds)}
 
 
 def _units(embeddings: Embeddings, examples: Examples, unit: np.ndarray) -> Units:
@@ -382,6 +397,8 @@ def _write(
     save_checkpoint(folder / CHECKPOINT, network, metadata, half=False)
     write_predictions(folder / PREDICTIONS, sounds, evaluated)
     notes = (*sounds.notes, *few_recordings(sounds))
+    if base.is_random:
+        notes = ("The weights of the network are random, as a control.", *notes)
     result = TrainedClassifier(
         folder / CHECKPOINT,
         folder / REPORT,
@@ -465,7 +482,7 @@ def _without_failed(sounds: Sounds, failed: Mapping[str, str]) -> Sounds:
             )
             raise ConfigError(msg)
     before, left = np.unique(sounds.folds), np.unique(sounds.folds[read])
-    if not (left >= 0).any() or (len(left) < 2):
+    if not (left >= 0).any() or (left != TESTED).sum() < 2:
         msg = (
             "there are clips that can be read in one fold only, so that nothing can be validated; "
             f"the first that cannot: {next(iter(failed.values()))}"

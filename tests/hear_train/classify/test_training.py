@@ -17,7 +17,7 @@ from hear_core.networks.tap_classifier import HEAD_INPUT
 from hear_core.plugins.names import load_model
 from hear_core.zoo.metadata import read_metadata
 from hear_mn import ZOO, EATagger
-from hear_train.classify import embeddings
+from hear_train.classify import embeddings, training
 from hear_train.classify.bases import open_base
 from hear_train.classify.training import load_config, train_classifier
 from tests.hear_cli.command import hear
@@ -170,6 +170,9 @@ def test_a_killed_run_resumes_to_the_same_result(run, data, tmp_path, monkeypatc
     assert ("clips embedded", 18) in done
     assert min(count for stage, count in done if stage == "clips embedded") > 10
     same_result(resumed, run)
+    # A long recording is read in blocks.
+    monkeypatch.setattr(embeddings, "_LARGE", 0)
+    same_result(train_classifier(config, data, tmp_path / "blocks" / "tones"), run)
     # A damaged part of the cache is embedded again.
     (folder / "embeddings" / "000000.npz").write_bytes(b"damaged")
     same_result(train_classifier(config, data, folder), run)
@@ -192,6 +195,20 @@ def test_unreadable_clips_are_skipped_counted_and_named(data, tmp_path):
         path.write_bytes(b"no audio")
     with pytest.raises(ConfigError, match=r"none of the 4 clips of the class low can be read"):
         train_classifier(load_config(overrides=QUICK), copies, tmp_path / "other")
+
+
+def test_heads_for_large_data_are_compared_in_one_fold(run, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_MANY", 5)
+    heads = list[int]()
+    found = train_classifier(
+        load_config(overrides=[*QUICK, "weight_decay=[100, 0.01]", "folds=3"]),
+        data,
+        tmp_path / "run",
+        progress=lambda stage, done, total: heads.append(total) if "heads" in stage else None,
+    )
+    assert heads == [5] * 5  # both in one fold, and the better one in three
+    assert found.head.weight_decay == 0.01
+    assert found.scored.accuracy == 1.0
 
 
 def test_folders_of_other_runs_and_modules_are_refused(run, data, tmp_path):
@@ -319,4 +336,4 @@ def test_esc10_with_released_and_with_random_weights(tmp_path):
     assert len(found.scored.accuracies) == 5
     assert found.scored.accuracy >= 0.94
     control = train_classifier(config, ESC10, tmp_path / "control", random_weights=True)
-    assert control.scored.accuracy <= found.scored.accuracy - 0.2
+    assert control.scored.accuracy <= found.scored.accuracy - 0.15  # 0.21 when it was measured
