@@ -13,7 +13,10 @@ _SHOWN = 10  # clips that could not be read
 def evaluate_recipe(
     recipe: Annotated[str, typer.Argument(help="Recipe whose data set and metrics are used.")],
     data: Annotated[list[Path], typer.Option("--data", "-d", help="Path of the data.")],
-    backbone: Annotated[str, typer.Option(help="Network whose released weights are tested.")] = "",
+    backbone: Annotated[
+        str,
+        typer.Option("--backbone", "--detector", help="Network whose released weights are tested."),
+    ] = "",
     model: Annotated[
         Path | None, typer.Option(help="File of weights; it may name its network itself.")
     ] = None,

@@ -11,12 +11,15 @@ import torch
 from hear_core.errors import AudioError, ConfigError, unknown
 from hear_core.events.decoding import EventDecoding
 from hear_core.events.event import Event
-from hear_core.events.timed_scores import TimedScores
+from hear_core.events.smoothing import MedianFilter
+from hear_core.events.timed_scores import ScoredRecording, TimedScores
 from hear_core.frontends.log_mel import Frontend
 from hear_core.io.prefetch import prefetch
 from hear_core.metrics.events import EventArrays, Matching, match_events
+from hear_core.metrics.psds import PSDS1, PSDS2, psds
 from hear_core.metrics.ranking import average_precisions
 from hear_core.metrics.registry import METRICS
+from hear_core.metrics.segments import segment_area_under_roc
 from hear_core.networks.backbone import Backbone
 from hear_train.data.clips import Clips
 from hear_train.data.encoding import encode_events
@@ -60,8 +63,28 @@ class DetectionPredictions:
     def timed_scores(self, index: int) -> TimedScores:
         """Return the scores of a recording with the times of its frames."""
         onset = np.arange(len(self.scores[index])) * self.frame_hop
+        onset = onset[onset < self.seconds[index]]
         offset = np.minimum(onset + self.frame_hop, self.seconds[index])
-        return TimedScores(self.labels, self.scores[index], onset, offset)
+        return TimedScores(self.labels, self.scores[index][: len(onset)], onset, offset)
+
+    def recordings(self) -> Iterator[ScoredRecording]:
+        """Yield the smoothed scores and the annotated events of every recording.
+
+        The scores are those of the classes that have events in some recording.
+        """
+        reference = self.reference()
+        chosen = np.unique(reference.label)
+        labels = [self.labels[number] for number in chosen]
+        for index, rows in enumerate(self.events):
+            timed = self.timed_scores(index)
+            median = MedianFilter(self.decoding.median, len(labels))
+            smooth = [median.feed(timed.scores[:, chosen]), median.finish()]
+            events = [
+                Event(self.labels[int(label)], onset, offset)
+                for label, onset, offset in rows.tolist()
+            ]
+            scores = timed.with_scores(labels, np.concatenate(smooth))
+            yield ScoredRecording(scores, events, self.seconds[index])
 
     def decode(self) -> list[list[Event]]:
         """Return the detected events of every recording."""
@@ -164,7 +187,13 @@ def frame_map(predictions: DetectionPredictions) -> float:
     return float(np.mean(average_precisions(scores[:, present], targets[:, present])))
 
 
-FRAME_METRICS: Mapping[str, Callable[[DetectionPredictions], float]] = {"frame_mAP": frame_map}
+FRAME_METRICS: Mapping[str, Callable[[DetectionPredictions], float]] = {
+    "frame_mAP": frame_map,
+    "psds1": lambda found: psds(found.recordings(), PSDS1).score,
+    "psds1_macro_averaged": lambda found: psds(found.recordings(), PSDS1).macro_average,
+    "psds2": lambda found: psds(found.recordings(), PSDS2).score,
+    "segment_pauroc": lambda found: segment_area_under_roc(found.recordings()).mean,
+}
 """Metrics of the scores of frames, which do not depend on thresholds."""
 
 
@@ -266,7 +295,10 @@ def predict_events(
         tuple(joined),
         per_frame,
         frontend.sample_rate,
-        tuple(samples / frontend.sample_rate for samples in lengths),
+        tuple(
+            clips[index].seconds or samples / frontend.sample_rate
+            for index, samples in zip(used, lengths, strict=True)
+        ),
         tuple(_events(clips, index) for index in used),
         failed,
         decoding,

@@ -9,7 +9,7 @@ from hear_sed.sequence.attention import SelfAttention, Transformer
 from hear_sed.sequence.base import SequenceModel
 from hear_sed.sequence.hybrid import Hybrid
 from hear_sed.sequence.mamba import Mamba
-from hear_sed.sequence.recurrent import BidirectionalGru
+from hear_sed.sequence.recurrent import BidirectionalGru, BidirectionalLstm
 from hear_sed.sequence.temporal_convolution import TemporalConvolution
 
 SEQUENCE_MODELS: Mapping[str, Callable[[int, int], SequenceModel]] = {
@@ -19,6 +19,8 @@ SEQUENCE_MODELS: Mapping[str, Callable[[int, int], SequenceModel]] = {
     "hybrid": Hybrid,
     "tcn": TemporalConvolution,
     "mamba": Mamba,
+    "rnn": BidirectionalGru,
+    "lstm": BidirectionalLstm,
 }
 """Constructors by name; each takes the number of input channels and the width of the model."""
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
+import h5py
 import numpy as np
 import pytest
 import soundfile
+import torch
 from accelerate import Accelerator
 from typer.testing import CliRunner
 
@@ -15,7 +19,14 @@ from hear_sed import DetectionStream, Detector
 from hear_train.loop.logs import read_log
 from hear_train.recipes import build, load_recipe
 
-DETECTION = {"detect"}
+DETECTION = {
+    "audioset_strong",
+    "audioset_strong_distill",
+    "audioset_strong_online",
+    "audioset_weak",
+    "dcase2016_task2",
+    "detect",
+}
 """Recipes that are tested here."""
 
 RATE = 16000
@@ -115,3 +126,145 @@ def test_it_detects_in_a_new_recording_by_command_in_a_stream_and_exported(train
     result = CliRunner().invoke(app, list(map(str, line)))
     assert result.exit_code == 0, result.output
     assert exported.is_file()
+
+
+def audioset_strong(root):
+    """Write AudioSet Strong as files with the published tables."""
+    classes = {"low": "/m/09x0r", "high": "/m/04rlf"}
+    for split, count in (("train", 8), ("eval", 4)):
+        rows = ["segment_id\tstart_time_seconds\tend_time_seconds\tlabel"]
+        for number in range(count):
+            samples, events = scene(number)
+            (root / split).mkdir(parents=True, exist_ok=True)
+            name = f"{split:a<10}{number}"
+            soundfile.write(root / split / f"Y{name}.wav", samples, RATE)
+            rows += [
+                f"{name}_30000\t{e.onset:.3f}\t{e.offset:.3f}\t{classes[e.label]}" for e in events
+            ]
+        (root / f"audioset_{split}_strong.tsv").write_text("\n".join(rows))
+    return [root], ()
+
+
+def audioset_strong_distill(root):
+    audioset_strong(root)
+    logits = np.random.default_rng(0).normal(-4, 1, (8, 447, 40)).astype(np.float16)
+    with h5py.File(root / "pseudo.hdf5", "w") as file:
+        file["filenames"] = [f"Y{'train':a<10}{number}.mp3".encode() for number in range(8)]
+        file["strong_logits"] = logits
+    return [root], (f"teacher.predictions={root / 'pseudo.hdf5'}",)
+
+
+def audioset_strong_online(root):
+    """Use the clips of AudioSet without events, and a random teacher."""
+    from tests.hear_train.test_recipes import audioset
+
+    audioset_strong(root / "strong")
+    audioset(root / "weak")
+    more = ("teacher.networks=[fmn04]", "teacher.pretrained=false", "unlabelled.data.batch_size=4")
+    more += (f"unlabelled.data.seconds={SECONDS}", "unlabelled.frames.mel_edges=false")
+    return [root / "strong", root / "weak"], more
+
+
+def audioset_weak(root):
+    from tests.hear_train.test_recipes import audioset_distill
+
+    more = audioset_distill(root)
+    return [root], ("model.backbone=fmn04_weak", "spectrograms={}", *more)
+
+
+def dcase2016_task2(root):
+    for split in ("train", "valid", "test"):
+        task = {}
+        for number in range(4):
+            samples, events = scene(number)
+            path = root / "16000" / split / f"{number}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, samples, RATE)
+            task[path.name] = [
+                {"label": e.label, "start": 1000 * e.onset, "end": 1000 * e.offset} for e in events
+            ]
+        (root / f"{split}.json").write_text(json.dumps(task))
+    (root / "task_metadata.json").write_text('{"embedding_type": "event"}')
+    (root / "labelvocabulary.csv").write_text("idx,label\n0,high\n1,low\n")
+    return [root], ()
+
+
+LAYOUTS = {
+    "audioset_strong": audioset_strong,
+    "audioset_strong_distill": audioset_strong_distill,
+    "audioset_strong_online": audioset_strong_online,
+    "audioset_weak": audioset_weak,
+    "dcase2016_task2": dcase2016_task2,
+}
+SHORT = ("trainer.epochs=2", "trainer.accumulate=1", "trainer.optimiser.frozen_epochs=0")
+
+
+def run_of(name, root, run):
+    paths, more = LAYOUTS[name](root) if not root.exists() else LAYOUTS_AGAIN[name]
+    LAYOUTS_AGAIN[name] = paths, more
+    return build(load_recipe(name, [*TINY, *SHORT, *more]), paths, run, Accelerator(cpu=True))
+
+
+LAYOUTS_AGAIN = {}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_tiny_run_of_a_recipe(name, tmp_path):
+    run = run_of(name, tmp_path / "data", tmp_path / "run")
+    weights = run.run()
+    losses = [row["loss"] for row in read_log(tmp_path / "run" / "log.csv") if "loss" in row]
+    assert losses[-1] < losses[0]
+    metadata = read_metadata(weights)
+    assert metadata.labels == run.labels
+    assert set(metadata.metrics) <= set(load_recipe(name).evaluation.metrics)
+    assert metadata.network == "FrameDetector"
+
+
+class KilledError(Exception):
+    """The end of the process."""
+
+
+@pytest.mark.parametrize("name", ["audioset_strong_online"])
+def test_a_run_that_was_killed_ends_like_one_that_was_not(name, tmp_path):
+    whole = run_of(name, tmp_path / "data", tmp_path / "whole")
+    whole.run()
+
+    def kill(step, values):
+        if step == 3:
+            raise KilledError
+
+    def some(folder):
+        paths, more = LAYOUTS_AGAIN[name]
+        recipe = load_recipe(name, [*TINY, *SHORT, *more, "trainer.save_every=2"])
+        return build(recipe, paths, folder, Accelerator(cpu=True))
+
+    with pytest.raises(KilledError):
+        some(tmp_path / "killed").run(kill)
+    resumed = some(tmp_path / "killed")
+    assert resumed.trainer.position.step == 2
+    resumed.run()
+    for key, value in resumed.network.state_dict().items():
+        assert torch.equal(value, whole.network.state_dict()[key]), key
+
+
+def test_a_pair_of_batches_is_distilled_online(tmp_path):
+    run = run_of("audioset_strong_online", tmp_path / "data", tmp_path / "run")
+    terms = []
+    run.run(lambda step, values: terms.append(values))
+    for values in terms:
+        teacher = 0.9 * (0.5 * values["teacher"] + 0.5 * values["unlabelled"])
+        assert values["loss"] == pytest.approx(0.1 * values["labels"] + teacher, rel=1e-5)
+
+
+def test_the_test_command_prints_the_score_of_the_original(tmp_path):
+    run = run_of("audioset_strong", tmp_path / "data", tmp_path / "run")
+    weights = run.run()
+    line = ["test", "audioset_strong", "--data", tmp_path / "data", "--model", weights]
+    result = CliRunner().invoke(app, [*map(str, line), "--per-class", str(tmp_path / "c.csv")])
+    assert result.exit_code == 0, result.output
+    assert "4 clips, 0 skipped" in result.output
+    assert "psds1_macro_averaged: " in result.output
+    assert len((tmp_path / "c.csv").read_text().splitlines()) == 448
+    line = ["test", "audioset_strong", "--detector", "fmn04", "--data", tmp_path / "none"]
+    result = CliRunner().invoke(app, list(map(str, line)))
+    assert "there is no file or folder" in str(result.exception or result.output)
