@@ -28,7 +28,7 @@ from hear_train.data.datasets import (
     split_by_recording,
 )
 from hear_train.data.events import event_rows
-from hear_train.data.hdf5 import is_packed
+from hear_train.data.hdf5 import holds_clips, is_packed
 
 _log = logging.getLogger(__name__)
 
@@ -281,7 +281,9 @@ def _clips_by_id(paths: Sequence[Path]) -> dict[str, Clip]:
     for path in paths:
         packed = [path] if is_packed(path) else []
         if path.is_dir():
-            packed = [file for file in sorted(path.iterdir()) if is_packed(file)]
+            packed = [
+                file for file in sorted(path.iterdir()) if is_packed(file) and holds_clips(file)
+            ]
             for file in find_audio_files([path]).sources:
                 found.setdefault(_clip_id(file.name), file_clip(file.path, file.name))
         for file_path in packed:

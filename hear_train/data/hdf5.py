@@ -43,6 +43,16 @@ def is_packed(path: Path) -> bool:
     return path.suffix.lower() in _SUFFIXES
 
 
+def holds_clips(path: Path) -> bool:
+    """Return whether an HDF5 file holds clips, and not predictions for example.
+
+    Raises:
+        ConfigError: The file cannot be read as HDF5.
+    """
+    with open_hdf5(path, "of clips or predictions") as file:
+        return "mp3" in file
+
+
 def read_index(path: Path, classes: int) -> tuple[list[str], np.ndarray | None, np.ndarray | None]:
     """Return the names of the clips in a file, their labels, and which labels are known.
 
