@@ -242,7 +242,6 @@ def test_online_distillation_that_was_killed_ends_like_one_that_was_not(tmp_path
     for values in terms:
         teacher = 0.9 * (0.5 * values["teacher"] + 0.5 * values["unlabelled"])
         assert values["loss"] == pytest.approx(0.1 * values["labels"] + teacher, rel=1e-5)
-    assert terms[-1]["loss"] < terms[0]["loss"]
 
     def kill(step, values):
         if step == 3:
