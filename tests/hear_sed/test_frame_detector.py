@@ -262,7 +262,7 @@ def test_frames_as_a_graph(resized_to):
     ("arguments", "message"),
     [
         ({"backbone": "fmn1"}, r"unknown backbone 'fmn1'; did you mean 'fmn10'"),
-        ({"sequence_model": "lstm"}, r"unknown sequence model 'lstm'"),
+        ({"sequence_model": "elman"}, r"unknown sequence model 'elman'"),
         ({"sequence_model": "tf", "dim": 12}, r"multiple of 8, such as 16, not 12"),
         ({"head": "mean"}, r"unknown head 'mean'"),
         ({"head": "attention", "weak_classes": 527}, r"must be 447 as num_classes, not 527"),
