@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
@@ -18,13 +20,14 @@ from hear_cli.options import seconds
 from hear_cli.outputs import check_output_folder
 from hear_cli.progress import progress_bar
 from hear_core.audio.excerpts import faded, read_excerpt
+from hear_core.audio.spectrogram_image import spectrogram_png
 from hear_core.errors import HearError
 from hear_core.events.formats import EventRow
 from hear_core.events.row_files import read_event_rows
 from hear_core.io.files import atomic_write
 from hear_core.io.names import shortened
 
-_INDEX = "clips.csv"
+_INDEX, _PAGE = "clips.csv", "index.html"
 
 
 def clips(
@@ -68,7 +71,8 @@ def clips(
     """Cut the best moments of every class out of the recordings, to listen to them.
 
     A clip has the sample rate and the channels of its recording, and fades in and out. The folder
-    gets a table of the clips, clips.csv.
+    gets a table of the clips, clips.csv, and a page to listen to them in a browser, index.html,
+    where each can be accepted or rejected.
     """
     events = [row for path in results for row in read_event_rows(path)]
     chosen = list(highest_of_labels(events, top))
@@ -95,7 +99,9 @@ def clips(
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(["clip", *EventRow._fields])
         writer.writerows([name, *row] for name, row in written)
-    typer.echo(f"{len(written)} clips are in {output}")
+    with atomic_write(output / _PAGE) as part:
+        part.write_text(page_of(written), encoding="utf-8")
+    typer.echo(f"{len(written)} clips are in {output}: open {output / _PAGE} to listen to them")
     if failures:
         typer.echo(f"hear: {len(failures)} recordings could not be read:", err=True)
         for file, reason in failures.items():
@@ -130,8 +136,26 @@ def _plain(text: str) -> str:
     return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", text).strip(" .") or "_"
 
 
+def page_of(written: Sequence[tuple[str, EventRow]]) -> str:
+    """Return the page on which clips are listened to.
+
+    Args:
+        written: Path of each clip, relative to the page, and its event.
+    """
+    rows = [
+        {"clip": name, **row._asdict(), "when": " ".join(row.clock()).strip()[:19]}
+        for name, row in written
+    ]
+    # In a script, "</" would end it.
+    text = json.dumps(rows).replace("</", "<\\/")
+    template = resources.files("hear_cli").joinpath("clips.html").read_text(encoding="utf-8")
+    return template.replace("__ROWS__", text)
+
+
 def _cut(recording: Path, row: EventRow, path: Path, padding: float, longest: float) -> None:
     end = min(row.offset + padding, row.onset - padding + longest)
     samples, sample_rate = read_excerpt(recording, row.onset - padding, max(end, row.onset))
+    with atomic_write(path.with_suffix(".png")) as part:
+        part.write_bytes(spectrogram_png(samples, sample_rate))
     with atomic_write(path) as part:
         soundfile.write(part, faded(samples, sample_rate), sample_rate, "PCM_16", format="WAV")
