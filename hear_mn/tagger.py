@@ -125,28 +125,19 @@ class EATagger(TimedModel):
         Raises:
             AudioError: The file cannot be read, or the waveform is not a finite float array.
         """
-        samples = 0
-
-        def counted() -> Iterator[np.ndarray]:
-            nonlocal samples
-            for block in self.blocks(audio, sample_rate):
-                samples += len(block)
-                yield block
-
-        blocks = counted()
+        blocks = self.blocks(audio, sample_rate)
         head = [*islice(blocks, 2)]
         length = round((self.window or _LONG_CLIP_WINDOW) * self.sample_rate)
-        if len(head) == 1 and (self.window is None or samples <= length):
-            if samples < _SHORT_CLIP * self.sample_rate:
-                seconds = samples / self.sample_rate
-                log.warning("a clip of %.3f s is too short for reliable scores", seconds)
+        if len(head) == 1 and (self.window is None or len(head[0]) <= length):
+            if blocks.seconds < _SHORT_CLIP:
+                log.warning("a clip of %.3f s is too short for reliable scores", blocks.seconds)
             found = [self._embed(head[0][None])]
         else:
             found = [self._embed(windows) for windows in cover(chain(head, blocks), length)]
         logits, features = (
             np.concatenate(values).mean(0, keepdims=True) for values in zip(*found, strict=True)
         )
-        end = np.array([samples / self.sample_rate])
+        end = np.array([blocks.seconds])
         return TimedScores(self.labels, _sigmoid(logits), np.zeros(1), end, features=features)
 
     def tag_audio_window(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -134,9 +135,62 @@ def _mono(
     return waveform
 
 
+class AudioBlocks(Iterator[np.ndarray]):
+    """Blocks of a recording (samples,), and the duration of what was read of it.
+
+    Args:
+        blocks: The blocks.
+        seconds: Duration in seconds of the audio they are made of.
+
+    Attributes:
+        seconds: Duration in seconds of the audio that was read so far, at its own sample rate. The
+            blocks may be a part of a sample longer, if they have another sample rate.
+    """
+
+    def __init__(self, blocks: Iterable[np.ndarray] = (), seconds: float = 0.0) -> None:
+        self._blocks, self.seconds = iter(blocks), seconds
+
+    def __next__(self) -> np.ndarray:
+        return next(self._blocks)
+
+    @classmethod
+    def of_file(
+        cls, path: str | Path, sample_rate: int, size: int, *, strict: bool = False
+    ) -> AudioBlocks:
+        """Return the blocks of a file, see `read_blocks`."""
+        found = cls()
+        found._blocks = found._read(Path(path), sample_rate, size, strict=strict)
+        return found
+
+    def _read(
+        self, path: Path, sample_rate: int, size: int, *, strict: bool
+    ) -> Iterator[np.ndarray]:
+        check_sample_rate(sample_rate)
+        if size < 1:
+            msg = f"size must be at least one sample, but is {size}"
+            raise AudioError(msg)
+        mix, problems = _Mix(), list[str]()
+        mix.survey(decode(path, []))
+        if mix.cancelled:
+            mix.choose(path)
+        decoded = self._timed(decode(path, problems))
+        empty = True
+        for block in _sized(_resampled(mix.mono(decoded), sample_rate), size):
+            empty = False
+            yield block
+        _report(path, problems, empty=empty, strict=strict)
+
+    def _timed(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        samples = Counter[int]()
+        for block in blocks:
+            samples[block.sample_rate] += len(block.samples)
+            self.seconds = sum(count / rate for rate, count in samples.items())
+            yield block
+
+
 def read_blocks(
     path: str | Path, sample_rate: int, size: int = BLOCK_SAMPLES, *, strict: bool = False
-) -> Iterator[np.ndarray]:
+) -> AudioBlocks:
     """Read an audio file in blocks, in memory that does not depend on its length.
 
     The blocks, joined, are what `read_audio` returns, bit by bit, for any block size. A file of
@@ -148,26 +202,14 @@ def read_blocks(
         size: Number of samples in each block; the last one may have fewer.
         strict: Whether damage is an error, as in `read_audio`, raised after the last block.
 
-    Yields:
-        Blocks of a waveform, (samples,), float32, each in memory of its own and not empty.
+    Returns:
+        An iterator of blocks of a waveform, (samples,), float32, each in memory of its own and not
+        empty.
 
     Raises:
         AudioError: As `read_audio` does, when the first block is taken or later.
     """
-    path = Path(path)
-    check_sample_rate(sample_rate)
-    if size < 1:
-        msg = f"size must be at least one sample, but is {size}"
-        raise AudioError(msg)
-    mix, problems = _Mix(), list[str]()
-    mix.survey(decode(path, []))
-    if mix.cancelled:
-        mix.choose(path)
-    empty = True
-    for block in _sized(_resampled(mix.mono(decode(path, problems)), sample_rate), size):
-        empty = False
-        yield block
-    _report(path, problems, empty=empty, strict=strict)
+    return AudioBlocks.of_file(path, sample_rate, size, strict=strict)
 
 
 class _Mix:

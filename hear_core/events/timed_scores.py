@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +61,15 @@ class TimedScores:
         return TimedScores(
             labels, scores, self.onset, self.offset, self.start, self.end, self.features
         )
+
+    def until(self, seconds: float) -> TimedScores:
+        """Return the same rows, none of which ends after a time.
+
+        Args:
+            seconds: Latest end in seconds.
+        """
+        offset, end = np.minimum(self.offset, seconds), np.minimum(self.end, seconds)
+        return replace(self, offset=offset, end=end)
 
     def events(self, decoding: EventDecoding) -> list[Event]:
         """Return the events in the scores, by onset; see `hear_core.events.decoding`."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from hear_core.audio.reading import as_waveform, read_blocks
+from hear_core.audio.reading import AudioBlocks, as_waveform, read_blocks
 from hear_core.events.timed_scores import TimedScores
 from hear_core.zoo.labels import group_scores
 
@@ -42,8 +42,10 @@ class ScoreStream:
         """
         raise NotImplementedError
 
-    def run(self, blocks: Iterable[np.ndarray]) -> Iterator[TimedScores]:
+    def run(self, blocks: AudioBlocks) -> Iterator[TimedScores]:
         """Yield the rows of a recording that is read in blocks, in parts with at least one row.
+
+        No row ends after the recording, not even by a part of a sample.
 
         Args:
             blocks: Waveforms (samples,), one after another.
@@ -51,11 +53,11 @@ class ScoreStream:
         last: np.ndarray | None = None
         for block in blocks:
             if last is not None and len((found := self.feed(last)).scores):
-                yield found
+                yield found.until(blocks.seconds)
             last = block
         # The end is processed together with the last block, in one batch.
         if len((found := self.finish(last)).scores):
-            yield found
+            yield found.until(blocks.seconds)
 
 
 class TimedModel:
@@ -74,8 +76,8 @@ class TimedModel:
 
     def blocks(
         self, audio: str | Path | np.ndarray | Tensor, sample_rate: int | None = None
-    ) -> Iterator[np.ndarray]:
-        """Yield audio in blocks of a minute at the model's sample rate, (samples,), float32.
+    ) -> AudioBlocks:
+        """Return audio in blocks of a minute at the model's sample rate, (samples,), float32.
 
         Args:
             audio: A file, or a waveform (samples,) in [-1, 1].
@@ -86,11 +88,10 @@ class TimedModel:
         """
         size = round(_BLOCK * self.sample_rate)
         if isinstance(audio, str | Path):
-            yield from read_blocks(audio, self.sample_rate, size)
-            return
+            return read_blocks(audio, self.sample_rate, size)
         waveform = as_waveform(audio, sample_rate or self.sample_rate, self.sample_rate)
-        for start in range(0, len(waveform), size):
-            yield waveform[start : start + size]
+        blocks = (waveform[start : start + size] for start in range(0, len(waveform), size))
+        return AudioBlocks(blocks, len(audio) / (sample_rate or self.sample_rate))
 
 
 def join_scores(parts: Sequence[TimedScores]) -> TimedScores:

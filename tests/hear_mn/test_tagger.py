@@ -268,3 +268,11 @@ def test_an_ensemble_of_networks_at_different_rates():
     scores, features = both.tag(clip)
     np.testing.assert_allclose(scores, torch.stack(logits).mean(0).sigmoid(), atol=1e-5)
     assert features.shape == (2048 + 96,)
+
+
+@pytest.mark.parametrize("samples", [48001, 48002, 12 * 48000 + 1])
+def test_no_row_ends_after_a_resampled_recording(stand_in, samples):
+    audio = np.zeros(samples, np.float32)
+    windows = stand_in.windows(audio, 1.0, 0.5, sample_rate=48000)
+    assert max(windows.offset.max(), windows.end.max()) == samples / 48000
+    assert stand_in.clip(audio, 48000).end[0] == samples / 48000

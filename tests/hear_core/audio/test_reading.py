@@ -431,3 +431,11 @@ def test_short_files_with_cancelling_channels(tmp_path):
     soundfile.write(tmp_path / "b.wav", np.zeros((0, 2)), 32000)
     with pytest.raises(AudioError, match="has no samples"):
         read_if_short(tmp_path / "b.wav", 32000, 2.0)
+
+
+def test_blocks_know_the_duration_at_the_sample_rate_of_the_file(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(5 * 48000 + 1), 48000)
+    blocks = read_blocks(tmp_path / "a.wav", 32000, 50_000)
+    assert blocks.seconds == 0
+    assert sum(map(len, blocks)) == 5 * 32000 + 1
+    assert blocks.seconds == (5 * 48000 + 1) / 48000
