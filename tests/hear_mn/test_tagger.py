@@ -274,5 +274,6 @@ def test_an_ensemble_of_networks_at_different_rates():
 def test_no_row_ends_after_a_resampled_recording(stand_in, samples):
     audio = np.zeros(samples, np.float32)
     windows = stand_in.windows(audio, 1.0, 0.5, sample_rate=48000)
-    assert max(windows.offset.max(), windows.end.max()) == samples / 48000
+    last = max(windows.offset.max(), windows.end.max())
+    assert 0 <= samples / 48000 - last < 1 / 32000
     assert stand_in.clip(audio, 48000).end[0] == samples / 48000

@@ -89,7 +89,7 @@ def test_times_end_with_the_audio(small):
 
 def test_no_row_ends_after_a_resampled_recording(small):
     found = small.frames(np.zeros(48001, np.float32), sample_rate=48000)
-    assert found.offset.max() == 48001 / 48000
+    assert 0 <= 48001 / 48000 - found.offset.max() < 1 / 32000
 
 
 @pytest.mark.parametrize("samples", [1, 100, 639, 640, 641, 32000, 32001, 100000])
