@@ -25,6 +25,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 import warnings
 from collections import Counter
@@ -37,7 +38,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 INPUTS = 16_500
-BUDGET_MB = 512
+BUDGET_MB = 700
 FAULTS = ("traceback", "wrong", "outside", "code", "memory")
 _ADDRESS_SPACE = 8 << 30  # bytes; far less is in use
 _LARGEST_FILE = 1 << 30
@@ -96,12 +97,13 @@ def fuzz_door(door: str, inputs: int, seed: int = 0) -> DoorReport:
             results += found["result"]
             peak = max(peak, found["peak_mb"])
             faults.update(found["faults"].keys())
-            details += [
-                f"{door} {found['index']}: {kind}: {text}" for kind, text in found["faults"].items()
-            ]
+            for kind, text in found["faults"].items():
+                details.append(f"{door} {found['index']}: {kind}: {text}")
+                print(details[-1], file=sys.stderr, flush=True)
         if done < inputs:  # this input has ended the process
             faults["traceback"] += 1
             details.append(f"{door} {done}: traceback: the process has died")
+            print(details[-1], file=sys.stderr, flush=True)
             done += 1
     return DoorReport(door, inputs, results, faults, peak, details)
 
@@ -134,6 +136,7 @@ def _work(door_name: str, first: int, stop: int, seed: int) -> None:
             "XDG_CACHE_HOME": str(root / "cache"),
             "HEAR_CACHE": str(root / "cache"),
         }
+        tempfile.tempdir = str(root / "tmp")
         import torch
 
         from benchmarks.fuzz_doors import DOORS
@@ -283,9 +286,7 @@ def main() -> None:
             )
         )
     print_table(reports)
-    details = [detail for report in reports for detail in report.details]
-    print("\n".join(["", *details]))
-    sys.exit(1 if details else 0)
+    sys.exit(1 if any(report.details for report in reports) else 0)
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ def attempt_audio(sounds: Sounds, work: Path, rng: random.Random, canary: Path) 
         require(warned, f"{path.name}: {missing:.3f} s are missing after byte {cut}, not said")
 
 
-UNKNOWABLE = frozenset({"voc"})
+UNKNOWABLE = frozenset({"ircam"})
 """Formats whose truncation cannot be seen, as nothing in the file tells its length."""
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import typer
 
+from hear_core.errors import shortened_repr
+
 DAY = 86_400.0  # seconds
 SMALLEST = 1e-3  # seconds; shorter windows and hops are slips of the keyboard
 SAMPLE_RATES = (100, 1_000_000)  # in Hz: from infrasound loggers to ultrasound
@@ -33,9 +35,11 @@ def in_range(low: float, high: float) -> Callable[[Any], Any]:
 
     def check(value: Any) -> Any:
         for single in value if isinstance(value, list | tuple) else [value]:
-            if single is not None and not (math.isfinite(single) and low <= single <= high):
-                msg = f"{single:g} is not a finite number {_described(low, high)}."
-                raise typer.BadParameter(msg)
+            if single is None or (abs(single) < math.inf and low <= single <= high):
+                continue
+            shown = f"{single:g}" if isinstance(single, float) else shortened_repr(single, 20)
+            msg = f"{shown} is not a finite number {_described(low, high)}."
+            raise typer.BadParameter(msg)
         return value
 
     return check

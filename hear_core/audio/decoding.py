@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
@@ -27,8 +28,10 @@ BLOCK = 1 << 16
 CONTAINERS = frozenset({".m4a", ".aac", ".mp4", ".webm", ".wma", ".wv", ".mka", ".ac3", ".3gp"})
 """Suffixes of formats that libsndfile does not know, and PyAV and ffmpeg do."""
 
+LOUDEST = 2.0**32
+"""Largest magnitude of a sample; no scale of samples reaches further."""
+
 _RATES = (100, 10_000_000)
-_LOUDEST = 2.0**32  # no scale of samples reaches further
 _AU, _AU_FLOAT = b".snd", 6  # the format in which ffmpeg hands over samples
 
 
@@ -119,16 +122,19 @@ def check_sample_rate(sample_rate: float, what: str = "sample_rate is") -> None:
     Raises:
         AudioError: It is below 100 Hz or above 10 MHz, or not a number.
     """
-    if not _RATES[0] <= sample_rate <= _RATES[1]:
+    is_number = isinstance(sample_rate, Real) and not isinstance(sample_rate, bool)
+    if not is_number or not _RATES[0] <= sample_rate <= _RATES[1]:
         limits = f"{_RATES[0]} to {_RATES[1]} Hz are supported"
         name = "" if what.startswith("sample_rate") else "a sample rate of "
-        msg = f"{what} {name}{sample_rate} Hz, but only {limits}"
+        msg = (
+            f"{what} {name}{sample_rate if is_number else repr(sample_rate)} Hz, but only {limits}"
+        )
         raise AudioError(msg)
 
 
 def _check_values(path: AudioSource, samples: np.ndarray) -> None:
     highest = max(float(samples.max()), -float(samples.min()))
-    if highest <= _LOUDEST:
+    if highest <= LOUDEST:
         return
     if np.isfinite(samples).all():
         msg = f"{path} contains values up to {highest:.3g}; audio is in [-1, 1]"

@@ -12,13 +12,14 @@ their true end, if need be with a header that is made or mended in memory.
 - FLAC: appended streams are divided; a number of samples that is lower than that of the last frame
   is replaced.
 - WAV: appended files are divided; missing data is reported.
+- AIFF, AU, IFF, MAT, NIST, RF64, VOC, W64: missing data is reported.
 """
 
 from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, Literal, NamedTuple, Protocol, TypeAlias
 
 _CHUNK = 1 << 20  # bytes read at a time
@@ -531,9 +532,85 @@ def _is_wav(head: bytes) -> bool:
     return head[:4] == b"RIFF" and head[8:12] == b"WAVE"
 
 
+# --- Formats of one stream, whose header tells where the file ends --------------------------------
+
+
+def _au_end(file: BinaryIO, head: bytes) -> int:
+    order: Literal["big", "little"] = "big" if head[:4] == b".snd" else "little"
+    offset, size = (int.from_bytes(head[place : place + 4], order) for place in (4, 8))
+    return 0 if size >= _NO_LENGTH else offset + size
+
+
+def _iff_end(file: BinaryIO, head: bytes) -> int:
+    size = int.from_bytes(head[4:8], "big")
+    return 0 if size >= _NO_LENGTH else 8 + size
+
+
+def _nist_end(file: BinaryIO, head: bytes) -> int:
+    """Return the end of a NIST SPHERE file, whose header is text."""
+    file.seek(0)
+    lines = file.read(1024).decode("ascii", "replace").split("\n")
+    fields = {line.split(" ")[0]: line.split(" ")[-1] for line in lines if line.count(" ") == 2}
+    numbers = [fields.get(name, "") for name in ("sample_count", "sample_n_bytes")]
+    numbers += [fields.get("channel_count", "1"), lines[1].strip() if len(lines) > 1 else ""]
+    if not all(number.isdecimal() and len(number) < 16 for number in numbers):
+        return 0
+    count, size, channels, header = map(int, numbers)
+    return header + count * size * channels
+
+
+def _mat_end(file: BinaryIO, head: bytes) -> int:
+    """Return the end of the last element of a MAT file."""
+    file.seek(126)
+    order: Literal["big", "little"] = "little" if file.read(2) == b"IM" else "big"
+    position = 128
+    while len(tag := file.read(8)) == 8:
+        position += 8 + int.from_bytes(tag[4:], order)
+        file.seek(position)
+    return position - 8  # libsndfile promises eight bytes more than it writes
+
+
+def _voc_end(file: BinaryIO, head: bytes) -> int:
+    """Return the end of the last block of a VOC file."""
+    file.seek(20)
+    position = int.from_bytes(file.read(2), "little")
+    file.seek(position)
+    while len(tag := file.read(4)) == 4 and tag[0]:
+        position += 4 + int.from_bytes(tag[1:], "little")
+        file.seek(position)
+    return position
+
+
+_ENDS: Mapping[bytes, Callable[[BinaryIO, bytes], int]] = {
+    b".snd": _au_end,
+    b"dns.": _au_end,
+    b"FORM": _iff_end,
+    b"RF64": lambda file, head: 8 + int.from_bytes(head[20:28], "little"),
+    b"riff": lambda file, head: int.from_bytes(head[16:24], "little"),  # W64
+    b"NIST": _nist_end,
+    b"MATL": _mat_end,
+    b"Crea": _voc_end,
+}
+"""Functions that return where a file should end, by its first bytes; 0 if it does not tell."""
+
+
+def _promising_links(file: BinaryIO, start: int) -> list[Link]:
+    file.seek(start)
+    head = file.read(28)
+    promised = _ENDS[head[:4]](file, head)
+    missing = promised - file.seek(0, io.SEEK_END)
+    if promised >= _UNKNOWN_LENGTH or missing <= 1:  # a byte of padding is often left out
+        return []
+    return [Link(None, f"is truncated: {missing} of {promised} bytes are missing")]
+
+
+_UNKNOWN_LENGTH = 1 << 62  # of formats whose sizes have 64 bits
+
+
 _FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[BinaryIO, int], list[Link]]], ...] = (
     (_is_wav, _wav_links),
     (lambda head: head[:4] == _FLAC_START, _flac_links),
     (lambda head: head[:4] == b"OggS", _ogg_links),
+    (lambda head: head[:4] in _ENDS, _promising_links),
     (_is_mpeg, _mpeg_links),
 )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hear_core.audio.decoding import (
     CONTAINERS,
+    LOUDEST,
     AudioSource,
     Block,
     EncodedAudio,
@@ -362,14 +363,7 @@ def as_chunk(chunk: np.ndarray) -> np.ndarray:
     Raises:
         AudioError: The chunk has another shape or type, or holds NaN or infinite values.
     """
-    chunk = np.asarray(chunk)
-    if chunk.ndim != 1 or not np.issubdtype(chunk.dtype, np.floating):
-        msg = f"a chunk must be floats (samples,), but is {chunk.dtype} {chunk.shape}"
-        raise AudioError(msg)
-    if not np.isfinite(chunk).all():
-        msg = "the chunk contains NaN or infinite samples"
-        raise AudioError(msg)
-    return chunk.astype(np.float32)  # a copy: sources reuse their buffers
+    return _as_samples(chunk, "a chunk").copy()  # sources reuse their buffers
 
 
 def as_waveform(samples: np.ndarray | Tensor, sample_rate: int, new_sample_rate: int) -> np.ndarray:
@@ -387,19 +381,43 @@ def as_waveform(samples: np.ndarray | Tensor, sample_rate: int, new_sample_rate:
         AudioError: The samples have another shape or type, are empty, or hold NaN or infinite
             values, or a sample rate is absurd.
     """
-    given = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
-    if given.ndim != 1 or given.size == 0:
-        msg = f"a waveform must have the shape (samples,) and not be empty, but is {given.shape}"
-        raise AudioError(msg)
-    if not np.issubdtype(given.dtype, np.floating):
-        msg = f"a waveform must be floats in [-1, 1], such as int16 / 32768, but is {given.dtype}"
-        raise AudioError(msg)
-    waveform = given.astype(np.float32, copy=False)
-    if not np.isfinite(waveform).all():
-        msg = "the waveform contains NaN or infinite samples"
+    waveform = _as_samples(samples, "a waveform")
+    if not len(waveform):
+        msg = "a waveform must have samples, but is empty"
         raise AudioError(msg)
     check_sample_rate(sample_rate)
     return resample(waveform, sample_rate, new_sample_rate)
+
+
+def _as_samples(given: object, what: str) -> np.ndarray:
+    """Return samples that a user passes as an array (samples,), float32."""
+    if isinstance(given, Tensor):
+        given = _as_array(given, what)
+    found = np.asarray(given)
+    if found.ndim != 1:
+        msg = f"{what} must have the shape (samples,), but has the shape {found.shape}"
+        raise AudioError(msg)
+    if not np.issubdtype(found.dtype, np.floating):
+        msg = f"{what} must be floats in [-1, 1], such as int16 / 32768, but is {found.dtype}"
+        raise AudioError(msg)
+    samples = found.astype(np.float32, copy=False)
+    if samples.size and not (np.abs(samples) <= LOUDEST).all():
+        msg = f"{what} must be finite and in about [-1, 1], but has values up to {_peak(found)}"
+        raise AudioError(msg)
+    return samples
+
+
+def _as_array(tensor: Tensor, what: str) -> np.ndarray:
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+        kind = "meta" if tensor.is_meta else "quantized" if tensor.is_quantized else tensor.layout
+        msg = f"{what} must be a dense tensor with values, but is {kind}"
+        raise AudioError(msg)
+    plain = tensor.detach().cpu().resolve_neg().resolve_conj()
+    return (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+
+
+def _peak(samples: np.ndarray) -> str:
+    return "NaN" if np.isnan(samples).any() else f"{float(np.abs(samples).max()):.3g}"
 
 
 def resample(samples: np.ndarray, sample_rate: int, new_sample_rate: int) -> np.ndarray:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from hear_core.analysis.activations import peak_activations
+from hear_core.audio.decoding import LOUDEST
 from hear_core.audio.framing import Array
 from hear_core.errors import AudioError, ConfigError, require_number, unknown
 from hear_core.networks.extractor import Extractor
@@ -34,6 +35,7 @@ from hear_core.runtime.weight_watch import WeightWatch
 from hear_core.zoo.registry import NetworkRecord
 
 _LOUD = 2.0
+_MOST_CHANNELS, _MANY_CLIPS = 8, 1000  # a shape that is rather (samples, channels)
 _MEGABYTES = {"cpu": 64.0, "cuda": 2048.0}
 
 
@@ -237,7 +239,7 @@ class PluginModel(nn.Module):
         """Return the engine, and the checked audio as float32 on the device of the engine."""
         check_audio(audio)
         engine = self._current_engine()
-        clips = audio.detach().float()
+        clips = audio.detach().resolve_neg().float()
         on_cpu = engine.name == "onnx" or clips.device.type == "cpu"
         return engine, clips.cpu().numpy() if on_cpu else clips
 
@@ -292,7 +294,7 @@ def check_audio(audio: Tensor) -> None:
             at least one clip and one sample.
 
     Warns:
-        UserWarning: Values lie far outside [-1, 1].
+        UserWarning: Values lie far outside [-1, 1], or the shape is rather (samples, channels).
     """
     problem = None
     if not isinstance(audio, Tensor):
@@ -312,12 +314,23 @@ def check_audio(audio: Tensor) -> None:
         msg = f"audio {problem}"
         raise AudioError(msg)
     # The threads of PyTorch would slow others down, see `hear_core.runtime.engines`.
-    clips = audio.detach().float().numpy() if audio.device.type == "cpu" else audio.detach()
+    clips = audio.detach().resolve_neg()
+    clips = clips.float().numpy() if audio.device.type == "cpu" else clips
     low, high = float(clips.min()), float(clips.max())
+    if math.isfinite(low) and math.isfinite(high) and max(-low, high) > LOUDEST:
+        msg = f"audio goes from {low:.3g} to {high:.3g}; it must be in about [-1, 1]"
+        raise AudioError(msg)
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = (~audio.isfinite()).any(1).nonzero().flatten().tolist()
         msg = f"audio holds NaN or infinite values, in clip {', '.join(map(str, bad[:5]))}"
         raise AudioError(msg)
     if max(-low, high) > _LOUD:
         message = f"audio goes from {low:.3g} to {high:.3g}; it should stay within [-1, 1]"
+        warnings.warn(message, stacklevel=4)
+    count, samples = audio.shape
+    if samples <= _MOST_CHANNELS and count >= _MANY_CLIPS:
+        message = (
+            f"audio of the shape ({count}, {samples}) is taken as {count} clips of {samples} "
+            "samples; if these are samples and channels, pass audio.mean(1)[None]"
+        )
         warnings.warn(message, stacklevel=4)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hear_core._version import __version__
 from hear_core.errors import CheckpointError, ConfigError
 from hear_core.io.files import atomic_write
+from hear_core.io.json_files import parse_json
 from hear_core.zoo.reading import is_safetensors
 
 _KEY = "hear"  # the entry of the metadata of a safetensors file that is ours, as JSON
@@ -87,11 +88,7 @@ class CheckpointMetadata:
         Raises:
             ValueError: The text is not JSON, or an entry is missing or has the wrong type.
         """
-        try:
-            entries = json.loads(text)
-        except RecursionError as error:
-            msg = "it is nested too deeply"
-            raise ValueError(msg) from error
+        entries = parse_json(text, "it", finite=True)
         if not isinstance(entries, dict) or not isinstance(entries.get("format"), int):
             msg = "it is not a mapping with a 'format' number"
             raise ValueError(msg)
@@ -122,8 +119,7 @@ def _checked(name: str, kind: str, value: Any) -> Any:
     else:
         good = isinstance(value, dict)
         if good and kind == "Mapping[str, float]":
-            numbers = (v for v in value.values())
-            good = all(isinstance(v, int | float) and math.isfinite(v) for v in numbers)
+            good = all(isinstance(v, int | float) and abs(v) < math.inf for v in value.values())
     if not good:
         msg = f"its entry {name!r} is {value!r:.60}"
         raise ValueError(msg)

@@ -98,7 +98,7 @@ def test_a_number_out_of_range_is_a_sentence(command, option, value, tmp_path, m
 @pytest.mark.parametrize(
     ("command", "option"), [(c, option) for c, options in INTEGERS.items() for option in options]
 )
-@pytest.mark.parametrize("value", ["nan", "-1", str(10**12)])
+@pytest.mark.parametrize("value", ["nan", "-1", str(10**12), "9" * 401])
 def test_a_count_out_of_range_is_a_sentence(command, option, value, tmp_path, monkeypatch):
     refused(command, option, value, tmp_path, monkeypatch)
 

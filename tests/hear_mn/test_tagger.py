@@ -277,3 +277,32 @@ def test_no_row_ends_after_a_resampled_recording(stand_in, samples):
     last = max(windows.offset.max(), windows.end.max())
     assert 0 <= samples / 48000 - last < 1 / 32000
     assert stand_in.clip(audio, 48000).end[0] == samples / 48000
+
+
+@pytest.mark.parametrize(
+    ("audio", "rate"),
+    [
+        (torch.zeros(999).to_sparse(), None),
+        (torch.zeros(999, device="meta"), None),
+        (torch.quantize_per_tensor(torch.zeros(999), 0.1, 0, torch.qint8), None),
+        (torch.zeros(999).to_mkldnn(), None),
+        (np.full(999, 1e38, np.float32), None),
+        (np.zeros(999, np.float32), "8000"),
+        (np.zeros(999, np.float32), float("nan")),
+        (None, None),
+    ],
+)
+def test_arrays_that_are_not_audio(stand_in, audio, rate):
+    with pytest.raises(AudioError):
+        stand_in.windows(audio, sample_rate=rate)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [torch.Tensor.bfloat16, torch.Tensor.requires_grad_, torch._neg_view, torch.Tensor.double],
+)
+def test_tensors_of_any_kind_are_taken(stand_in, change):
+    audio = torch.from_numpy(noise(0.2))
+    expected = stand_in.windows(-audio if change is torch._neg_view else audio)
+    found = stand_in.windows(change(audio.clone()))
+    np.testing.assert_allclose(found.scores, expected.scores, atol=0.02)

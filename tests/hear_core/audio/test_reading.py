@@ -250,6 +250,18 @@ def test_a_truncated_file_is_reported(tmp_path, caplog, suffix):
     assert "cut is truncated" in caplog.text
 
 
+@pytest.mark.parametrize("format_", ["AIFF", "AU", "SVX", "MAT5", "NIST", "RF64", "VOC", "W64"])
+def test_a_truncated_file_of_one_stream_is_reported(tmp_path, caplog, format_):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise(2), RATE, format=format_, subtype="PCM_16")
+    read_audio(written(tmp_path / "whole", buffer.getvalue()), RATE, strict=True)
+    path = written(tmp_path / "cut", buffer.getvalue()[: buffer.tell() // 2])
+    with pytest.raises(AudioError, match=r"cut is truncated: .* bytes are missing"):
+        read_audio(path, RATE, strict=True)
+    assert 0.8 * RATE < len(read_audio(path, RATE)) < 1.2 * RATE
+    assert "cut is truncated" in caplog.text
+
+
 def test_a_wav_file_of_a_pipe_has_no_length(tmp_path, caplog):
     data = bytearray(encoded(noise(1), "wav"))
     place = data.index(b"data") + 4

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hear_core.errors import AudioError, CheckpointError, ConfigError
+from hear_core.plugins.plugin_model import check_audio
 from hear_mn import mn01_all_b_mel_avgs as plugin
 
 MODEL = plugin.load_model(pretrained=False, taps=["mel_avgs", "all_b", "logits"], engine="torch")
@@ -174,6 +175,7 @@ def test_a_column_of_a_larger_tensor_is_taken():
         (torch.zeros(0, 16000), r"is empty"),
         (torch.tensor([[0.0, 0.0], [0.0, float("nan")]]), r"NaN or infinite values, in clip 1"),
         (torch.tensor([[0.0, float("inf")]]), r"NaN or infinite values, in clip 0"),
+        (torch.tensor([[0.0, 1e38]]), r"goes from 0 to 1e\+38; it must be in about"),
         (np.zeros((1, 16000), "float32"), r"is a ndarray; pass a torch.Tensor"),
     ],
 )
@@ -187,6 +189,11 @@ def test_invalid_audio_is_refused(audio, message):
 def test_values_far_outside_are_warned_of():
     with pytest.warns(UserWarning, match=r"audio goes from 0 to 3.28e\+04.* within \[-1, 1\]"):
         MODEL.get_scene_embeddings(torch.tensor([[0.0, 32768.0]]))
+
+
+def test_samples_and_channels_are_not_silently_clips():
+    with pytest.warns(UserWarning, match=r"\(1000, 2\) is taken as 1000 clips of 2 samples"):
+        check_audio(torch.zeros(1000, 2))
 
 
 @pytest.mark.filterwarnings("error")
