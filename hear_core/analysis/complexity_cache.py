@@ -11,7 +11,9 @@ from types import ModuleType
 
 import hear_core
 from hear_core.analysis.complexity import Complexity, complexity
+from hear_core.errors import ConfigError
 from hear_core.io.files import atomic_write
+from hear_core.io.json_files import read_json
 from hear_core.zoo.checkpoints import cache_folder
 
 
@@ -30,13 +32,26 @@ def cached_complexity(package: ModuleType, backbone: str) -> Complexity:
         ConfigError: The zoo has no such backbone.
     """
     path = cache_folder() / "complexity" / _fingerprint(package) / f"{backbone}.json"
-    try:
-        return Complexity(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # not cached, or damaged
-        found = complexity(package.ZOO[backbone])
+    if (cached := _read(path)) is not None:
+        return cached
+    found = complexity(package.ZOO[backbone])
     with suppress(OSError), atomic_write(path) as part:
         part.write_text(json.dumps(found._asdict()), encoding="utf-8")
     return found
+
+
+def _read(path: Path) -> Complexity | None:
+    """Return the complexity in a file; None if it is missing or damaged."""
+    try:
+        entries = read_json(path)
+    except ConfigError:
+        return None
+    field = entries.pop("receptive_field", None)
+    numbers = [*entries.values(), *(field if isinstance(field, list) else [None])]
+    known = set(Complexity._fields) - {"receptive_field"}
+    if set(entries) != known or not all(type(number) in (int, float) for number in numbers):
+        return None
+    return Complexity(**entries, receptive_field=(numbers[-2], numbers[-1]))
 
 
 @cache

@@ -314,8 +314,8 @@ def check_audio(audio: Tensor) -> None:
         msg = f"audio {problem}"
         raise AudioError(msg)
     # The threads of PyTorch would slow others down, see `hear_core.runtime.engines`.
-    clips = audio.detach().resolve_neg()
-    clips = clips.float().numpy() if audio.device.type == "cpu" else clips
+    given = audio.detach().resolve_neg()
+    clips = given.float().numpy() if given.device.type == "cpu" else given
     low, high = float(clips.min()), float(clips.max())
     if math.isfinite(low) and math.isfinite(high) and max(-low, high) > LOUDEST:
         msg = f"audio goes from {low:.3g} to {high:.3g}; it must be in about [-1, 1]"

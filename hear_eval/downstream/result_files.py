@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -178,7 +177,7 @@ class OutcomeJournal:
                     _outcome(outcome, arrays[str(number)]) if outcome else None
                     for number, outcome in enumerate(known)
                 ]
-        except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile, AttributeError):
+        except Exception:  # whatever is damaged, and however, is trained again
             return None
 
     def write(self, key: str, outcomes: Sequence[Outcome | None]) -> None:

@@ -157,8 +157,13 @@ def read_log(path: Path) -> list[dict[str, float]]:
         with path.open(newline="", encoding="utf-8") as file:
             text = file.read()
         lines = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
-        rows = [dict(zip(lines[0], cells, strict=True)) for cells in lines[1:]]
-        return [{key: float(value) for key, value in row.items() if value} for row in rows]
+        names = lines[0] if lines else ["step"]
+        rows = [dict(zip(names, cells, strict=True)) for cells in lines[1:]]
+        found = [{key: float(value) for key, value in row.items() if value} for row in rows]
+        if len(set(names)) < len(names) or not all("step" in row for row in found):
+            msg = "it must have a step in every row, and no column twice"
+            raise ValueError(msg)
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
         msg = f"{path} is damaged: {error}. Delete it to resume the run with a new log."
         raise ConfigError(msg) from error
+    return found

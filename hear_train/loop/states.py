@@ -5,6 +5,7 @@ Nothing is read by pickle, so that resuming a run of somebody else cannot run co
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -21,6 +22,7 @@ from hear_core.io.files import atomic_write
 from hear_core.io.json_files import read_json
 
 _PREFIX, _VALUES = "state-", "state.json"
+_CHECKSUMS = "sha256"
 _NAME = re.compile(_PREFIX + r"[0-9]{8,18}")
 _HINT = "Delete this folder to resume from the beginning, or restore it from a copy."
 
@@ -60,7 +62,9 @@ def write_state(
                 key: tensor.detach().cpu().contiguous().clone() for key, tensor in group.items()
             }
             save_file(plain, part / f"{name}.safetensors")
-        (part / _VALUES).write_text(json.dumps(values), encoding="utf-8")
+        sums = {file.name: _sha256(file) for file in sorted(part.iterdir())}
+        content = json.dumps({**values, _CHECKSUMS: sums})
+        (part / _VALUES).write_text(content, encoding="utf-8")
     if before is not None:
         shutil.rmtree(before)
 
@@ -78,9 +82,13 @@ def read_state(state: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any
     from safetensors.torch import load_file
 
     values = read_json(state / _VALUES, hint=_HINT)
+    sums = values.pop(_CHECKSUMS, None)  # states of earlier versions have none
     tensors = {}
     for file in sorted(state.glob("*.safetensors")):
         try:
+            if isinstance(sums, dict) and sums.get(file.name) != _sha256(file):
+                msg = "its checksum is not that of the state"
+                raise ValueError(msg)
             tensors[file.stem] = load_file(file)
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             msg = f"{file} is damaged: {error}. {_HINT}"
@@ -89,6 +97,11 @@ def read_state(state: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any
             msg = f"{file} is damaged: {odd[0]} is not made of finite numbers. {_HINT}"
             raise ConfigError(msg)
     return tensors, values
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_usable(tensor: Tensor) -> bool:

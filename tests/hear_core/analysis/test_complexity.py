@@ -7,7 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import hear_mn
+from hear_core.analysis import complexity_cache
 from hear_core.analysis.complexity import complexity, macs, parameters, peak_memory, receptive_field
+from hear_core.analysis.complexity_cache import cached_complexity
 from hear_core.errors import ConfigError
 from hear_core.frontends.log_mel import LogMel
 from hear_core.networks.backbone import Backbone
@@ -202,3 +205,17 @@ def test_a_clip_that_is_too_short():
 def test_a_front_end_knows_its_frames(hop, samples):
     frontend = LogMel(hop=hop)
     assert frontend(torch.zeros(1, samples)).shape[2] == frontend.frames(samples)
+
+
+@pytest.mark.parametrize("content", ["", "[" * 100_000, "{}", "[]", '{"macs": "many"}'])
+def test_a_damaged_cache_of_complexity_is_counted_again(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(complexity_cache, "cache_folder", lambda: tmp_path)
+    cached_complexity.cache_clear()
+    counted = cached_complexity(hear_mn, "mn01_as")
+    (file,) = tmp_path.rglob("mn01_as.json")
+    cached_complexity.cache_clear()
+    assert cached_complexity(hear_mn, "mn01_as") == counted  # from the file
+    file.write_text(content)
+    cached_complexity.cache_clear()
+    assert cached_complexity(hear_mn, "mn01_as") == counted
+    cached_complexity.cache_clear()

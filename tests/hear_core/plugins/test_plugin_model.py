@@ -150,6 +150,7 @@ def test_other_floats_are_taken(dtype):
         lambda a: a[:, :1].expand(1, 16000),
         lambda a: torch.nn.Parameter(a),
         lambda a: a[:, ::2],
+        torch._neg_view,
     ],
 )
 def test_strange_tensors_are_taken(strange):

@@ -176,3 +176,17 @@ def test_learning_rates_of_a_run_are_those_of_efficientat(tmp_path):
     assert found[::2] == found[1::2]
     expected = arrays("train/efficientat")["lr_used_audioset"]
     assert found[::2] == pytest.approx(expected.tolist(), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "content", ["loss\n1\n", "step,step\n1,2\n", "step,loss\n1\n", "step\na\n", "step,loss\n,1\n"]
+)
+def test_a_damaged_log_is_refused(tmp_path, content):
+    (tmp_path / "log.csv").write_text(content)
+    with pytest.raises(ConfigError, match=r"log\.csv is damaged: .* Delete it"):
+        read_log(tmp_path / "log.csv")
+
+
+def test_a_log_whose_first_line_is_incomplete_is_empty(tmp_path):
+    (tmp_path / "log.csv").write_text("step,lo")
+    assert read_log(tmp_path / "log.csv") == []

@@ -296,9 +296,22 @@ def test_damaged_tensors_of_a_state(tmp_path, stopped, name, kind):
     else:
         del tensors["layers.0.bias/exp_avg_sq"]
     save_file(tensors, file)
+    values = json.loads((file.parent / "state.json").read_text())
+    del values["sha256"]  # as in states of earlier versions
+    (file.parent / "state.json").write_text(json.dumps(values))
     with pytest.raises(
         ConfigError, match=r"not made of finite numbers|incomplete state of layers.0"
     ):
+        trainer(tmp_path / "run")
+
+
+def test_a_changed_bit_of_a_state_is_found(tmp_path, stopped):
+    shutil.copytree(stopped, tmp_path / "run")
+    file = last_state(tmp_path / "run") / "weights.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-10] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"weights\.safetensors is damaged: its checksum"):
         trainer(tmp_path / "run")
 
 
