@@ -34,7 +34,7 @@ def test_every_door_refuses_or_is_right(tmp_path, name):
     for part in ("valid", "work"):
         (tmp_path / part).mkdir()
     valid = DOORS[name].prepare(tmp_path / "valid")
-    for index in range(INPUTS):
+    for index in range(round(INPUTS * min(1, DOORS[name].weight))):
         work = tmp_path / "work" / str(index)
         work.mkdir()
         with suppress(HearError):

@@ -12,7 +12,7 @@ their true end, if need be with a header that is made or mended in memory.
 - FLAC: appended streams are divided; a number of samples that is lower than that of the last frame
   is replaced.
 - WAV: appended files are divided; missing data is reported.
-- AIFF, AU, IFF, MAT, NIST, RF64, VOC, W64: missing data is reported.
+- AIFF, AU, CAF, IFF, MAT, NIST, RF64, VOC, W64: missing data is reported.
 """
 
 from __future__ import annotations
@@ -478,6 +478,7 @@ def _crc8(content: bytes) -> int:
 # --- WAV ------------------------------------------------------------------------------------------
 
 _NO_LENGTH = 0x7FFF0000  # bytes; sizes from here on mark files that were written to a pipe
+_UNKNOWN_LENGTH = 1 << 62  # the same of formats whose sizes have 64 bits
 
 
 def _wav_links(file: BinaryIO, start: int) -> list[Link]:
@@ -581,6 +582,18 @@ def _voc_end(file: BinaryIO, head: bytes) -> int:
     return position
 
 
+def _caf_end(file: BinaryIO, head: bytes) -> int:
+    """Return the end of the last chunk of a CAF file."""
+    position = 8
+    file.seek(position)
+    while len(chunk := file.read(12)) == 12:
+        position += 12 + int.from_bytes(chunk[4:], "big")  # -1 is an unknown size
+        if position >= _UNKNOWN_LENGTH:
+            return 0
+        file.seek(position)
+    return position
+
+
 _ENDS: Mapping[bytes, Callable[[BinaryIO, bytes], int]] = {
     b".snd": _au_end,
     b"dns.": _au_end,
@@ -590,6 +603,7 @@ _ENDS: Mapping[bytes, Callable[[BinaryIO, bytes], int]] = {
     b"NIST": _nist_end,
     b"MATL": _mat_end,
     b"Crea": _voc_end,
+    b"caff": _caf_end,
 }
 """Functions that return where a file should end, by its first bytes; 0 if it does not tell."""
 
@@ -602,9 +616,6 @@ def _promising_links(file: BinaryIO, start: int) -> list[Link]:
     if promised >= _UNKNOWN_LENGTH or missing <= 1:  # a byte of padding is often left out
         return []
     return [Link(None, f"is truncated: {missing} of {promised} bytes are missing")]
-
-
-_UNKNOWN_LENGTH = 1 << 62  # of formats whose sizes have 64 bits
 
 
 _FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[BinaryIO, int], list[Link]]], ...] = (

@@ -63,13 +63,16 @@ def read_thresholds(path: Path, labels: Sequence[str]) -> dict[str, float]:
     Raises:
         ConfigError: The file cannot be read so, or names something that is not a label.
     """
-    found = {}
+    found: dict[str, float] = {}
     for name, value in _read_mapping(path).items():
-        if not isinstance(value, int | float) or not 0 <= value <= 1:
+        if type(value) not in (int, float) or not 0 <= value <= 1:
             msg = f"{path}: the threshold of {name!r} must be a number from 0 to 1, not {value!r}"
             raise ConfigError(msg)
-        (label,) = _chosen(path, [str(name)], labels)
-        found[label] = float(value)
+        for label in _chosen(path, [str(name)], labels):
+            if label in found:
+                msg = f"{path} has two thresholds for {label}"
+                raise ConfigError(msg)
+            found[label] = float(value)
     return found
 
 
@@ -79,8 +82,11 @@ def read_groups(path: Path, labels: Sequence[str]) -> dict[str, list[str]]:
     Raises:
         ConfigError: The file cannot be read so, or names something that is not a label.
     """
-    found = {}
+    found: dict[str, list[str]] = {}
     for name, members in _read_mapping(path).items():
+        if str(name) in found or not str(name).strip():
+            msg = f"{path}: {str(name)!r} cannot be the name of a group, or is that of two"
+            raise ConfigError(msg)
         if not isinstance(members, list) or not members:
             msg = f"{path}: the group {name!r} must be a list of labels, not {members!r}"
             raise ConfigError(msg)

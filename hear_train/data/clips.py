@@ -18,6 +18,7 @@ import numpy as np
 from hear_core.audio.files import find_audio_files
 from hear_core.audio.reading import read_audio
 from hear_core.errors import AudioError, ConfigError
+from hear_core.io.arrays import read_array
 from hear_core.io.files import atomic_write
 from hear_core.io.tables import is_table, read_table
 from hear_core.zoo.labels import select_classes
@@ -122,8 +123,8 @@ class Clips(Sequence[Clip]):
         if file is None:
             return self._samples(clip)
         try:
-            return np.load(file).astype(np.float32) / _INT16
-        except (OSError, ValueError, EOFError):  # missing or truncated
+            return read_array(file).astype(np.float32) / _INT16
+        except ConfigError:  # missing or damaged
             kept = _as_int16(self._samples(clip))
             with atomic_write(file) as part, part.open("wb") as opened:
                 np.save(opened, kept)

@@ -250,7 +250,9 @@ def test_a_truncated_file_is_reported(tmp_path, caplog, suffix):
     assert "cut is truncated" in caplog.text
 
 
-@pytest.mark.parametrize("format_", ["AIFF", "AU", "SVX", "MAT5", "NIST", "RF64", "VOC", "W64"])
+@pytest.mark.parametrize(
+    "format_", ["AIFF", "AU", "CAF", "SVX", "MAT5", "NIST", "RF64", "VOC", "W64"]
+)
 def test_a_truncated_file_of_one_stream_is_reported(tmp_path, caplog, format_):
     buffer = io.BytesIO()
     soundfile.write(buffer, noise(2), RATE, format=format_, subtype="PCM_16")

@@ -35,6 +35,8 @@ def test_thresholds(tmp_path):
     file.write_text("Speech: 0.5\n/m/04rlf: 1\n'Male speech, man speaking': 0.2\n")
     found = read_thresholds(file, audioset_labels())
     assert found == {"Speech": 0.5, "Music": 1.0, "Male speech, man speaking": 0.2}
+    file.write_text("'Speech, Music': 0.5\n")
+    assert read_thresholds(file, audioset_labels()) == {"Speech": 0.5, "Music": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,9 @@ def test_thresholds(tmp_path):
         ("- Speech", "must map names"),
         ("", "must map names"),
         ("a: [", "is not valid YAML"),
+        ("Speech: yes", "must be a number from 0 to 1, not True"),
+        ("Speech: 0.1\n/m/09x0r: 0.5", "two thresholds for Speech"),
+        ("'Speech, speech': 0.5", "two thresholds for Speech"),
     ],
 )
 def test_invalid_thresholds(tmp_path, text, message):
@@ -68,4 +73,12 @@ def test_groups(tmp_path):
     )
     file.write_text("Voice: Speech")
     with pytest.raises(ConfigError, match="'Voice' must be a list of labels, not 'Speech'"):
+        read_groups(file, audioset_labels())
+
+
+@pytest.mark.parametrize("text", ["1: [Speech]\n'1': [Music]", "'': [Speech]"])
+def test_groups_have_names_of_their_own(tmp_path, text):
+    file = tmp_path / "groups.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="cannot be the name of a group"):
         read_groups(file, audioset_labels())
