@@ -383,7 +383,7 @@ def as_waveform(samples: np.ndarray | Tensor, sample_rate: int, new_sample_rate:
     """
     waveform = _as_samples(samples, "a waveform")
     if not len(waveform):
-        msg = "a waveform must have samples, but is empty"
+        msg = f"a waveform must have samples, but has the shape {waveform.shape}"
         raise AudioError(msg)
     check_sample_rate(sample_rate)
     return resample(waveform, sample_rate, new_sample_rate)

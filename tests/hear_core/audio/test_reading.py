@@ -430,7 +430,7 @@ def test_without_a_decoder_the_error_tells_what_to_install(tmp_path, monkeypatch
     ("samples", "rate", "message"),
     [
         (np.zeros((2, 3)), RATE, r"must have the shape \(samples,\), but has the shape \(2, 3\)"),
-        (np.zeros(0), RATE, "but is empty"),
+        (np.zeros(0), RATE, "must have samples"),
         (np.zeros(3, int), RATE, "must be floats"),
         (np.array([0, np.nan]), RATE, "NaN"),
         (np.zeros(3), 0, "sample_rate is 0 Hz"),
