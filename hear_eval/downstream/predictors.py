@@ -10,7 +10,9 @@ value.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,10 +22,13 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from hear_core.errors import ConfigError
+from hear_core.io.threads import torch_threads
 from hear_eval.downstream.grid import Hyperparameters
 
 _ONE = np.uint16(0x3F80)  # the bits of 1 in bfloat16
 _MOMENTUM = 0.1  # of the running statistics of batch norm
+_MIN_SPEED_UP = 1.3  # of bfloat16, for which ``auto`` uses it
+_ALIGNED = 16  # numbers in a vector of the widest processors
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -42,7 +47,8 @@ def choose_device_and_dtype(device: str = "auto", precision: str = "auto") -> De
 
     Args:
         device: Device such as ``cpu``; ``auto`` is a GPU if there is one.
-        precision: ``float32``, ``bfloat16``, or ``auto`` for bfloat16 if it is fast on the device.
+        precision: ``float32``, ``bfloat16``, or ``auto`` for bfloat16 if it is fast on the device:
+            a measurement of a few milliseconds decides on a CPU.
 
     Raises:
         ConfigError: The device or the precision is not available.
@@ -66,8 +72,28 @@ def choose_device_and_dtype(device: str = "auto", precision: str = "auto") -> De
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cpu" and bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+    return device.type == "cpu" and _bfloat16_speed_up() > _MIN_SPEED_UP
+
+
+@cache
+def _bfloat16_speed_up() -> float:
+    """Return how many times as fast as float32 a matrix product in bfloat16 is on this CPU.
+
+    It is about 2 with instructions for it, 8 with matrix units, and 0.1 where it is emulated.
+    """
+    with torch_threads(1):
+        times = [_time_of_product(dtype) for dtype in (torch.float32, torch.bfloat16)]
+    return times[0] / times[1]
+
+
+def _time_of_product(dtype: torch.dtype) -> float:
+    matrix = torch.ones(256, 256, dtype=dtype)
+    times = []
+    for _ in range(4):  # the first includes the choice of a kernel
+        start = time.perf_counter()
+        matrix @ matrix
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 class _Layer(NamedTuple):
@@ -144,8 +170,12 @@ class Predictors:
             _Adam.new(point.lr, [part[0] for part in self._trained()]) for point in points
         ]
         self._fused = compute.device.type in ("cpu", "cuda")
-        # Gradients of one predictor in float32, used by all in turn.
-        self._gradients = [torch.empty_like(part[0]) for part in self._trained()]
+        # Gradients of one predictor in float32, used by all in turn, where they are computed in
+        # another type.
+        self._gradients = [
+            None if dtype == part.dtype else torch.empty_like(part[0])
+            for part, dtype in zip(self._trained(), self._dtypes(), strict=True)
+        ]
         self._leaves = self._new_leaves()
 
     def __len__(self) -> int:
@@ -155,11 +185,15 @@ class Predictors:
         """Return the trained parameters, stacked over predictors."""
         return [part for layer in self._layers for part in layer[:3] if part.numel()]
 
+    def _dtypes(self) -> list[torch.dtype]:
+        """Return the types to compute with: matrices in the reduced one."""
+        return [self._dtype if part.dim() == 3 else part.dtype for part in self._trained()]
+
     def _new_leaves(self) -> list[Tensor]:
-        """Return copies of the trained parameters to compute with, matrices in the reduced type."""
+        """Return the trained parameters to compute with; those in their own type share memory."""
         return [
-            part.to(self._dtype if part.dim() == 3 else part.dtype, copy=True).requires_grad_()
-            for part in self._trained()
+            part.detach().to(dtype).requires_grad_()
+            for part, dtype in zip(self._trained(), self._dtypes(), strict=True)
         ]
 
     def keep(self, index: Sequence[int]) -> None:
@@ -192,7 +226,7 @@ class Predictors:
         for layer, mask in zip(self._layers[:-1], masks, strict=True):
             weight, shift, scale = (next(leaves) for _ in range(3))
             y = F.batch_norm(
-                _multiply(weight, x).flatten(0, 1)[None],
+                _product(weight, x).flatten(0, 1)[None],
                 layer.mean.flatten(),
                 layer.variance.flatten(),
                 scale.flatten() * factor,
@@ -204,19 +238,21 @@ class Predictors:
             y.detach().mul_(mask)
             x = y.relu_()
         weight, shift = leaves
-        loss(_multiply(weight, x).float() + shift[..., None], targets).sum().backward()
+        loss(_product(weight, x).float() + shift[..., None], targets).sum().backward()
         self._steps += 1
         self._descend()
 
     @torch.no_grad()
     def _descend(self) -> None:
-        """Take a step of every Adam; only one at a time has gradients in float32."""
+        """Take a step of every Adam; only one at a time has its gradients converted to float32."""
         for number, state in enumerate(self._adams):
-            for gradient, leaf in zip(self._gradients, self._leaves, strict=True):
-                gradient.copy_(leaf.grad[number])  # type: ignore[index]  # it is set now
+            computed = [leaf.grad[number] for leaf in self._leaves]  # type: ignore[index]  # set now
             adam(
                 [part[number] for part in self._trained()],
-                self._gradients,
+                [
+                    found if buffer is None else buffer.copy_(found)
+                    for found, buffer in zip(computed, self._gradients, strict=True)
+                ],
                 state.first,
                 state.second,
                 [],
@@ -231,7 +267,8 @@ class Predictors:
                 maximize=False,
             )
         for leaf, part in zip(self._leaves, self._trained(), strict=True):
-            leaf.copy_(part)
+            if leaf.dtype != part.dtype:
+                leaf.copy_(part)
             leaf.grad = None
 
     @torch.no_grad()
@@ -305,6 +342,37 @@ def _multiply(weight: Tensor, x: Tensor) -> Tensor:
     if x.dim() == 2:
         return (weight.flatten(0, 1) @ x).unflatten(0, (len(weight), -1))
     return torch.bmm(weight, x)
+
+
+class _Product(torch.autograd.Function):
+    """The product of `_multiply`, with a faster gradient of weights whose rows are not aligned.
+
+    A matrix product takes 1.4 times as long if the rows of its result, such as the 911 inputs of a
+    unit, begin at addresses that are not multiples of a vector.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, x)
+        return _multiply(weight, x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        weight, x = ctx.saved_tensors
+        predictors, outputs, inputs = weight.shape
+        aligned = -(-inputs // _ALIGNED) * _ALIGNED
+        found = gradient.new_empty(predictors, outputs, aligned)[..., :inputs]
+        if x.dim() == 2:
+            torch.mm(gradient.flatten(0, 1), x.mT, out=found.flatten(0, 1))
+        else:
+            torch.bmm(gradient, x.mT, out=found)
+        of_x = torch.bmm(weight.mT, gradient) if ctx.needs_input_grad[1] else None
+        return found, of_x
+
+
+def _product(weight: Tensor, x: Tensor) -> Tensor:
+    product: Tensor = _Product.apply(weight, x)
+    return product
 
 
 def _sixteen_bits(number: int, random: np.random.Generator) -> np.ndarray:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from hear_core.errors import ConfigError
+from hear_eval.downstream import predictors as predictors_module
 from hear_eval.downstream.grid import Hyperparameters
 from hear_eval.downstream.predictors import (
     DeviceAndDtype,
@@ -158,3 +159,25 @@ def test_an_impossible_place_is_refused():
     with pytest.raises(ConfigError, match="precision 'int8'; known: auto"):
         choose_device_and_dtype("cpu", "int8")
     assert choose_device_and_dtype("cpu", "float32") == FLOAT32
+
+
+@pytest.mark.parametrize(("milliseconds", "wanted"), [(0.5, "bfloat16"), (2.0, "float32")])
+def test_the_automatic_precision_is_the_faster_one(monkeypatch, milliseconds, wanted):
+    times = {torch.float32: 1.0, torch.bfloat16: milliseconds}
+    monkeypatch.setattr(predictors_module, "_time_of_product", times.__getitem__)
+    predictors_module._bfloat16_speed_up.cache_clear()
+    assert choose_device_and_dtype("cpu").dtype == getattr(torch, wanted)
+    predictors_module._bfloat16_speed_up.cache_clear()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_gradients_of_weights_with_rows_that_are_not_aligned(shared):
+    """They are those of a product that PyTorch differentiates, for several predictors."""
+    weight = torch.randn(3, 5, 19, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(*(() if shared else (3,)), 19, 4, dtype=torch.float64, requires_grad=not shared)
+    wanted = (weight @ x).square().sum()
+    found = predictors_module._product(weight, x).square().sum()
+    of = [weight] if shared else [weight, x]
+    pairs = zip(torch.autograd.grad(found, of), torch.autograd.grad(wanted, of), strict=True)
+    for mine, theirs in pairs:
+        torch.testing.assert_close(mine, theirs)
