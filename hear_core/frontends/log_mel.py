@@ -196,7 +196,7 @@ class PreEmphasisConvolution(nn.Module):
         self.register_buffer("kernel", torch.tensor([[[-_EMPHASIS, 1.0]]]), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        return F.conv1d(waveform[:, None], self.kernel)[:, 0]
+        return F.conv1d(waveform[:, None], self.kernel).squeeze(1)  # an index copies
 
 
 class DecibelMel(MelFrontend):

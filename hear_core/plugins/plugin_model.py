@@ -198,11 +198,11 @@ class PluginModel(nn.Module):
 
     def _current_engine(self) -> Engine:
         """Return an engine for the present weights; a new one if they have changed."""
-        name = self._engine_name()
         if self._built is not None:
             engine, watch = self._built
-            if engine.name == name and not watch.changed(self.extractor):
+            if not watch.changed(self.extractor):  # nor their device and type, then
                 return engine
+        name = self._engine_name()
         watch = WeightWatch(self.extractor)
         if name == "onnx":
             record, first = self.record, self._built is None
@@ -258,8 +258,7 @@ class PluginModel(nn.Module):
         """
         if windows is not None and not engine.splits_batches:
             return windows
-        device = next(self.parameters()).device.type
-        megabytes = self._megabytes or _MEGABYTES.get(device, _MEGABYTES["cpu"])
+        megabytes = self._megabytes or _MEGABYTES.get(engine.device_type, _MEGABYTES["cpu"])
         concurrent = engine.concurrent_batches
         fitting = int(megabytes / concurrent * 1e6 / (length * self._bytes_per_sample))
         if windows is None:

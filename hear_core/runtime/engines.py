@@ -45,12 +45,14 @@ class Engine(Protocol):
 
     Attributes:
         name: Name of the engine.
+        device_type: Type of the device that batches are run on, such as ``cpu``.
         concurrent_batches: Number of batches that are run at the same time.
         splits_batches: Whether windows may be run in several batches.
     """
 
     name: ClassVar[str]
     splits_batches: ClassVar[bool]
+    device_type: str
 
     @property
     def concurrent_batches(self) -> int: ...
@@ -80,14 +82,15 @@ class TorchEngine:
     def __init__(self, extractor: Extractor) -> None:
         copy = inference_copy(extractor)
         self._extractor: Extractor = copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._device = next(copy.parameters()).device
+        self.device_type = self._device.type
         _engines.add(self)
 
     def map(self, batches: Iterable[tuple[Place, Array]]) -> Iterator[tuple[Place, Array]]:
         """Yield the embeddings of every batch, see `Engine`."""
-        device = next(self._extractor.parameters()).device
         for place, batch in batches:
             with torch.inference_mode():
-                found = self._extractor(torch.as_tensor(batch, device=device))
+                found = self._extractor(torch.as_tensor(batch, device=self._device))
             is_array = isinstance(batch, np.ndarray)
             yield place, found.cpu().numpy() if is_array else found.to(batch.device)
 
@@ -105,6 +108,7 @@ class GradientEngine:
 
     def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor
+        self.device_type = next(extractor.parameters()).device.type
 
     def map(self, batches: Iterable[tuple[Place, Array]]) -> Iterator[tuple[Place, Array]]:
         """Yield the embeddings of every batch, see `Engine`."""
@@ -122,6 +126,7 @@ class OnnxEngine:
 
     name: ClassVar[str] = "onnx"
     splits_batches: ClassVar[bool] = True
+    device_type = "cpu"
 
     def __init__(self, extractor: Extractor, cache_key: str | None) -> None:
         on_x86 = platform.machine() in ("x86_64", "AMD64")
