@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share; they are imported without PyTorch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import torch
 import typer
 
 from hear_cli.numbers import DAY, SAMPLE_RATES, SMALLEST, number
@@ -17,9 +16,10 @@ from hear_cli.outputs import check_output_file, check_plot_folder
 from hear_core.events.change_points import ChangePoints
 from hear_core.events.decoding import EventDecoding
 from hear_core.events.formats import FORMATS
-from hear_core.plugins.names import module_name
 from hear_core.zoo.labels import read_groups, read_thresholds, select_classes
-from hear_eval.downstream.evaluation import EvaluationSettings
+
+if TYPE_CHECKING:
+    from hear_eval.downstream.evaluation import EvaluationSettings
 
 LONGEST_WINDOW = 60.0  # seconds; a network processes a window in one piece
 
@@ -27,6 +27,8 @@ LONGEST_WINDOW = 60.0  # seconds; a network processes a window in one piece
 def _check_device(name: str) -> str:
     """Return a device if something can be computed on it here."""
     if name not in ("", "auto"):
+        import torch
+
         try:
             torch.zeros(1, device=name).item()
         except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
@@ -347,6 +349,8 @@ class EvaluationOptions(NamedTuple):
 
     def settings(self) -> EvaluationSettings:
         """Return them as hear_eval takes them."""
+        from hear_eval.downstream.evaluation import EvaluationSettings
+
         return EvaluationSettings(*self)
 
 
@@ -373,6 +377,8 @@ def module_names(names: Sequence[str]) -> list[str]:
     # that a file of the user's does not replace a module that the command itself imports.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
+    from hear_core.plugins.names import module_name
+
     return [module_name(name) for name in names]
 
 

@@ -100,7 +100,7 @@ def run_recipe(
     take them with no other option. Several processes share the work under torchrun or
     accelerate launch.
     """
-    from hear_train.recipes import list_recipes, load_recipe, read_recipe, recipe_text
+    from hear_train.recipe_files import list_recipes, read_recipe, recipe_text
 
     if listed:
         for name in list_recipes():
@@ -112,10 +112,11 @@ def run_recipe(
     if not recipe or folder is None or not data:
         msg = "hear train needs a recipe, the folder of a run and --data: see hear train --help"
         raise ConfigError(msg)
+    from hear_train.recipes import build, load_recipe
+
     replaced = [f"model.backbone={backbone}"] if backbone else []
     replaced += [f"data.labels={json.dumps(str(labels))}"] if labels else []
     loaded = load_recipe(recipe, [*replaced, *(overrides or [])])
-    from hear_train.recipes import build
 
     accelerator = make_accelerator(precision, cpu=cpu)
     training = build(

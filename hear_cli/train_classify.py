@@ -86,12 +86,13 @@ def classify(
     the classifier, report.html and predictions.csv. Its path is the name of the classifier: hear
     tag new/*.wav --model RUN, hear listen --model RUN, hear export RUN birds.onnx.
     """
-    from hear_train.classify.training import load_config, train_classifier
-    from hear_train.recipes import recipe_text
+    from hear_train.recipe_files import recipe_text
 
     if show:
         typer.echo(recipe_text("classify"), nl=False)
         return
+    from hear_train.classify.training import load_config, train_classifier
+
     if folder is None or data is None:
         msg = "hear train classify needs the folder of a run and --data: see its --help"
         raise ConfigError(msg)

@@ -6,9 +6,17 @@ optimisers, schedules, logs), `evaluation` (metrics), and `recipes`, which build
 file. `agreement` compares a student with its teacher, and `selection` picks sounds to train on.
 """
 
-from hear_train.batch import Batch, BatchSource, Targets
-from hear_train.loop.trainer import Trainer, TrainerConfig
-from hear_train.recipes import Recipe, build, list_recipes, load_recipe
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hear_core.lazy_attributes import lazy_attributes
+
+if TYPE_CHECKING:
+    from hear_train.batch import Batch, BatchSource, Targets
+    from hear_train.loop.trainer import Trainer, TrainerConfig
+    from hear_train.recipe_files import list_recipes
+    from hear_train.recipes import Recipe, build, load_recipe
 
 __all__ = [
     "Batch",
@@ -21,3 +29,18 @@ __all__ = [
     "list_recipes",
     "load_recipe",
 ]
+
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "Batch": "hear_train.batch",
+        "BatchSource": "hear_train.batch",
+        "Targets": "hear_train.batch",
+        "Trainer": "hear_train.loop.trainer",
+        "TrainerConfig": "hear_train.loop.trainer",
+        "Recipe": "hear_train.recipes",
+        "build": "hear_train.recipes",
+        "list_recipes": "hear_train.recipe_files",
+        "load_recipe": "hear_train.recipes",
+    },
+)

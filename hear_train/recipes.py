@@ -16,7 +16,6 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
-from importlib import resources
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -26,7 +25,6 @@ from torch import nn
 
 from hear_core.errors import CheckpointError, ConfigError, shortened_repr, unknown
 from hear_core.frontends.log_mel import Frontend
-from hear_core.io.yaml_files import parse_yaml
 from hear_core.networks.backbone import Backbone
 from hear_core.zoo.metadata import read_metadata, save_checkpoint
 from hear_core.zoo.registry import NetworkRecord, Zoo
@@ -64,6 +62,7 @@ from hear_train.objectives.stored_frames import StoredFrames
 from hear_train.objectives.supervised import LOSSES, Supervised
 from hear_train.objectives.teachers import NetworkTeacher, StoredTeacher
 from hear_train.preprocessing import FramePreprocessing, Preprocessing
+from hear_train.recipe_files import override_entry, read_recipe
 from hear_train.zoo import ZOO, transfer
 
 if TYPE_CHECKING:
@@ -73,7 +72,6 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PACKAGE = "training_configs"
 _IN_MEMORY = 5000  # clips of which all are read before training; 5 s each take 1.6 GB
 _TOO_LARGE = 10**18  # for a 64-bit integer, with room for products
 _SURVEY = 4  # batches that the teacher's mean is computed from
@@ -331,30 +329,6 @@ class Recipe:
         return found
 
 
-def list_recipes() -> list[str]:
-    """Return the names of the published recipes."""
-    files = (file.name for file in resources.files(_PACKAGE).iterdir())
-    return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
-
-
-def recipe_text(name: str | Path) -> str:
-    """Return the YAML of a published recipe, or of a file of one's own.
-
-    Raises:
-        ConfigError: The recipe does not exist or cannot be read.
-    """
-    if str(name) in list_recipes():
-        return resources.files(_PACKAGE).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        raise ConfigError(unknown("recipe", str(name), list_recipes()))
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path} cannot be read as a recipe: {error}"
-        raise ConfigError(msg) from error
-
-
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a training.
 
@@ -367,17 +341,6 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         ConfigError: The recipe does not exist, is not YAML, or has an unknown key or a wrong value.
     """
     return from_mapping(Recipe, read_recipe(name, overrides), str(name))
-
-
-def read_recipe(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the entries of a recipe of any kind, see `load_recipe`."""
-    entries = parse_yaml(recipe_text(name), str(name)) or {}
-    if not isinstance(entries, dict):
-        msg = f"{name} must map names to values"
-        raise ConfigError(msg)
-    for override in overrides:
-        _override(entries, override)
-    return entries
 
 
 def altered_record(backbone: str, overrides: Sequence[str], zoo: Zoo = ZOO) -> NetworkRecord:
@@ -393,7 +356,7 @@ def altered_record(backbone: str, overrides: Sequence[str], zoo: Zoo = ZOO) -> N
     """
     entries: dict[str, Any] = {"model": {"backbone": backbone}}
     for override in overrides:
-        _override(entries, override)
+        override_entry(entries, override)
     if odd := set(entries) - {"model"}:
         msg = f"{sorted(odd)[0]!r} does not describe a network: use keys such as model.width_mult"
         raise ConfigError(msg)
@@ -918,23 +881,6 @@ def _checksum(weights: str | Path) -> str:
     except OSError as error:
         msg = f"the weights {weights} cannot be read: {error}"
         raise ConfigError(msg) from error
-
-
-def _override(entries: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    if not equals or not path:
-        msg = f"{override!r} must have the form key.path=value, such as trainer.epochs=3"
-        raise ConfigError(msg)
-    value = parse_yaml(text, f"the value of {shortened_repr(override)}")
-    *sections, name = path.split(".")
-    for section in sections:
-        if entries.get(section) is None:
-            entries[section] = {}
-        if not isinstance(entries[section], dict):
-            msg = f"{override!r}: {section} is not a section of the recipe"
-            raise ConfigError(msg)
-        entries = entries[section]
-    entries[name] = value
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

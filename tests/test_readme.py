@@ -13,7 +13,7 @@ import soundfile
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from hear_cli.app import app
+from hear_cli.app import DeferredCommand, app
 from hear_cli.sounds import siren
 from hear_core.plugins import loading
 from hear_core.plugins.configs import embedding_configs
@@ -85,6 +85,8 @@ def test_commands_exist_with_their_options(words):
     words = words[1:]
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
+        if isinstance(command, DeferredCommand):
+            command = command.loaded()
     if default := getattr(command, "default_command", ""):
         command = command.commands[default]
     assert not hasattr(command, "commands"), f"no such command: {words}"

@@ -36,6 +36,25 @@ def test_commands_are_grouped():
         assert all(f"│ {name} " in output for name in commands)
 
 
+@pytest.mark.parametrize("name", [name for entries in GROUPS.values() for name in entries])
+def test_the_list_has_the_first_sentence_of_each_help(name):
+    entry = next(entries[name] for entries in GROUPS.values() if name in entries)
+    command = entry.load(name)
+    assert command.name == name
+    assert command.help.split("\n\n")[0].replace("\n", " ") == entry.summary
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--list"]])
+def test_what_needs_no_network_starts_without_torch(words):
+    code = f"import sys; from hear_cli.app import run_app; sys.argv[1:] = {words}\ntry: run_app()\n"
+    code += "finally: print('torch' in sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout
+    assert done.stderr.splitlines()[-1] == "False"
+
+
 def test_shell_completion_knows_the_commands():
     environment = {"_HEAR_COMPLETE": "complete_bash", "COMP_WORDS": "hear comp", "COMP_CWORD": "1"}
     assert script(**environment).split() == ["complexity"]
