@@ -49,7 +49,11 @@ def test_what_needs_no_network_starts_without_torch(words):
     code = f"import sys; from hear_cli.app import run_app; sys.argv[1:] = {words}\ntry: run_app()\n"
     code += "finally: print('torch' in sys.modules, file=sys.stderr)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **ROOT},
+        check=True,
     )
     assert done.stdout
     assert done.stderr.splitlines()[-1] == "False"
