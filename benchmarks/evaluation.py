@@ -18,9 +18,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+
+from benchmarks.machine import describe_machine, results_file
+from benchmarks.measure import best
 
 CLIPS, DIMENSIONS, CLASSES = {"train": 16000, "valid": 2000, "test": 2000}, 1432, 35
 ROOT = Path(__file__).parents[1]
@@ -63,12 +67,16 @@ def write_task_embeddings(folder: Path, epochs: int) -> Path:
 def measure(program: str, folder: Path, grid_points: int) -> dict[str, float]:
     """Return wall time and CPU time in seconds, peak memory in MB, and the mean test score.
 
+    ``limit`` is the time in seconds that the matrix products of our training steps take at the
+    speed of a large product in the same precision.
+
     Args:
         program: One of `PROGRAMS`.
         folder: Folder of the embeddings of a task.
         grid_points: Number of points of the hyperparameter grid.
     """
     torch.set_num_threads(2)
+    limit = 0.0
     if program == "heareval":
         from heareval.predictions import task_predictions as heareval
 
@@ -90,6 +98,7 @@ def measure(program: str, folder: Path, grid_points: int) -> dict[str, float]:
         from hear_eval.downstream.evaluation import EvaluationSettings, evaluate
 
         precision = program.partition(", ")[2] or "auto"
+        multiplications = _counted_multiplications()
         before = _start_measuring()
         scores = evaluate(
             folder, EvaluationSettings(grid_points=grid_points, device="cpu", precision=precision)
@@ -98,9 +107,35 @@ def measure(program: str, folder: Path, grid_points: int) -> dict[str, float]:
     seconds, cpu_seconds, _ = (
         now - then for now, then in zip(_start_measuring(), before, strict=True)
     )
+    if program != "heareval":
+        limit = sum(multiplications) * _seconds_per_multiplication(precision)
     folds = scores.get("aggregated_scores") or scores["test"]
     score = folds.get("test_score_mean", folds.get("test_score"))
-    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "megabytes": memory, "score": score}
+    found = {"seconds": seconds, "cpu_seconds": cpu_seconds, "megabytes": memory, "score": score}
+    return {**found, "limit": limit}
+
+
+def _counted_multiplications() -> list[float]:
+    """Let every training step append the number of multiplications of its matrix products."""
+    from hear_eval.downstream.predictors import Predictors
+
+    step, counts = Predictors.train_step, list[float]()
+
+    def counted(self: Any, rows: torch.Tensor, *others: Any) -> None:
+        sizes = [layer.weight[0].numel() for layer in self._layers]
+        # Forwards, gradient of the weights, and gradient of the inputs of all layers but the first.
+        counts.append(len(self) * rows.shape[-2] * (3 * sum(sizes) - sizes[0]))
+        step(self, rows, *others)
+
+    Predictors.train_step = counted  # type: ignore[method-assign]
+    return counts
+
+
+def _seconds_per_multiplication(precision: str, size: int = 1024) -> float:
+    from hear_eval.downstream.predictors import choose_device_and_dtype
+
+    matrix = torch.rand(size, size).to(choose_device_and_dtype("cpu", precision).dtype)
+    return best(lambda: matrix @ matrix, seconds=1.0) / size**3
 
 
 def _start_measuring() -> tuple[float, float, float]:
@@ -136,14 +171,18 @@ def main() -> None:
     lines = [
         "# Downstream evaluation",
         "",
-        f"2 threads, torch {torch.__version__}, in one run. ESC-10 has 400 embeddings of 911 "
+        f"{describe_machine()}; in one run. `python -m benchmarks.evaluation FOLDER...` writes "
+        "this page. ESC-10 has 400 embeddings of 911 "
         "dimensions and 5 folds, and is evaluated with 8 points of the grid. The synthetic task "
         f"has {sum(CLIPS.values())} embeddings of {DIMENSIONS} dimensions and {CLASSES} classes; "
         f"it is trained for {arguments.epochs} epochs at {arguments.points} points. Memory is the "
-        "peak above that before the evaluation. The ratio in brackets is that of the CPU time.",
+        "peak above that before the evaluation. The ratio in brackets is that of the CPU time. "
+        "*GEMM limit* is the time of the matrix products of the training steps at the speed of a "
+        "large product on two threads, in the same precision.",
         "",
-        "| task | program | seconds | ratio | memory, MB | embeddings, MB | test score |",
-        "|---|---|---|---|---|---|---|",
+        "| task | program | seconds | ratio | GEMM limit, s | memory, MB | embeddings, MB "
+        "| test score |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)
@@ -151,7 +190,7 @@ def main() -> None:
         for source in (*(folder.absolute() for folder in arguments.folders), made):
             lines += compare(source, scratch, arguments.points if source == made else 8)
     text = "\n".join(lines) + "\n"
-    Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
+    results_file(__file__).write_text(text, encoding="utf-8")
     print(text)
 
 
@@ -184,7 +223,7 @@ def compare(source: Path, scratch: Path, grid_points: int) -> list[str]:
         ratios = [first[key] / found[key] for key in ("seconds", "cpu_seconds")]
         lines.append(
             f"| {source.name} | {program} | {found['seconds']:.1f} "
-            f"| {ratios[0]:.1f} ({ratios[1]:.1f}) "
+            f"| {ratios[0]:.1f} ({ratios[1]:.1f}) | {found['limit']:.1f} "
             f"| {found['megabytes']:.0f} | {embeddings:.0f} | {found['score']:.3f} |"
         )
         print(lines[-1], file=sys.stderr, flush=True)

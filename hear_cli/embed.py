@@ -82,7 +82,7 @@ def embed_command(
     options = load_options(model_options) | ({"pretrained": False} if random_weights else {})
     weights = str(model.absolute()) if model else ""
     try:
-        (module,) = module_names([name])
+        module = _module(name, model)
         recipe = EmbeddingOptions(module, weights, options, timestamps, format_, part_files)
         found = find_audio_files(inputs, except_in=output)
         if others := found.ignored.total():
@@ -109,6 +109,21 @@ def embed_command(
     if failed:
         _list_failures(failed, index_path(output, format_, part))
         raise typer.Exit(1)
+
+
+def _module(name: str, model: Path | None) -> str:
+    """Return the name to import a module by; with --model, an error says how to do without one."""
+    try:
+        (module,) = module_names([name])
+    except ConfigError as error:
+        if model is None:
+            raise
+        msg = (
+            f"{error}; a checkpoint that identifies its network takes the place of the module: "
+            f"hear embed {model} {name}"
+        )
+        raise ConfigError(msg) from error
+    return module
 
 
 def _follow(steps: Iterable[FileProgress], left: int) -> list[FileEntry]:

@@ -149,7 +149,7 @@ def plugin_module(name: str) -> ModuleType:
 
     Raises:
         ModuleNotFoundError: There is no such module.
-        CheckpointError: The file is missing, damaged, or does not say which network it holds.
+        CheckpointError: The file is missing, damaged, or does not identify its network.
     """
     if not is_checkpoint_path(name):
         return import_module(name)

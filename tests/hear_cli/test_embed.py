@@ -140,6 +140,7 @@ def test_exit_codes(sounds, tmp_path):
     [
         (["mn4_e1_l", "."], "unknown module 'mn4_e1_l'; did you mean"),
         (["mn04_e1_l", "gone"], "'gone' does not exist"),
+        (["sounds", ".", "--model", __file__], "takes the place of the module"),
         (["mn04_e1_l", ".", "--shard", "3/2"], "'3/2' is not a share I/N"),
         (["mn04_e1_l", ".", "--model-options", "[1]"], "'[1]' is not a JSON object"),
         (["mn04_e1_l", ".", "--model-options", "{"], "'{' is not JSON"),
