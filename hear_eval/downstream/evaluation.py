@@ -8,12 +8,17 @@ embeddings and writes into it what heareval writes; `evaluate_task` works in mem
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from hear_core.errors import ConfigError
+from hear_core.io.threads import torch_threads
 from hear_core.runtime.heap import keep_freed_memory
 from hear_eval.downstream import result_files
 from hear_eval.downstream.embedded_task import EmbeddedTask, read_embedded_task
@@ -82,7 +87,7 @@ def evaluate(
         folder: Folder of the embeddings of one task.
         settings: Settings of the evaluation.
         again: Whether to evaluate a folder again that was evaluated before.
-        on_progress: Called with the progress.
+        on_progress: Called with the progress, by one thread at a time.
 
     Returns:
         The content of ``test.predicted-scores.json``.
@@ -174,7 +179,7 @@ def evaluate_task(
             `EmbeddedTask.columns` to evaluate some of the dimensions.
         settings: Settings of the evaluation.
         journal: Journal of predictors that are trained.
-        on_progress: Called with the progress.
+        on_progress: Called with the progress, by one thread at a time.
 
     Raises:
         TaskError: The task cannot be trained or scored.
@@ -220,7 +225,11 @@ def _carry_out(
 
 
 class _JobTrainer:
-    """Trains jobs in groups of one shape, and keeps the outcomes in a journal."""
+    """Trains jobs in groups of one shape, and keeps the outcomes in a journal.
+
+    On a CPU, groups are trained side by side: threads that share one training wait for one another
+    after every operation, which takes several times as long if other processes run as well.
+    """
 
     def __init__(
         self, plan: _Plan, journal: result_files.OutcomeJournal | None, on_progress: OnProgress
@@ -229,26 +238,49 @@ class _JobTrainer:
         self._compute, self._seed, self._protocol = plan.compute, plan.seed, plan.protocol
         self._journal, self._on_progress = journal, on_progress
         self._done, self._of = 0, len(plan.points) + len(plan.task.description.folds) - 1
+        self._perfect: set[tuple[int, int]] = set()  # fold and number
+        self._lock, self._failed = threading.Lock(), False
 
     def train(self, jobs: Sequence[Job]) -> list[Outcome | None]:
         """Return the outcomes of jobs, or None for those that an earlier one is certain to beat."""
-        found: dict[Job, Outcome | None] = {}
-        for group in group_jobs(self._task, jobs):
-            perfect = [
-                (job.fold, job.number)
-                for job, outcome in found.items()
-                if outcome is not None and outcome.score == self._protocol.criterion.best
-            ]
-            left = [
-                job
-                for job in group
-                if not any(job.fold == fold and job.number > number for fold, number in perfect)
-            ]
-            found |= dict.fromkeys(group)
-            if left:
-                found |= zip(left, self._together(left), strict=True)
-            self._report(TrainingProgress(len(group) - len(left), 0, 0.0), group)
+        groups = group_jobs(self._task, jobs)
+        threads = torch.get_num_threads()
+        workers = min(threads, len(groups)) if self._compute.device.type == "cpu" else 1
+        if workers <= 1:
+            parts = list(map(self._group, groups))
+        else:
+            share = threads // workers
+            with (
+                torch_threads(share),
+                ThreadPoolExecutor(workers, "train", torch.set_num_threads, (share,)) as pool,
+            ):
+                futures = [pool.submit(self._group, group) for group in groups]
+                try:
+                    parts = [future.result() for future in futures]
+                except BaseException:
+                    self._failed = True  # ends the other groups with their epoch
+                    pool.shutdown(cancel_futures=True)
+                    raise
+        found = {job: outcome for part in parts for job, outcome in part.items()}
         return [found[job] for job in jobs]
+
+    def _group(self, group: Sequence[Job]) -> dict[Job, Outcome | None]:
+        """Train a group, unless all of it is beaten: what it computes together must not change."""
+        found: dict[Job, Outcome | None] = dict.fromkeys(group)
+        if all(map(self._is_beaten, group)):
+            self._report(TrainingProgress(len(group), 0, 0.0), group)
+            return found
+        found |= zip(group, self._together(group), strict=True)
+        for job, outcome in found.items():
+            if outcome is not None and outcome.score == self._protocol.criterion.best:
+                self._perfect.add((job.fold, job.number))
+        self._report(TrainingProgress(0, 0, 0.0), group)
+        return found
+
+    def _is_beaten(self, job: Job) -> bool:
+        """Return whether an earlier job on the same fold has a score that cannot be exceeded."""
+        perfect = self._perfect.copy()  # other threads add to it
+        return any(fold == job.fold and number < job.number for fold, number in perfect)
 
     def _together(self, group: Sequence[Job]) -> list[Outcome | None]:
         key = "-".join(f"{job.fold}.{job.number}" for job in group)
@@ -262,19 +294,28 @@ class _JobTrainer:
             del left[: progress.stopped]
 
         outcomes = train_together(
-            self._task, group, self._protocol, self._compute, self._seed, on_training
+            self._task,
+            group,
+            self._protocol,
+            self._compute,
+            self._seed,
+            on_training,
+            self._is_beaten,
         )
         if self._journal:
             self._journal.write(key, outcomes)
         return outcomes
 
     def _report(self, progress: TrainingProgress, group: Sequence[Job]) -> None:
-        self._done += progress.stopped
         point, active = group[0].point, len(group) - progress.stopped
         part = f"{point.hidden_layers} layers" if group[0].fold == 0 else "other folds"
         doing = f"{part}, epoch {progress.epoch}" if progress.epoch else part
-        state = EvaluationProgress(self._done + active * progress.share, self._of, doing)
-        self._on_progress(state)
+        with self._lock:
+            if self._failed:
+                raise CancelledError
+            self._done += progress.stopped
+            state = EvaluationProgress(self._done + active * progress.share, self._of, doing)
+            self._on_progress(state)
 
 
 def _best(outcomes: Sequence[Outcome | None], criterion: Criterion) -> int:

@@ -70,6 +70,7 @@ def train_together(
     compute: DeviceAndDtype,
     seed: int = 42,
     on_progress: OnTraining = lambda _: None,
+    is_beaten: Callable[[Job], bool] = lambda _: False,
 ) -> list[Outcome | None]:
     """Train predictors of one shape; see `group_jobs`.
 
@@ -80,6 +81,8 @@ def train_together(
         compute: Device and type to compute with.
         seed: Seed of the weights and of dropout.
         on_progress: Called after every epoch.
+        is_beaten: Whether an earlier predictor, which is not among `jobs`, cannot be exceeded. Once
+            this holds for all that are left, training ends.
 
     Returns:
         The outcome of each job; None if an earlier one on its fold cannot be exceeded.
@@ -97,7 +100,7 @@ def train_together(
         for epoch in range(longest):
             training.train()
             training.validate(epoch)
-            stopped = training.stop(epoch)
+            stopped = training.stop(epoch, is_beaten)
             on_progress(TrainingProgress(stopped, epoch + 1, (epoch + 1) / longest))
             if not training.active:
                 break
@@ -165,12 +168,13 @@ class _Training:
                 for i, each in zip(improved, found, strict=True):
                     self.active[i].logits = each.cpu().numpy()
 
-    def stop(self, epoch: int) -> int:
+    def stop(self, epoch: int, is_beaten: Callable[[Job], bool]) -> int:
         """Stop predictors that are done or cannot be the best, and return their number."""
         kept = []
+        all_beaten = all(is_beaten(state.job) for state in self.active)
         for i, state in enumerate(self.active):
             state.minutes = (time.perf_counter() - self._start) / 60
-            state.beaten = any(map(self._is_perfect, self._before(state)))
+            state.beaten = all_beaten or any(map(self._is_perfect, self._before(state)))
             if not (state.beaten or state.stops or state.job.point.max_epochs <= epoch + 1):
                 kept.append(i)
         if stopped := len(self.active) - len(kept):

@@ -68,10 +68,9 @@ def test_a_batch_is_its_rows(models):
 
 
 def test_auto_is_onnx_on_the_cpu_where_it_is_installed(monkeypatch):
-    model = plugin.load_model(pretrained=False)
-    assert isinstance(model._current_engine(), OnnxEngine)
+    assert isinstance(plugin.load_model(pretrained=False)._current_engine(), OnnxEngine)
     monkeypatch.setattr("hear_core.plugins.plugin_model.onnx_available", lambda: False)
-    assert not isinstance(model._current_engine(), OnnxEngine)
+    assert not isinstance(plugin.load_model(pretrained=False)._current_engine(), OnnxEngine)
     with pytest.raises(ConfigError, match=r"needs onnx and onnxruntime: install the extra 'onnx'"):
         load()
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from hear_core.errors import ConfigError
+from hear_core.io.threads import torch_threads
 from hear_eval.downstream import evaluation, predictors, training
 from hear_eval.downstream.embedded_task import read_embedded_task
 from hear_eval.downstream.evaluation import EvaluationSettings, evaluate, evaluate_task
@@ -540,3 +541,46 @@ def test_progress_ends_when_all_is_done(tmp_path):
     assert states[0].of == 5
     assert shares[-1] == 1
     assert len(shares) > 10
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_groups_that_are_trained_side_by_side_give_the_same_scores(tmp_path, threads):
+    task = read_embedded_task(write_scenes(tmp_path, grid=GRID))
+    seen = []
+    with torch_threads(threads):
+        found = evaluate_task(task, FLOAT32, on_progress=seen.append)
+        assert torch.get_num_threads() == threads
+    with torch_threads(2):
+        wanted = evaluate_task(task, FLOAT32)
+    assert without_times(found.scores) == without_times(wanted.scores)
+    assert seen[-1].done == pytest.approx(seen[-1].of)
+    for fold, mine in found.predictions.items():
+        np.testing.assert_array_equal(
+            mine["prediction_logit"], wanted.predictions[fold]["prediction_logit"]
+        )
+
+
+def test_an_interruption_ends_the_groups_that_are_trained_beside(tmp_path):
+    task = read_embedded_task(write_scenes(tmp_path, grid=GRID))
+    seen = []
+
+    def interrupt(progress):
+        seen.append(progress)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with torch_threads(2), pytest.raises(KeyboardInterrupt):
+        evaluate_task(task, FLOAT32, on_progress=interrupt)
+    assert len(seen) < 6
+
+
+def test_training_ends_once_all_that_are_left_are_beaten(tmp_path):
+    task = read_embedded_task(write_scenes(tmp_path, noise=2.0))
+    compute = predictors.choose_device_and_dtype("cpu", "float32")
+    jobs = [Job(0, number, point) for number, point in enumerate([Hyperparameters()] * 2)]
+    epochs = []
+    found = training.train_together(
+        task, jobs, protocol_of(task), compute, 42, epochs.append, lambda job: len(epochs) > 4
+    )
+    assert found == [None, None]
+    assert len(epochs) == 6
