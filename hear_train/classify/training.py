@@ -291,7 +291,7 @@ def _trained(
             record,
             sounds,
             config.fine_tuning,
-            config.window,
+            _window(config, embeddings),
             folder / "fine_tuning",
             accelerator,
             seed=config.seed,
@@ -310,6 +310,12 @@ def _trained(
     else:
         evaluated = _crossfit(candidates, units.select(validated), validated, config)
     return _write(config, sounds, base, embeddings, folder, chosen, network, thresholds, evaluated)
+
+
+def _window(config: ClassifyConfig, embeddings: Embeddings) -> float:
+    """Return the length of the longest window, rounded up to a tenth of a second."""
+    longest = float((embeddings.end - embeddings.start).max())
+    return min(config.window, math.ceil(10 * longest) / 10)
 
 
 def _search(
@@ -384,12 +390,11 @@ def _write(
     """Write the checkpoint, the predictions and the report."""
     labels = sounds.labels
     scored = score_units(labels, evaluated.units, evaluated.logits, thresholds, evaluated.detected)
-    longest = math.ceil(10 * float((embeddings.end - embeddings.start).max())) / 10
     record = base.classifier_record(labels, head_config.hidden)
     metrics = {"top1_acc": scored.accuracy, "mAP": scored.mAP, "false_alarms": scored.false_alarms}
     metadata = record.describe(
         thresholds=dict(zip(labels, thresholds.tolist(), strict=True)),
-        window=min(config.window, longest),
+        window=_window(config, embeddings),
         recipe={"recipe": _RECIPE, **_as_json(config), "module": base.name},
         metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
         licence=base.record.checkpoint.licence,
