@@ -246,14 +246,14 @@ def _steps_of(
     # All recordings are one sequence, with a row of -inf before, between and after them.
     gap = np.full((1, classes), -np.inf, block[0].scores.scores.dtype)
     parts = itertools.chain.from_iterable((gap, recording.scores.scores) for recording in block)
-    scores = np.concatenate([*parts, gap]).T
+    scores = np.ascontiguousarray(np.concatenate([*parts, gap]).T)
     lengths = np.array([len(recording.scores.scores) for recording in block])
     first = np.cumsum(lengths + 1) - lengths  # index of the first row of each recording
     exact = np.zeros((len(block), classes), bool)  # columns whose detections are compared
     exact.reshape(-1)[truth.column] = True
     if scenario.cttc is not None:
         exact |= exact.any(1, keepdims=True)
-    yield from _extrema(scores, first, lengths, exact)
+    yield _extrema(scores, first, lengths, exact)
     if len(truth.column):
         columns = np.flatnonzero(exact)
         rows = [
@@ -268,19 +268,18 @@ def _steps_of(
 
 def _extrema(
     scores: np.ndarray, first: np.ndarray, lengths: np.ndarray, exact: np.ndarray
-) -> Iterator[_Steps]:
-    """Yield the changes of the columns that are not exact.
+) -> _Steps:
+    """Return the changes of the columns that are not exact.
 
     A maximum is one detection more, a minimum one less, and all of them are false positives.
     """
-    recording = np.repeat(np.arange(len(lengths)), lengths)
-    row = np.arange(lengths.sum()) + np.repeat(first - (np.cumsum(lengths) - lengths), lengths)
-    for label, values in enumerate(scores):
-        rises = values[1:] > values[:-1]
-        change = rises[row - 1].astype(np.int8) - rises[row]
-        change[exact[recording, label] | np.isneginf(values[row])] = 0
-        found = np.flatnonzero(change)
-        yield _Steps.of(np.full(len(found), label), values[row[found]], false=change[found])
+    rises = scores[:, 1:] > scores[:, :-1]
+    change = rises[:, :-1].astype(np.int8) - rises[:, 1:]
+    change[np.isneginf(scores[:, 1:-1])] = 0
+    for recording, label in np.argwhere(exact).tolist():
+        change[label, first[recording] - 1 :][: lengths[recording]] = 0
+    labels, rows = np.nonzero(change)
+    return _Steps.of(labels, scores[labels, rows + 1], false=change[labels, rows])
 
 
 class _Nodes(NamedTuple):

@@ -45,6 +45,16 @@ def test_events_are_encoded_as_in_efficientsed(number):
     np.testing.assert_array_equal(active, expected)
 
 
+def test_onsets_are_rounded_down_and_offsets_up():
+    case = facts("sed/metrics")["encode"]
+    events = [Event(label, onset, offset) for onset, offset, label in case["events"]]
+    active = encode_events(event_rows(events, LABELS), 447, *case["shape"][:1], 640, RATE)
+    assert active.shape == tuple(reversed(case["shape"]))
+    found = {label: np.flatnonzero(active[LABELS[label]]).tolist() for label in case["active"]}
+    assert found == case["active"]
+    assert active.sum() == sum(map(len, found.values()))
+
+
 def test_events_of_other_frames_and_crops():
     rows = np.array([[1, 0.5, 1.0]])
     whole = encode_events(rows, 2, 20, 1600, RATE)[1]
