@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import typer
@@ -22,6 +22,8 @@ from hear_core.io.prefetch import prefetch
 from hear_core.io.resumable import Resumable
 from hear_core.io.threads import torch_threads
 
+T = TypeVar("T")
+R = TypeVar("R")
 Report = Callable[[float], None]
 """Is told how many seconds of a recording have been processed."""
 
@@ -131,14 +133,9 @@ class Recordings:
                     progress.advance(bar, size * (1 - done / length) if length else size)
                 return _Outcome(rows, length or done)
 
-            threads = max(1, torch.get_num_threads() // self._jobs)
             items = zip(self._files, sizes, strict=True)
-            with (
-                torch_threads(threads),
-                closing(prefetch(outcome, items, threads=self._jobs)) as futures,
-            ):
-                for number, (file, future) in enumerate(zip(self._files, futures, strict=True), 1):
-                    found = future.result()
+            with closing(_some_at_a_time(outcome, items, self._jobs)) as outcomes:
+                for number, (file, found) in enumerate(zip(self._files, outcomes, strict=True), 1):
                     audio += found.seconds
                     resumed += found.resumed
                     progress.update(bar, now=f"{number} of {len(self._files)} files")
@@ -166,6 +163,24 @@ class Recordings:
             raise typer.Exit(1)
         if self._resumable:
             self._resumable.remove()
+
+
+def _some_at_a_time(
+    function: Callable[[T], R], items: Iterable[T], jobs: int
+) -> Generator[R, None, None]:
+    """Yield the results of a function in order, with some calls at a time.
+
+    With a single job, a result is taken before the next call begins.
+    """
+    if jobs == 1:
+        yield from map(function, items)
+        return
+    with (
+        torch_threads(max(1, torch.get_num_threads() // jobs)),
+        closing(prefetch(function, items, threads=jobs)) as futures,
+    ):
+        for future in futures:
+            yield future.result()
 
 
 def _summarise(files: int, resumed: int, audio: float, seconds: float) -> None:
