@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -256,11 +256,13 @@ class _JobTrainer:
             ):
                 futures = [pool.submit(self._group, group) for group in groups]
                 try:
-                    parts = [future.result() for future in futures]
+                    for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                        future.result()
                 except BaseException:
                     self._failed = True  # ends the other groups with their epoch
                     pool.shutdown(cancel_futures=True)
                     raise
+                parts = [future.result() for future in futures]
         found = {job: outcome for part in parts for job, outcome in part.items()}
         return [found[job] for job in jobs]
 
