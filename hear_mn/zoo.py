@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from hear_core.frontends.log_mel import DecibelMel, LogMel
 from hear_core.networks.backbone import Backbone
-from hear_core.networks.tap_classifier import TapClassifier
+from hear_core.networks.tap_classifier import TapClassifier, plain_networks
 from hear_core.plugins.module_network import ModuleTapClassifier, RawWaveform
 from hear_core.zoo.checkpoints import Checkpoint
 from hear_core.zoo.labels import audioset_labels
@@ -100,9 +100,7 @@ _16_KHZ: dict[str, Any] = {"sample_rate": 16000, "hop": 160, "fmax": 8000.0}
 class ClipTapClassifier(TapClassifier):
     """A classifier of the embeddings of a tagger, as training on sounds of one's own makes it."""
 
-    networks: ClassVar[Mapping[str, Callable[..., Backbone]]] = {
-        network.__name__: network for network in (MobileNet, DynamicMobileNet, Cnn14)
-    }
+    networks: ClassVar[Mapping[str, Callable[..., Backbone]]] = {}  # set below the zoo
 
 
 # fmt: off
@@ -176,3 +174,6 @@ ZOO = Zoo({
     "cnn14_att": _cnn14("Cnn14_DecisionLevelAtt_mAP=0.425.pth", 0.425, decision="att"),
 }, others=[ClipTapClassifier, ModuleTapClassifier], frontends=[RawWaveform])
 # fmt: on
+
+# All networks of the zoo, so that a new one needs no other entry.
+ClipTapClassifier.networks = plain_networks(ZOO.networks)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from hear_core.networks.backbone import Backbone
-from hear_core.networks.tap_classifier import TapClassifier
+from hear_core.networks.tap_classifier import TapClassifier, plain_networks
 from hear_core.zoo.checkpoints import Checkpoint
 from hear_core.zoo.labels import audioset_labels
 from hear_core.zoo.registry import NetworkRecord, Zoo
@@ -124,7 +124,7 @@ _NTT = "LicenseRef-NTT-M2D"  # evaluation and research only, see LICENSE.pdf of 
 class FrameTapClassifier(TapClassifier):
     """A classifier of the embeddings of a detector, averaged over its frames."""
 
-    networks: ClassVar[Mapping[str, Callable[..., Backbone]]] = {"FrameDetector": FrameDetector}
+    networks: ClassVar[Mapping[str, Callable[..., Backbone]]] = {}  # set below the zoo
 
 
 # fmt: off
@@ -195,3 +195,5 @@ ZOO = Zoo({
     "ASIT": _transformer("ASIT", "strong", 46.2),
 }, compose_detector, [FrameTapClassifier])
 # fmt: on
+
+FrameTapClassifier.networks = plain_networks(ZOO.networks)

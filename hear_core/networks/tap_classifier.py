@@ -169,3 +169,14 @@ class TapClassifier(Backbone):
         if stride is None or not self.backbone.whole_frames:
             return log_mel
         return log_mel[:, :, : log_mel.shape[2] // stride * stride]
+
+
+def plain_networks(
+    networks: Mapping[str, Callable[..., Backbone]],
+) -> dict[str, Callable[..., Backbone]]:
+    """Return the networks that are not classifiers of the taps of others, by name."""
+    return {
+        name: network
+        for name, network in networks.items()
+        if not (isinstance(network, type) and issubclass(network, TapClassifier))
+    }

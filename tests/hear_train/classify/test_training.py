@@ -3,6 +3,7 @@
 import csv
 import re
 import sys
+from importlib import import_module
 
 import numpy as np
 import onnxruntime
@@ -13,7 +14,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from hear_core.errors import ConfigError
-from hear_core.networks.tap_classifier import HEAD_INPUT
+from hear_core.networks.tap_classifier import HEAD_INPUT, TapClassifier
 from hear_core.plugins.names import load_model
 from hear_core.zoo.metadata import read_metadata
 from hear_mn import ZOO, EATagger
@@ -82,6 +83,14 @@ def test_the_result_of_a_run(run):
     assert len(rows) == 18
     assert {row["labels"] for row in rows} == {"high", "low", ""}
     assert all(row["predicted"] == row["labels"] for row in rows if row["labels"])
+
+
+@pytest.mark.parametrize("package", ["hear_mn", "hear_sed"])
+def test_every_network_of_a_zoo_can_be_classified(package):
+    zoo = import_module(package).ZOO
+    classifiers = [each for each in zoo.networks.values() if issubclass(each, TapClassifier)]
+    offered = {name for each in classifiers for name in each.networks}
+    assert {type(record.skeleton()).__name__ for record in zoo.values()} <= offered
 
 
 def test_the_report_needs_no_network(run):
