@@ -175,8 +175,9 @@ def plain_networks(
     networks: Mapping[str, Callable[..., Backbone]],
 ) -> dict[str, Callable[..., Backbone]]:
     """Return the networks that are not classifiers of the taps of others, by name."""
-    return {
-        name: network
+    classifiers = {
+        name
         for name, network in networks.items()
-        if not (isinstance(network, type) and issubclass(network, TapClassifier))
+        if isinstance(network, type) and issubclass(network, TapClassifier)
     }
+    return {name: network for name, network in networks.items() if name not in classifiers}
