@@ -104,7 +104,7 @@ def run_recipe(
 
     if listed:
         for name in list_recipes():
-            typer.echo(f"{name:<18} {read_recipe(name)['description']}")
+            typer.echo(f"{name:<24} {read_recipe(name)['description']}")
         return
     if show:
         typer.echo(recipe_text(recipe), nl=False)

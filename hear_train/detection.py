@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,8 +25,8 @@ from hear_train.data.clips import Clips
 from hear_train.data.encoding import encode_events
 from hear_train.evaluation import EvaluationConfig
 
-_THRESHOLDS = tuple(number / 20 for number in range(1, 20))
-_TUNED = Matching(0.2)  # what thresholds are tuned for: onsets within 200 ms
+NEAR_ONSETS = Matching(0.2)
+"""Matching of events that is reported and tuned for: onsets within 200 ms."""
 
 
 @dataclass(frozen=True)
@@ -67,45 +67,41 @@ class DetectionPredictions:
         offset = np.minimum(onset + self.frame_hop, self.seconds[index])
         return TimedScores(self.labels, self.scores[index][: len(onset)], onset, offset)
 
-    def recordings(self) -> Iterator[ScoredRecording]:
-        """Yield the smoothed scores and the annotated events of every recording.
+    def recordings(self, *, smooth: bool = True) -> Iterator[ScoredRecording]:
+        """Yield the scores and the annotated events of every recording.
 
         The scores are those of the classes that have events in some recording.
+
+        Args:
+            smooth: Whether scores are smoothed by the median filter of `decoding`.
         """
-        reference = self.reference()
-        chosen = np.unique(reference.label)
+        chosen = np.unique(np.concatenate([rows[:, 0] for rows in self.events])).astype(int)
         labels = [self.labels[number] for number in chosen]
-        for index, rows in enumerate(self.events):
+        for index in range(len(self.names)):
             timed = self.timed_scores(index)
-            median = MedianFilter(self.decoding.median, len(labels))
-            smooth = [median.feed(timed.scores[:, chosen]), median.finish()]
-            events = [
-                Event(self.labels[int(label)], onset, offset)
-                for label, onset, offset in rows.tolist()
-            ]
-            scores = timed.with_scores(labels, np.concatenate(smooth))
-            yield ScoredRecording(scores, events, self.seconds[index])
+            scores = timed.scores[:, chosen]
+            if smooth:
+                median = MedianFilter(self.decoding.median, len(labels))
+                scores = np.concatenate([median.feed(scores), median.finish()])
+            timed = timed.with_scores(labels, scores)
+            yield ScoredRecording(timed, self.annotated(index), self.seconds[index])
 
     def decode(self) -> list[list[Event]]:
         """Return the detected events of every recording."""
         return [self.timed_scores(index).events(self.decoding) for index in range(len(self.names))]
 
+    def annotated(self, index: int) -> list[Event]:
+        """Return the annotated events of a recording."""
+        rows = self.events[index].tolist()
+        return [Event(self.labels[int(label)], onset, offset) for label, onset, offset in rows]
+
     def reference(self) -> EventArrays:
-        """Return the annotated events of all recordings."""
-        files = np.repeat(np.arange(len(self.events)), [len(rows) for rows in self.events])
-        rows = np.concatenate([*self.events, np.empty((0, 3))])
-        return EventArrays(files, rows[:, 0].astype(int), rows[:, 1], rows[:, 2])
+        """Return the annotated events of all recordings as arrays."""
+        return EventArrays.of([self.annotated(i) for i in range(len(self.names))], self.labels)
 
     def detected(self) -> EventArrays:
         """Return the detected events of all recordings as arrays."""
-        index = {label: number for number, label in enumerate(self.labels)}
-        rows = [
-            (file, index[event.label], event.onset, event.offset)
-            for file, events in enumerate(self.decode())
-            for event in events
-        ]
-        file, label, onset, offset = np.array(rows, float).reshape(-1, 4).T
-        return EventArrays(file.astype(int), label.astype(int), onset, offset)
+        return EventArrays.of(self.decode(), self.labels)
 
     def targets(self) -> np.ndarray:
         """Return which classes are active in the frames of all recordings, (frames, classes)."""
@@ -134,35 +130,13 @@ class DetectionPredictions:
             found[name] = float(np.nan_to_num(METRICS[name].compute(*events)[0]))
         return found
 
-    def thresholds(self) -> dict[str, float]:
-        """Return the threshold of every class with the highest F-measure of its events.
-
-        Classes without an annotated event are left out. Of equally good thresholds, the one in the
-        middle is taken, as it is the least sensitive to other recordings.
-        """
-        reference = self.reference()
-        scores = np.zeros((len(_THRESHOLDS), len(self.labels)))
-        for row, threshold in enumerate(_THRESHOLDS):
-            decoding = replace(self.decoding, threshold=threshold, thresholds=None)
-            found = replace(self, decoding=decoding).detected()
-            for label in range(len(self.labels)):
-                scores[row, label] = match_events(
-                    _of_class(found, label), _of_class(reference, label), _TUNED
-                )[0]
-        chosen = {}
-        for label in np.unique(reference.label).tolist():
-            column = np.nan_to_num(scores[:, label])
-            best = np.flatnonzero(column >= column.max())
-            chosen[self.labels[label]] = _THRESHOLDS[best[len(best) // 2]]
-        return chosen
-
     def per_class(self) -> list[dict[str, float]]:
         """Return events, F-measure, precision and recall (onsets within 200 ms) by class."""
         found, reference = self.detected(), self.reference()
         rows: list[dict[str, float]] = []
         for number in range(len(self.labels)):
-            detected, there = _of_class(found, number), _of_class(reference, number)
-            f_measure, precision, recall = match_events(detected, there, _TUNED)
+            detected, there = found.of_label(number), reference.of_label(number)
+            f_measure, precision, recall = match_events(detected, there, NEAR_ONSETS)
             rows.append(
                 {
                     "events": len(there.onset),
@@ -173,10 +147,6 @@ class DetectionPredictions:
                 }
             )
         return rows
-
-
-def _of_class(events: EventArrays, label: int) -> EventArrays:
-    return EventArrays(*(part[events.label == label] for part in events))
 
 
 def frame_map(predictions: DetectionPredictions) -> float:

@@ -25,6 +25,7 @@ from torch import nn
 
 from hear_core.errors import CheckpointError, ConfigError, shortened_repr, unknown
 from hear_core.frontends.log_mel import Frontend
+from hear_core.metrics.tuning import tune_decoding
 from hear_core.networks.backbone import Backbone
 from hear_core.zoo.metadata import read_metadata, save_checkpoint
 from hear_core.zoo.registry import NetworkRecord, Zoo
@@ -46,12 +47,14 @@ from hear_train.data.sources import (
     WaveformAugmentation,
 )
 from hear_train.detection import (
+    NEAR_ONSETS,
     DetectionEvaluator,
     DetectionPredictions,
     check_metrics,
     predict_events,
     samples_per_frame,
 )
+from hear_train.detection_report import write_report
 from hear_train.evaluation import ClipEvaluator, EvaluationConfig, Predictions, predict
 from hear_train.loop.states import last_state
 from hear_train.loop.trainer import Trainer, TrainerConfig
@@ -496,7 +499,7 @@ def build(
     )
     finish = None
     if recipe.objective.detection and dataset.valid:
-        finish = partial(_tune_thresholds, zoo, dataset, recipe, accelerator.device)
+        finish = partial(_finish_detector, zoo, dataset, recipe, accelerator.device)
     return TrainingRun(trainer, network, labels, dropped, finish)
 
 
@@ -546,7 +549,9 @@ def evaluate_network(
             seconds=recipe.data.seconds,
             batch_size=config.batch_size,
             device=device,
-            decoding=replace(config.decoding, thresholds=loaded.record.thresholds),
+            decoding=replace(
+                loaded.record.decoding or config.decoding, thresholds=loaded.record.thresholds
+            ),
         )
         return dataset.labels, found
     predictions = predict(
@@ -582,17 +587,28 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _tune_thresholds(
+def _finish_detector(
     zoo: Zoo, dataset: Dataset, recipe: Recipe, device: torch.device, weights: Path
 ) -> None:
-    """Store the best threshold of every class in a checkpoint, chosen on the validation data."""
+    """Store the best event decoding in a checkpoint, chosen on validation data, and report."""
     loaded = zoo.open("", weights)
-    clips = Clips(dataset.valid, loaded.record.frontend().sample_rate)
-    evaluator = _detection_evaluator(recipe, dataset, clips, loaded.record, device)
-    thresholds = evaluator.predictions(loaded.network.to(device)).thresholds()
+    network, rate = loaded.network.to(device), loaded.record.frontend().sample_rate
+    evaluator = _detection_evaluator(
+        recipe, dataset, Clips(dataset.valid, rate), loaded.record, device
+    )
+    found = evaluator.predictions(network)
+    if not len(found.reference().label):
+        _log.warning("no event of the validation data could be read, and thresholds are not tuned")
+        return
+    recordings = [*found.recordings(smooth=False)]
+    decoding = tune_decoding(recordings, matching=NEAR_ONSETS).decoding
     metadata = read_metadata(weights)
     assert metadata is not None  # noqa: S101 - it was written by _save
-    save_checkpoint(weights, loaded.network, replace(metadata, thresholds=thresholds))
+    metadata = replace(metadata, thresholds=decoding.thresholds or {}, decoding=decoding.entries())
+    save_checkpoint(weights, network, metadata)
+    if dataset.test:
+        found = replace(evaluator, clips=Clips(dataset.test, rate)).predictions(network)
+        write_report(weights.parent / "report", replace(found, decoding=decoding))
 
 
 def _check_length(recipe: Recipe, least: float) -> None:

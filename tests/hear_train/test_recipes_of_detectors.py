@@ -102,6 +102,12 @@ def test_a_detector_of_own_events_learns_them(trained):
     metadata = read_metadata(trained / "best.safetensors")
     assert metadata.labels == ("high", "low")
     assert set(metadata.thresholds) == {"high", "low"}
+    report = json.loads((trained / "report" / "metrics.json").read_text())
+    assert report["event_onset_200ms_fms"] > 0.8
+    rows = (trained / "report" / "recordings.csv").read_text().splitlines()
+    assert rows[0] == "recording,events,detected,correct,errors"
+    assert sum(int(row.split(",")[1]) for row in rows[1:]) == 2 * len(rows[1:])
+    assert len((trained / "report" / "classes.csv").read_text().splitlines()) == 3
 
 
 def test_it_detects_in_a_new_recording_by_command_in_a_stream_and_exported(trained, tmp_path):
