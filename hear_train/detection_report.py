@@ -23,7 +23,7 @@ METRICS = (
 )
 
 
-def write_report(folder: Path, predictions: DetectionPredictions, worst: int = 5) -> None:
+def write_detection_report(folder: Path, predictions: DetectionPredictions, worst: int = 5) -> None:
     """Write a report on a detector to a folder.
 
     It has ``metrics.json``, ``classes.csv``, ``recordings.csv`` with the errors of every recording,

@@ -54,7 +54,7 @@ from hear_train.detection import (
     predict_events,
     samples_per_frame,
 )
-from hear_train.detection_report import write_report
+from hear_train.detection_report import write_detection_report
 from hear_train.evaluation import ClipEvaluator, EvaluationConfig, Predictions, predict
 from hear_train.loop.states import last_state
 from hear_train.loop.trainer import Trainer, TrainerConfig
@@ -608,7 +608,7 @@ def _finish_detector(
     save_checkpoint(weights, network, metadata)
     if dataset.test:
         found = replace(evaluator, clips=Clips(dataset.test, rate)).predictions(network)
-        write_report(weights.parent / "report", replace(found, decoding=decoding))
+        write_detection_report(weights.parent / "report", replace(found, decoding=decoding))
 
 
 def _check_length(recipe: Recipe, least: float) -> None:
