@@ -125,7 +125,7 @@ def test_it_detects_in_a_new_recording_by_command_in_a_stream_and_exported(train
     assert detector.labels == ("high", "low")
     whole = detector.frames(samples).scores
     stream = DetectionStream(detector)
-    parts = [*stream.run(iter(np.array_split(samples, 7)))]
+    parts = [*map(stream.feed, np.array_split(samples, 7)), stream.finish()]
     np.testing.assert_allclose(np.concatenate([p.scores for p in parts]), whole, atol=1e-6)
     exported = tmp_path / "mine.onnx"
     line = ["export", weights, exported]
