@@ -68,7 +68,9 @@ def mutated_bytes(content: bytes, rng: random.Random, other: bytes = b"") -> byt
         rng: Generator of the mutation.
         other: Other valid content, which may be spliced in.
     """
-    data, size = bytearray(content), max(1, len(content))
+    if not content:
+        return rng.choice(CONTENTS)
+    data, size = bytearray(content), len(content)
     at, count = rng.randrange(size), rng.randrange(1, 1 + min(size, 64))
     head = rng.randrange(min(size, 128))  # headers are where it hurts
     match rng.randrange(9):
