@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
@@ -18,6 +20,8 @@ from hear_core.networks.taps import TapShape
 
 SCENE = "scene"
 """The only tap of a plug-in of another package: its scene embedding."""
+
+_TRUSTED = "HEAR_TRUSTED_MODULES"
 
 
 class RawWaveform(Frontend):
@@ -55,7 +59,9 @@ class ModuleNetwork(Backbone):
 
     The module is imported, and its model loaded, when it first computes. Its weights are not part
     of this network, so that a checkpoint names the module only, which must be installed wherever
-    the checkpoint is used.
+    the checkpoint is used. A checkpoint may come from anyone and importing runs code, so that a
+    module is imported only if the environment variable ``HEAR_TRUSTED_MODULES``, names separated by
+    commas, lists it; one that the program has imported itself is used as it is.
 
     Args:
         module: Name to import the module by.
@@ -73,6 +79,7 @@ class ModuleNetwork(Backbone):
 
     def forward(self, log_mel: Tensor, taps: Sequence[str] = (SCENE,)) -> dict[str, Tensor]:
         if self._loaded is None:
+            _check_trusted(self.module)
             module = import_plugin(self.module)
             self._loaded = module, load_plugin_model(module, self.model)
         module, model = self._loaded
@@ -98,6 +105,16 @@ class ModuleTapClassifier(TapClassifier):
     """A classifier of the embeddings of a module with the HEAR API."""
 
     networks: ClassVar[Mapping[str, Callable[..., Backbone]]] = {"ModuleNetwork": ModuleNetwork}
+
+
+def _check_trusted(module: str) -> None:
+    listed = [name.strip() for name in os.environ.get(_TRUSTED, "").split(",")]
+    if module not in sys.modules and module not in listed:
+        msg = (
+            f"the checkpoint takes its embeddings from the module {module!r}, whose code would be "
+            f"run: if you trust it, set the environment variable {_TRUSTED}={module}"
+        )
+        raise ConfigError(msg)
 
 
 def import_plugin(name: str) -> ModuleType:

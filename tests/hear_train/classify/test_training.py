@@ -328,6 +328,10 @@ def test_a_module_of_another_package(data, tmp_path, monkeypatch):
     assert "the module spectral_hear cannot be exported" in printed
     monkeypatch.delitem(sys.modules, "spectral_hear")
     (tmp_path / "spectral_hear.py").write_text("import missing_package")
+    with pytest.raises(ConfigError, match="HEAR_TRUSTED_MODULES=spectral_hear"):
+        EATagger(tmp_path / "run").tag(data / "low" / "bx.wav")
+    assert "spectral_hear" not in sys.modules  # its code was not run
+    monkeypatch.setenv("HEAR_TRUSTED_MODULES", "another, spectral_hear")
     with pytest.raises(ConfigError, match="spectral_hear cannot be imported: ModuleNotFound"):
         EATagger(tmp_path / "run").tag(data / "low" / "bx.wav")
     with pytest.raises(ConfigError, match="json is not a HEAR plug-in"):
