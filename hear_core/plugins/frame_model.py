@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hear_core.analysis.activations import peak_activations_of_frames
 from hear_core.audio.framing import Array, CrossfadedWindows, zeros_like
 from hear_core.errors import ConfigError
 from hear_core.plugins.plugin_model import PluginModel, checked_blocks
@@ -135,6 +136,17 @@ class FrameModel(PluginModel):
             total += rows.cpu().double().sum(0)
             count += len(rows)
         return (total / count).float()
+
+    def _measure_activations(self) -> float:
+        # Attention grows with the square of the length, so that it is measured on a whole window.
+        frontend, extractor = self.extractor.frontend, self.extractor
+        samples = round(self.config.scene_window * self.sample_rate)
+        samples = extractor.accepted_length(max(samples, extractor.min_samples))
+        frames = frontend.frames(samples)
+        if extractor.backbone.whole_frames and extractor.samples_per_frame:
+            frames = samples // frontend.hop
+        found = peak_activations_of_frames(extractor.backbone, frontend.n_mels, frames)
+        return found / samples
 
     def _frames(self, engine: Engine, clips: Array, windows: CrossfadedWindows) -> Array:
         count, frames = len(clips), self.frame_count(clips.shape[1])

@@ -89,9 +89,7 @@ class PluginModel(nn.Module):
         self.extractor, self.config, self.record, self.weights = extractor, config, record, weights
         self.sample_rate = extractor.frontend.sample_rate
         self.scene_embedding_size = self.timestamp_embedding_size = extractor.size
-        samples = max(self.sample_rate // 4, extractor.min_samples)
-        some = torch.zeros(1, extractor.accepted_length(samples))
-        self._bytes_per_sample = peak_activations(extractor, some) / some.numel()
+        self._bytes_per_sample = self._measure_activations()
         self.eval()
 
     def forward(self, audio: Tensor) -> Tensor:
@@ -246,6 +244,12 @@ class PluginModel(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # A session of ONNX Runtime cannot be pickled; it is created again when needed.
         return {**super().__getstate__(), "_built": None}
+
+    def _measure_activations(self) -> float:
+        """Return the bytes of the activations of the largest layer for each sample of a window."""
+        samples = max(self.sample_rate // 4, self.extractor.min_samples)
+        some = torch.zeros(1, self.extractor.accepted_length(samples))
+        return peak_activations(self.extractor, some) / some.numel()
 
     def _batch_size(self, length: int, windows: int | None, engine: Engine) -> int:
         """Return the largest batch of windows that fits the memory budget.

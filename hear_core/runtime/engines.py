@@ -25,11 +25,14 @@ from hear_core.audio.framing import Array
 from hear_core.networks.batch_norm_folding import inference_copy
 from hear_core.networks.extractor import Extractor
 from hear_core.runtime.graph_cache import cached_graph
+from hear_core.runtime.heap import release_freed_memory
 from hear_core.runtime.onnx_graph import extractor_to_onnx
 
 Place = TypeVar("Place")
 
 ENGINES = ("auto", "torch", "onnx")
+_LARGE = 64 << 20
+"""Size of a graph in bytes from which its weights take more memory than its batches."""
 _VECTOR = 16
 """Numbers in the widest vectors of x86 CPUs. Those of others are shorter and suit narrow maps."""
 
@@ -119,6 +122,10 @@ class GradientEngine:
 class OnnxEngine:
     """Runs an extractor with ONNX Runtime on the CPU, with as many threads as PyTorch has.
 
+    Of a large network, the weights are in memory once, besides those of the extractor: there is one
+    session, and no graph once it is read. All threads then share a batch, and hardly wait for one
+    another, as its layers take long.
+
     Args:
         extractor: Extractor on the CPU, in float32.
         cache_key: Key of the graph in the cache, see `cached_graph`; None to not use the cache.
@@ -134,14 +141,18 @@ class OnnxEngine:
         def make() -> bytes:
             return extractor_to_onnx(extractor, min_channels=_VECTOR if on_x86 else 1)
 
-        self._graph = make() if cache_key is None else cached_graph(extractor, cache_key, make)
+        def graph() -> bytes:
+            return make() if cache_key is None else cached_graph(extractor, cache_key, make)
+
+        self._make_graph = graph
+        self._graph: bytes | None = graph()
         self._sessions: _Sessions | None = None
         _engines.add(self)
 
     @property
     def concurrent_batches(self) -> int:
         """Number of batches that are run at the same time."""
-        return self._current_sessions().threads
+        return self._current_sessions().concurrent
 
     def map(
         self, batches: Iterable[tuple[Place, np.ndarray]]
@@ -157,14 +168,14 @@ class OnnxEngine:
         sessions = self._current_sessions()
         batches = iter(batches)
         first = list(itertools.islice(batches, 2))
-        if len(first) == 1 or sessions.threads == 1:
+        if len(first) == 1 or sessions.concurrent == 1:
             for place, batch in itertools.chain(first, batches):
                 yield place, _run(sessions.shared, batch)
             return
         running: deque[tuple[Place, Future[np.ndarray]]] = deque()
         for place, batch in itertools.chain(first, batches):
             running.append((place, sessions.pool.submit(_run, sessions.single, batch)))
-            if len(running) > sessions.threads:
+            if len(running) > sessions.concurrent:
                 place, future = running.popleft()
                 yield place, future.result()
         for place, future in running:
@@ -182,15 +193,30 @@ class OnnxEngine:
     def _current_sessions(self) -> _Sessions:
         sessions = self._sessions
         if sessions is None:
-            sessions = self._sessions = _Sessions(self._graph, torch.get_num_threads())
+            graph, self._graph = self._graph or self._make_graph(), None
+            sessions = self._sessions = _Sessions(graph, torch.get_num_threads())
+            if sessions.graph is not None:
+                self._graph = graph  # for a process that is forked from this one
         return sessions
 
 
 class _Sessions:
-    """Sessions of ONNX Runtime and threads that use them; they belong to one process."""
+    """Sessions of ONNX Runtime and threads that use them; they belong to one process.
+
+    Attributes:
+        graph: The graph; None if it is large, and no session will be made of it any more.
+        threads: Number of threads.
+        concurrent: Number of batches that are run at the same time.
+    """
 
     def __init__(self, graph: bytes, threads: int) -> None:
-        self._graph, self.threads = graph, threads
+        self.graph: bytes | None = graph
+        self.threads, self.concurrent = threads, threads
+        if len(graph) >= _LARGE:
+            self.concurrent = 1
+            _ = self.shared
+            self.graph = None
+            release_freed_memory()
 
     @cached_property
     def shared(self) -> Any:
@@ -204,14 +230,18 @@ class _Sessions:
 
     @cached_property
     def pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.threads)
+        return ThreadPoolExecutor(self.concurrent)
 
     def _session(self, threads: int) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        return onnxruntime.InferenceSession(self._graph, options, ["CPUExecutionProvider"])
+        # Weights get memory of their size, not parts of the pool, which grows by powers of two.
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+        session = onnxruntime.InferenceSession(self.graph, options, ["CPUExecutionProvider"])
+        session._model_bytes = None  # it would be kept for other devices than the CPU
+        return session
 
 
 def _run(session: Any, batch: np.ndarray) -> np.ndarray:

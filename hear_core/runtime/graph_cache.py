@@ -51,10 +51,10 @@ def cached_graph(extractor: Extractor, cache_key: str, make: Callable[[], bytes]
 def _read(path: Path) -> bytes | None:
     """Return a graph, or None if it is not there or is damaged."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            digest, graph = file.read(_DIGEST), file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    digest, graph = content[:_DIGEST], content[_DIGEST:]
     if hashlib.sha256(graph).digest() != digest:
         log.warning("%s is damaged and is made again", path)
         return None
@@ -68,7 +68,9 @@ def _read(path: Path) -> bytes | None:
 def _write(path: Path, graph: bytes) -> None:
     """Write a graph, and delete the least recently used ones if there are too many."""
     with atomic_write(path) as part:
-        part.write_bytes(hashlib.sha256(graph).digest() + graph)
+        with part.open("wb") as file:  # to join both would copy the graph
+            file.write(hashlib.sha256(graph).digest())
+            file.write(graph)
     files = sorted(path.parent.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
     total = 0
     for file in files:

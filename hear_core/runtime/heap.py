@@ -33,6 +33,12 @@ def keep_freed_memory() -> Iterator[None]:
         library.malloc_trim(0)
 
 
+def release_freed_memory() -> None:
+    """Give freed memory back to the system, if the C library is glibc."""
+    if (library := _glibc()) is not None:
+        library.malloc_trim(0)
+
+
 def _glibc() -> ctypes.CDLL | None:
     try:
         library = ctypes.CDLL("libc.so.6")
