@@ -48,7 +48,7 @@ def complexity_command(
     logits. Peak memory is that of the activations at 16 bits while one layer runs: its input, its
     output, and what later layers need; "in parts" computes inverted residuals an eighth of their
     channels at a time. The receptive field is what one point of the last map depends on, in mel
-    bands x frames and in seconds of audio.
+    bands x frames and in seconds of audio; with attention or a recurrence, it is the whole clip.
     """
     # Several modules may have one backbone.
     plugins = [find_plugin(name) for name in names]
@@ -68,12 +68,12 @@ def complexity_command(
 
 def cells(costs: Complexity) -> list[str]:
     """Return the cells of a row of the table after the name."""
-    bands, frames = costs.receptive_field
+    field, span = costs.receptive_field, costs.receptive_field_seconds
     return [
         short(costs.parameters),
         short(costs.macs),
         f"{costs.peak_memory / 1000:.0f} kB",
         f"{costs.peak_memory_channelwise / 1000:.0f} kB",
-        f"{bands} x {frames}",
-        f"{costs.receptive_field_seconds:.2f}",
+        "whole clip" if field is None else f"{field[0]} x {field[1]}",
+        "" if span is None else f"{span:.2f}",
     ]

@@ -124,7 +124,7 @@ def _of_weights(found: FoundPlugin) -> Iterator[tuple[str, str]]:
 
 
 def _of_costs(costs: Complexity) -> Iterator[tuple[str, str]]:
-    bands, frames = costs.receptive_field
+    field, span = costs.receptive_field, costs.receptive_field_seconds
     yield "parameters", f"{short(costs.parameters)} ({costs.parameters})"
     yield f"MACs on {costs.seconds:g} s", f"{short(costs.macs)} ({costs.macs})"
     yield (
@@ -134,5 +134,7 @@ def _of_costs(costs: Complexity) -> Iterator[tuple[str, str]]:
     )
     yield (
         "receptive field",
-        f"{bands} mel bands x {frames} frames, {costs.receptive_field_seconds:.2f} s",
+        "the whole clip"
+        if field is None
+        else f"{field[0]} mel bands x {field[1]} frames, {span:.2f} s",
     )

@@ -27,8 +27,9 @@ class Complexity(NamedTuple):
         macs: Number of multiply-accumulates.
         peak_memory: Largest memory of activations in bytes.
         peak_memory_channelwise: The same if chains of layers are computed a few channels at a time.
-        receptive_field: Receptive field in mel bands and frames.
-        receptive_field_seconds: Length in seconds of the audio behind these frames.
+        receptive_field: Receptive field in mel bands and frames; None if it is the whole clip.
+        receptive_field_seconds: Length in seconds of the audio behind these frames; None if it is
+            the whole clip.
     """
 
     seconds: float
@@ -38,8 +39,8 @@ class Complexity(NamedTuple):
     macs: int
     peak_memory: int
     peak_memory_channelwise: int
-    receptive_field: tuple[int, int]
-    receptive_field_seconds: float
+    receptive_field: tuple[int, int] | None
+    receptive_field_seconds: float | None
 
 
 def complexity(record: NetworkRecord, seconds: float = 10.0) -> Complexity:
@@ -57,7 +58,7 @@ def complexity(record: NetworkRecord, seconds: float = 10.0) -> Complexity:
         raise ConfigError(msg)
     shape = frontend.n_mels, frontend.frames(samples)
     run = record_operations(network, *shape)
-    bands, frames = _receptive_field(run)
+    field = _receptive_field(run)
     return Complexity(
         seconds,
         *shape,
@@ -65,8 +66,10 @@ def complexity(record: NetworkRecord, seconds: float = 10.0) -> Complexity:
         _macs(run),
         _peak_memory(run, channelwise=False),
         _peak_memory(run, channelwise=True),
-        (bands, frames),
-        ((frames - 1) * frontend.hop + frontend.window) / frontend.sample_rate,
+        field,
+        None
+        if field is None
+        else ((field[1] - 1) * frontend.hop + frontend.window) / frontend.sample_rate,
     )
 
 
@@ -109,12 +112,12 @@ def peak_memory(network: Backbone, n_mels: int, frames: int, *, channelwise: boo
     return _peak_memory(record_operations(network, n_mels, frames), channelwise=channelwise)
 
 
-def receptive_field(network: Backbone, n_mels: int, frames: int) -> tuple[int, int]:
+def receptive_field(network: Backbone, n_mels: int, frames: int) -> tuple[int, int] | None:
     """Return the receptive field of one point of the last map, in mel bands and frames.
 
     It follows from the kernels, strides and dilations of convolutions and poolings, and may exceed
-    the log-mel. Operations over a whole axis are left out: averages in squeeze-and-excitation and
-    in heads, attention and recurrence.
+    the log-mel. Averages over a whole axis are left out, those of squeeze-and-excitation and of
+    heads. With attention or a recurrence there is no limit, and the result is None.
 
     Args:
         network: Network whose maps are (batch, channels, bands, frames), see
@@ -165,11 +168,13 @@ def _spans(operations: Sequence[Operation], channelwise: bool) -> Iterator[range
         start = stop
 
 
-def _receptive_field(run: RecordedRun) -> tuple[int, int]:
+def _receptive_field(run: RecordedRun) -> tuple[int, int] | None:
     one = _Field(1, 1)
     fields = {run.log_mel: (one, one)}
     for operation in run.operations:
         found = [fields[value] for value in operation.reads if value in fields]
+        if operation.mixes and found:
+            return None
         if operation.windows and operation.reads[0] in fields:
             frequency, time = fields[operation.reads[0]]
             reach_in_frequency, reach_in_time = operation.windows

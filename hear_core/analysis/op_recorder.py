@@ -22,6 +22,15 @@ _BIAS = {_ATEN.convolution.default: 2, _ATEN.addmm.default: 0}
 _ADD = {_ATEN.add.Tensor, _ATEN.add_.Tensor}
 _POOL = {_ATEN.avg_pool2d.default, _ATEN.max_pool2d_with_indices.default}
 _ATTENTION = _ATEN._scaled_dot_product_flash_attention_for_cpu.default  # torch forgot its formula
+_MIX = {
+    _ATTENTION,
+    _ATEN._scaled_dot_product_flash_attention.default,
+    _ATEN._scaled_dot_product_efficient_attention.default,
+    _ATEN._scaled_dot_product_fused_attention_overrideable.default,
+    _ATEN._safe_softmax.default,  # a part of attention that is not fused, and of nothing else
+    _ATEN.cumsum.default,
+}
+"""Operations whose outputs depend on a whole axis, other than averages."""
 _REDUCE = {_ATEN.mean.dim, _ATEN.amax.default, _ATEN._adaptive_avg_pool2d.default}
 
 
@@ -34,6 +43,7 @@ class Operation(NamedTuple):
         macs: Number of multiply-accumulates.
         windows: Pairs (reach, stride) along frequency and time of a convolution or a pooling: the
             distance of the outermost input points of one output, and that of two outputs.
+        mixes: Whether an output depends on a whole axis, as in attention and recurrences.
         layer: Whether it is a product, a pooling or a reduction, whose inputs and outputs must
             exist together. Other operations can work in place.
         chain: Index of its chain in `Backbone.channelwise_chains`, if it is in one.
@@ -43,6 +53,7 @@ class Operation(NamedTuple):
     makes: tuple[int, ...]
     macs: int
     windows: tuple[tuple[int, int], tuple[int, int]] | None
+    mixes: bool
     layer: bool
     chain: int | None
 
@@ -124,7 +135,7 @@ class _Recorder(TorchDispatchMode):
             weights = sum(weight.numel() for weight in gru.parameters())
             macs = x[..., 0].numel() * weights
             reads, makes = (self.number(x),), (self.number(out),)
-            self.operations.append(Operation(reads, makes, macs, None, True, self._chain))
+            self.operations.append(Operation(reads, makes, macs, None, True, True, self._chain))
             return out, None
 
         return forward
@@ -143,12 +154,14 @@ class _Recorder(TorchDispatchMode):
         elif func is _ATTENTION:
             products = sdpa_flop_count(*(tensor.shape for tensor in args[:3])) // 2
         windows = _windows(func, args)
+        reads = tuple(self._values(args, kwargs))
         self.operations.append(
             Operation(
-                tuple(self._values(args, kwargs)),
+                reads,
                 tuple(self._values(result)),
                 products + self._biases(func, args, result),
                 windows,
+                func in _MIX,
                 bool(products) or windows is not None or func in _REDUCE,
                 self._chain,
             )
