@@ -160,13 +160,21 @@ class FramePreprocessing(nn.Module):
 
 
 def _alike(frontend: Frontend, other: Frontend) -> bool:
-    """Return whether two front-ends compute the same."""
+    """Return whether two front-ends compute the same: that of BEATs and that of ASiT do not."""
 
-    def settings(each: Frontend) -> tuple[Any, ...]:
-        names = ("sample_rate", "n_mels", "hop", "window", "floor")
-        return (type(each), *(getattr(each, name, None) for name in names))
+    def settings(each: Frontend) -> dict[str, Any]:
+        simple = (bool, int, float, str)
+        found = {key: value for key, value in vars(each).items() if isinstance(value, simple)}
+        return found | {"training": False}
 
-    return settings(frontend) == settings(other)
+    if type(frontend) is not type(other):
+        return False
+    constants, others = dict(frontend.named_buffers()), dict(other.named_buffers())
+    return (
+        settings(frontend) == settings(other)
+        and constants.keys() == others.keys()
+        and all(torch.equal(value, others[key]) for key, value in constants.items())
+    )
 
 
 def _resampled(waveform: Tensor, own: Frontend, other: Frontend) -> Tensor:

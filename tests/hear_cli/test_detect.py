@@ -53,6 +53,11 @@ def test_formats_hold_the_same(clip, level, tmp_path):
     assert len(hear(*arguments, "--format", "audacity").splitlines()) == len(events)
 
 
+def test_a_detector_that_was_not_released_is_composed_by_its_name(clip):
+    arguments = ["detect", clip, "-d", "fmn04+tcn:32", "--random-weights", "--threshold", 0.999]
+    assert hear(*arguments, "--format", "csv").splitlines()[0].startswith("file,")
+
+
 def test_only_some_classes_are_looked_for(clip, tmp_path):
     arguments = ["--only", "Speech,Music", "--threshold", 0, "--format", "json"]
     events = json.loads(hear("detect", clip, *QUICK, *arguments))

@@ -10,9 +10,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hear_core.analysis.activations import peak_activations, peak_activations_of_frames
 from hear_core.errors import ConfigError
 from hear_core.networks.extractor import Extractor
+from hear_core.plugins.timed_model import join_scores
 from hear_core.runtime.onnx_graph import extractor_to_onnx
+from hear_sed import DetectionStream, Detector
 from hear_sed.backbones.frame_mobilenet import FrameMobileNet
 from hear_sed.backbones.registry import BACKBONES
 from hear_sed.backbones.transformer import FrameTransformer, average, interpolate
@@ -171,10 +174,10 @@ def test_others_have_no_limit(name):
     assert run(model, sound(25 * SECOND)).shape == (1, 625, model.size)
 
 
-@transformers
-def test_the_graph_gives_the_same_at_any_length(name):
+@pytest.mark.parametrize(("name", "kind"), zip(TINY, SEQUENCE_MODELS, strict=False))
+def test_the_graph_gives_the_same_at_any_length(name, kind):
     onnxruntime = pytest.importorskip("onnxruntime")
-    model = extractor(name)
+    model = extractor(name, kind=kind)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = extractor_to_onnx(model)
@@ -183,6 +186,35 @@ def test_the_graph_gives_the_same_at_any_length(name):
         audio = sound(640 * frames, clips)
         (found,) = session.run(None, {"waveform": audio.numpy()})
         np.testing.assert_allclose(found, run(model, audio), atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", SEQUENCE_MODELS)
+def test_a_detector_by_name_gives_live_what_it_gives_of_the_recording(kind):
+    detector = Detector(f"fmn04+{kind}:32", pretrained=False, engine="torch", window=2.0, hop=1.0)
+    audio = sound(5 * SECOND)[0].numpy()
+    expected = detector.frames(audio).scores
+    parts = DetectionStream(detector).run(np.split(audio, [7000, 50000]))
+    assert expected.shape == (125, 447)
+    np.testing.assert_allclose(join_scores([*parts]).scores, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*TRANSFORMERS, "BEATs+tf:256"])
+def test_a_large_detector_takes_a_whole_recording(name):
+    detector = Detector(name, pretrained=False)
+    long, short = sound(25 * SECOND)[0], sound(5 * SECOND)[0]
+    assert detector.frames(long).scores.shape == (625, 447)
+    assert detector.frames(short).scores.shape == (125, 447)
+
+
+@transformers
+def test_attention_counts_in_the_memory_of_a_batch(name):
+    """Twice the frames take four times the memory of the scores."""
+    network = TINY[name]()
+    once, twice = (peak_activations_of_frames(network, network.n_mels, n) for n in (480, 960))
+    assert 3 < twice / once < 4.2
+    log_mel = torch.randn(1, network.n_mels, 480)
+    assert peak_activations(network, log_mel) == once
 
 
 @transformers

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from hear_core.frontends.log_mel import LogMel
 from hear_mn import ZOO
+from hear_sed.backbones.registry import BACKBONES
 from hear_train.augment.spectrograms import SpectrogramAugmentation
 from hear_train.batch import Batch, Targets
 from hear_train.data.clips import Clips, find_clips
@@ -148,3 +149,20 @@ def test_labels_of_a_mix_are_those_of_its_clips_by_their_shares(packed):
     for row, number in zip(found, range(16, 24), strict=True):
         expected = sum(part.share * rows[part.clip] for part in drawer.draw(number).clips)
         np.testing.assert_allclose(row, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("student", "teacher"), [("fmn10", "fpasst"), ("BEATs", "ASIT")])
+def test_a_teacher_gets_the_log_mel_of_its_own_front_end(student, teacher):
+    """The front-ends differ in a window, and in constants, but not in their sizes."""
+    own, other = (BACKBONES[name].frontend() for name in (student, teacher))
+    given = {}
+
+    def look(log_mel_of):
+        given.update(own=log_mel_of(own), other=log_mel_of(other))
+        return Targets(), {}
+
+    sounds = batch()._replace(waveform=torch.rand(2, 8000) - 0.5, targets=Targets(), teacher=None)
+    processed = prepare(PLAIN, look, frontend=own)(sounds)
+    assert given["own"] is processed.log_mel
+    assert torch.equal(given["other"], other(sounds.waveform))
+    assert not torch.allclose(given["other"], given["own"], atol=0.01)

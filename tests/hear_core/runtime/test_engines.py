@@ -88,6 +88,21 @@ def test_a_graph_is_made_once(cache, monkeypatch):
     assert list(cache.iterdir()) == [kept]
 
 
+def test_of_a_large_network_the_weights_are_read_into_one_session(cache, monkeypatch):
+    expected = load().get_timestamp_embeddings(sound(20000, 2))[0]
+    monkeypatch.setattr(engines, "_LARGE", 1)
+    model = load()
+    found, _ = model.get_timestamp_embeddings(sound(20000, 2))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    engine = model._current_engine()
+    assert engine.concurrent_batches == 1
+    assert engine._graph is engine._sessions.graph is None
+    assert "single" not in vars(engine._sessions)
+    engine.abandon_sessions()  # as in a process that is forked
+    again, _ = model.get_timestamp_embeddings(sound(20000, 2))
+    assert torch.equal(again, found)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"taps": ["b3"]}, {"pooling": "max"}, {"backbone": "mn02_as"}, {"num_classes": 7}],
