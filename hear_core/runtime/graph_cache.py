@@ -67,10 +67,10 @@ def _read(path: Path) -> bytes | None:
 
 def _write(path: Path, graph: bytes) -> None:
     """Write a graph, and delete the least recently used ones if there are too many."""
-    with atomic_write(path) as part:
-        with part.open("wb") as file:  # to join both would copy the graph
-            file.write(hashlib.sha256(graph).digest())
-            file.write(graph)
+    # To join both first would copy the graph.
+    with atomic_write(path) as part, part.open("wb") as out:
+        out.write(hashlib.sha256(graph).digest())
+        out.write(graph)
     files = sorted(path.parent.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
     total = 0
     for file in files:
