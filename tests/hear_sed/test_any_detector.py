@@ -193,9 +193,10 @@ def test_a_detector_by_name_gives_live_what_it_gives_of_the_recording(kind):
     detector = Detector(f"fmn04+{kind}:32", pretrained=False, engine="torch", window=2.0, hop=1.0)
     audio = sound(5 * SECOND)[0].numpy()
     expected = detector.frames(audio).scores
-    parts = DetectionStream(detector).run(np.split(audio, [7000, 50000]))
+    stream, chunks = DetectionStream(detector), np.split(audio, [7000, 50000])
+    parts = [*map(stream.feed, chunks), stream.finish()]
     assert expected.shape == (125, 447)
-    np.testing.assert_allclose(join_scores([*parts]).scores, expected, atol=1e-5)
+    np.testing.assert_allclose(join_scores(parts).scores, expected, atol=1e-5)
 
 
 @pytest.mark.slow
