@@ -64,7 +64,9 @@ def detect(
 ) -> None:
     """Detect sound events in audio files, with onset and offset.
 
-    Recordings may have any length. Times are multiples of 40 ms, the hop of the network's frames.
+    Recordings may have any length. Times are multiples of the hop of the network's frames: 40 ms,
+    or 320 ms with the networks of PANNs, such as cnn14_att.
+
     A run that writes to --output resumes when it is started again after an interruption. A file
     that cannot be processed does not stop the others: it is listed at the end, and the exit code
     is 1.

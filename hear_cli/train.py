@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -199,9 +200,18 @@ def select(
 
 @app.command("pack")
 def pack(
-    target: Annotated[Path, typer.Argument(help="HDF5 file to write, such as clips.hdf.")],
+    target: Annotated[
+        Path,
+        typer.Argument(help="HDF5 file to write, such as clips.hdf; a folder for all of AudioSet."),
+    ],
     data: Annotated[
-        list[Path], typer.Option("--data", "-d", help="Path of the data, as for training.")
+        list[Path],
+        typer.Option(
+            "--data",
+            "-d",
+            help="Path of the data, as for training. All of AudioSet is the folder of its audio "
+            "and that of its tables.",
+        ),
     ],
     recipe: Annotated[
         str, typer.Option(help="Recipe that says how the data are laid out.")
@@ -210,7 +220,11 @@ def pack(
         str, typer.Option(help="Split to pack: train, valid, test, or all of them.")
     ] = "all",
     layout: Annotated[
-        str, typer.Option(help="Layout of the file. passt has mp3s, as PaSST packs AudioSet.")
+        str,
+        typer.Option(
+            help="Layout of the file: passt (mp3s, as PaSST packs AudioSet) or panns (waveforms of "
+            "10 s as 16-bit integers)."
+        ),
     ] = "passt",
     sample_rate: Annotated[
         int, typer.Option(help="Sample rate in Hz that clips are stored at.", min=1)
@@ -222,8 +236,16 @@ def pack(
     Files of clips are slow to open, most of all on a network drive. The packed file has the labels,
     splits and recordings of the clips, and takes the place of the data in the recipe finetune.
     Clips that cannot be read are counted, named and left out.
+
+    hear train pack FOLDER --layout panns -d AUDIO -d TABLES packs AudioSet as PANNs does, in files
+    of waveforms with indexes, for the recipe panns.
     """
     from hear_train.data.datasets import open_dataset
+    from hear_train.data.hdf5 import is_packed
+
+    if layout == "panns" and not is_packed(target):
+        _pack_audioset(target, data)
+        return
     from hear_train.data.packing import pack_clips
     from hear_train.recipes import load_recipe
 
@@ -243,6 +265,34 @@ def pack(
     for name, why in list(packed.failed.items())[:_SHOWN]:
         typer.echo(f"hear: {name} was skipped: {why}", err=True)
     typer.echo(f"{target}: {packed.clips} clips; {len(packed.failed)} skipped")
+
+
+def _pack_audioset(folder: Path, data: list[Path]) -> None:
+    """Pack AudioSet with its indexes, and print what every file has."""
+    from hear_train.data.panns import pack_audioset
+
+    if len(data) != 2:
+        msg = f"AudioSet is the folder of its audio and that of its tables, not {len(data)} paths"
+        raise ConfigError(msg)
+    reports: dict[str, Callable[[int, int], None]] = {}
+    with ExitStack() as stack:
+
+        def report(name: str, done: int, total: int) -> None:
+            if name not in reports:
+                stack.close()  # the bar of the file before
+                reports[name] = stack.enter_context(counting(name))
+            reports[name](done, total)
+
+        audio, tables = data
+        results = pack_audioset(audio, tables, folder, report)
+    for name, result in results.items():
+        if result is None:
+            typer.echo(f"{name}: was there already")
+            continue
+        for clip, why in list(result.failed.items())[:_SHOWN]:
+            typer.echo(f"hear: {clip} was skipped: {why}", err=True)
+        missing, failed = len(result.missing), len(result.failed)
+        typer.echo(f"{name}: {result.clips} clips; {missing} missing, {failed} unreadable")
 
 
 def make_accelerator(precision: str, *, cpu: bool) -> Accelerator:

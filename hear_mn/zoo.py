@@ -1,9 +1,9 @@
-"""The zoo of hear_mn: every released MobileNet, dynamic ones included, and CNN14, as a table.
+"""The zoo of hear_mn: a table of the MobileNets of EfficientAT and the networks of PANNs.
 
 Names, widths, resolutions and metrics are those of the releases of EfficientAT
 (https://github.com/fschmid56/EfficientAT, MIT); mAP is on the AudioSet evaluation set, from the
-file name if it contains one. Several checkpoints of one recipe are numbered as in the release. The
-checkpoints of CNN14 are from the release of PANNs (https://zenodo.org/record/3987831, CC BY 4.0).
+file name if it contains one. Several checkpoints of one recipe are numbered as in the release.
+`hear_core.zoo.panns` describes those of PANNs.
 One checkpoint is our own and part of this package; hear_mn/weights/mn01_starter.md describes it.
 """
 
@@ -13,30 +13,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
-from urllib.parse import quote
 
-from hear_core.frontends.log_mel import DecibelMel, LogMel
+from hear_core.frontends.log_mel import DecibelMelAndWaveform, LogMel
 from hear_core.networks.backbone import Backbone
+from hear_core.networks.panns import Panns
 from hear_core.networks.tap_classifier import TapClassifier, plain_networks
 from hear_core.plugins.module_network import ModuleTapClassifier, RawWaveform
 from hear_core.zoo.checkpoints import Checkpoint
 from hear_core.zoo.labels import audioset_labels
+from hear_core.zoo.panns import panns_record, transfer_record
 from hear_core.zoo.registry import NetworkRecord, Zoo
 from hear_mn.dynamic_mobilenet import DynamicMobileNet
 from hear_mn.mobilenet import MobileNet
-from hear_mn.panns import Cnn14
 
 _RELEASE = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/"
-_PANNS = "https://zenodo.org/record/3987831/files/"
 _SHA256 = {
     "mn04_as_mAP_432.pt": "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
     "mn10_as_mAP_471.pt": "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",
-    "Cnn14_mAP=0.431.pth": "0dc499e40e9761ef5ea061ffc77697697f277f6a960894903df3ada000e34b31",
-    "Cnn14_16k_mAP=0.438.pth": "e2ee543a27919542c2ea03eabaa70b24dcd4e6c8e05621de6b67a94e4c5058e6",
-    # Seen in one project only, unlike the others.
-    "Cnn14_DecisionLevelMax_mAP=0.385.pth": (
-        "dd3b4043a87d4ec13df8082c0fcfee3fb5084151808e47e060987a95eabdd142"
-    ),
 }
 
 
@@ -66,35 +59,10 @@ def _shipped(file: str, sha256: str, width: float) -> NetworkRecord:
     return replace(_record(MobileNet, file, width), checkpoint=checkpoint)
 
 
-def _cnn14(
-    file: str,
-    mAP: float,  # noqa: N803
-    window: int = 1024,
-    *,
-    decision: str = "clip",
-    **other: Any,
-) -> NetworkRecord:
-    """Return a record; `window` and `other` are arguments of `DecibelMel`."""
-    bins = window // 2 + 1
-    return NetworkRecord(
-        network=Cnn14,
-        arguments={"decision": decision},
-        frontend=partial(DecibelMel, window=window, **other),
-        labels=audioset_labels(),
-        checkpoint=Checkpoint(file, _PANNS + quote(file), _SHA256.get(file), "CC-BY-4.0"),
-        constants={
-            "spectrogram_extractor.stft.conv_real.weight": (bins, 1, window),
-            "spectrogram_extractor.stft.conv_imag.weight": (bins, 1, window),
-            "logmel_extractor.melW": (bins, Cnn14.n_mels),
-        },
-        features="clf",
-        reported_metrics={"mAP": mAP},
-    )
-
-
 _mn, _dymn = partial(_record, MobileNet), partial(_record, DynamicMobileNet)
 _FC = {"head": "fully_convolutional"}
-_16_KHZ: dict[str, Any] = {"sample_rate": 16000, "hop": 160, "fmax": 8000.0}
+_panns = partial(panns_record, Panns)
+_wavegram = partial(_panns, frontend=DecibelMelAndWaveform)
 
 
 class ClipTapClassifier(TapClassifier):
@@ -167,11 +135,33 @@ ZOO = Zoo({
     "dymn10_im": _dymn("dymn10_im", 1.0),
     "dymn20_im": _dymn("dymn20_im", 2.0),
     # CNN14 of PANNs, trained on AudioSet.
-    "cnn14": _cnn14("Cnn14_mAP=0.431.pth", 0.431),
-    "cnn14_16k": _cnn14("Cnn14_16k_mAP=0.438.pth", 0.438, 512, **_16_KHZ),
-    # … which decides for every segment of a clip.
-    "cnn14_max": _cnn14("Cnn14_DecisionLevelMax_mAP=0.385.pth", 0.385, decision="max"),
-    "cnn14_att": _cnn14("Cnn14_DecisionLevelAtt_mAP=0.425.pth", 0.425, decision="att"),
+    "cnn14": _panns("Cnn14", 0.431),
+    "cnn14_16k": _panns("Cnn14_16k", 0.438, sample_rate=16000, fmax=8000.0),
+    "cnn14_8k": _panns("Cnn14_8k", 0.416, sample_rate=8000, fmax=4000.0),
+    # … with a shorter embedding,
+    "cnn14_emb512": _panns("Cnn14_emb512", 0.420, embedding=512),
+    "cnn14_emb128": _panns("Cnn14_emb128", 0.412, embedding=128),
+    "cnn14_emb32": _panns("Cnn14_emb32", 0.364, embedding=32),
+    # … on other numbers of mel bands, whose weights were not released,
+    "cnn14_mel32": _panns("Cnn14_mel32", n_mels=32),
+    "cnn14_mel128": _panns("Cnn14_mel128", n_mels=128),
+    # … with a decision for every segment of a clip; the weights of the mean were not released.
+    "cnn14_max": _panns("Cnn14_DecisionLevelMax", 0.385, decision="max"),
+    "cnn14_avg": _panns("Cnn14_DecisionLevelAvg", decision="avg"),
+    "cnn14_att": _panns("Cnn14_DecisionLevelAtt", 0.425, decision="att"),
+    # … with a spectrogram that is learned from the waveform.
+    "wavegram_cnn14": _wavegram("Wavegram_Cnn14", 0.389, body="wavegram"),
+    "wavegram_logmel_cnn14": _wavegram("Wavegram_Logmel_Cnn14", 0.439, body="wavegram_logmel"),
+    # Other networks of PANNs.
+    "cnn10": _panns("Cnn10", 0.380, body="cnn10"),
+    "cnn6": _panns("Cnn6", 0.343, body="cnn6"),
+    "resnet22": _panns("ResNet22", 0.430, body="resnet22"),
+    "resnet38": _panns("ResNet38", 0.434, body="resnet38"),
+    "resnet54": _panns("ResNet54", 0.429, body="resnet54"),
+    "mobilenet_v1": _panns("MobileNetV1", 0.389, body="mobilenet_v1"),
+    "mobilenet_v2": _panns("MobileNetV2", 0.383, body="mobilenet_v2"),
+    # CNN14 with a new last layer, as the original's transfer learning saves it.
+    "cnn14_transfer": transfer_record(_panns("Transfer_Cnn14")),
 }, others=[ClipTapClassifier, ModuleTapClassifier], frontends=[RawWaveform])
 # fmt: on
 

@@ -1,24 +1,29 @@
 """Zoo of hear_sed: a table of the released detectors, and records of other combinations.
 
 Names, settings and metrics are those of EfficientSED (https://github.com/theMoro/EfficientSED,
-MIT). PSDS1 is on the evaluation set of AudioSet Strong, the mean over classes in per cent. It is
-published for a configuration, from which that of the released checkpoint may differ slightly.
+MIT); `hear_core.zoo.panns` describes those of PANNs. PSDS1 is on the evaluation set of AudioSet
+Strong, the mean over classes in per cent. It is published for a configuration, from which that of
+the released checkpoint may differ slightly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
+from hear_core.events.decoding import EventDecoding
 from hear_core.networks.backbone import Backbone
 from hear_core.networks.tap_classifier import TapClassifier, plain_networks
 from hear_core.zoo.checkpoints import Checkpoint
 from hear_core.zoo.labels import audioset_labels
+from hear_core.zoo.panns import panns_record
 from hear_core.zoo.registry import NetworkRecord, Zoo
 from hear_sed.backbones.registry import BACKBONES, find_backbone
 from hear_sed.frame_detector import FrameDetector, rename_key
 from hear_sed.labels import strong_labels
+from hear_sed.segment_detector import SegmentDetector
 from hear_sed.sequence.registry import SEQUENCE_MODELS
 
 _EFFICIENT_SED = "https://github.com/theMoro/EfficientSED/releases/download/v0.0.1/"
@@ -118,6 +123,15 @@ def _transformer(
     )
 
 
+# Segments are as long as the median filter of other detectors, and are not filtered.
+_SEGMENTS = EventDecoding(threshold=0.5, release=1.0)
+
+
+def _panns(model: str, mAP: float | None = None, **arguments: Any) -> NetworkRecord:  # noqa: N803
+    record = panns_record(SegmentDetector, model, mAP, features="sequence", **arguments)
+    return replace(record, decoding=_SEGMENTS)
+
+
 _NTT = "LicenseRef-NTT-M2D"  # evaluation and research only, see LICENSE.pdf of nttcslab/m2d
 
 
@@ -193,6 +207,11 @@ ZOO = Zoo({
     "fpasst": _transformer("fpasst", "strong", 45.4),
     "M2D": _transformer("M2D", "strong", 46.3, licence=_NTT),
     "ASIT": _transformer("ASIT", "strong", 46.2),
+    # The networks of PANNs that decide for segments of 320 ms, trained on AudioSet; the weights of
+    # the mean were not released.
+    "cnn14_max": _panns("Cnn14_DecisionLevelMax", 0.385, decision="max"),
+    "cnn14_avg": _panns("Cnn14_DecisionLevelAvg", decision="avg"),
+    "cnn14_att": _panns("Cnn14_DecisionLevelAtt", 0.425, decision="att"),
 }, compose_detector, [FrameTapClassifier])
 # fmt: on
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -34,12 +34,18 @@ class EvaluationConfig:
             the best checkpoint. Those of detectors are checked by
             `hear_train.detection.check_metrics`.
         split: Split that is validated on during training.
+        also: Further splits that are evaluated then; the names of their metrics begin with that of
+            the split, as ``valid_mAP``.
+        statistics: Whether the metrics of every class are kept for every validation, as files
+            ``statistics/<split>-<step>.csv`` in the folder of the run.
         batch_size: Clips of a batch.
         decoding: Decoding of the events of a detector.
     """
 
     metrics: tuple[str, ...] = ("mAP", "aucroc")
     split: str = "valid"
+    also: tuple[str, ...] = ()
+    statistics: bool = False
     batch_size: int = 32
     decoding: EventDecoding = DEFAULT_DECODING
 
@@ -198,43 +204,60 @@ def predict(
     return Predictions(tuple(names), np.concatenate(rows), targets, known, failed)
 
 
-@dataclass(frozen=True)
+@dataclass
 class ClipEvaluator:
     """Evaluates a network on clips, see `hear_train.loop.trainer.Evaluator`.
 
     Args:
-        clips: Clips with labels.
+        splits: Clips with labels by the name of their split. The metrics of the first one have
+            plain names.
         frontend: Front-end of the network.
         config: Settings.
+        labels: Names of the classes.
         seconds: Length of the clips, see `predict`.
         device: Device of the network.
     """
 
-    clips: Clips
+    splits: Mapping[str, Clips]
     frontend: Frontend
     config: EvaluationConfig
+    labels: Sequence[str]
     seconds: float = 0.0
     device: torch.device | str = "cpu"
+    _found: dict[str, Predictions] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def main(self) -> str:
         """Name of the metric that selects the best checkpoint."""
         return self.config.metrics[0]
 
-    def predictions(self, network: Backbone) -> Predictions:
-        """Return the predictions of a network."""
-        return predict(
-            network,
-            self.frontend,
-            self.clips,
-            seconds=self.seconds,
-            batch_size=self.config.batch_size,
-            device=self.device,
-        )
-
     def __call__(self, network: Backbone) -> dict[str, float]:
         """Return the metrics of a network by name."""
-        return self.predictions(network).metrics(self.config.metrics)
+        metrics: dict[str, float] = {}
+        for number, (split, clips) in enumerate(self.splits.items()):
+            found = self._found[split] = predict(
+                network,
+                self.frontend,
+                clips,
+                seconds=self.seconds,
+                batch_size=self.config.batch_size,
+                device=self.device,
+            )
+            prefix = f"{split}_" if number else ""
+            of_split = found.metrics(self.config.metrics)
+            metrics |= {f"{prefix}{name}": value for name, value in of_split.items()}
+        return metrics
+
+    def write_statistics(self, folder: Path, step: int) -> None:
+        """Write the metrics of every class in the last evaluation, if they are to be kept.
+
+        Args:
+            folder: Folder of the run.
+            step: Number of the step.
+        """
+        for split, found in self._found.items() if self.config.statistics else ():
+            path = folder / "statistics" / f"{split}-{step:07}.csv"
+            write_per_class(path, self.labels, found)
 
 
 class PerClass(Protocol):

@@ -31,6 +31,7 @@ from hear_core.zoo.metadata import read_metadata, save_checkpoint
 from hear_core.zoo.registry import NetworkRecord, Zoo
 from hear_mn.dynamic_convolution import DynamicConv, annealed_temperature
 from hear_train.augment.frames import FrameAugmentation
+from hear_train.augment.pairs import PairAugmentation
 from hear_train.augment.spectrograms import SpectrogramAugmentation
 from hear_train.batch import BatchSource
 from hear_train.data.clips import Clips
@@ -62,7 +63,7 @@ from hear_train.objectives.detection import Detection, DetectionWeights
 from hear_train.objectives.distillation import Distillation, DistillationWeights, init_output_bias
 from hear_train.objectives.objective import Objective, block_parameters
 from hear_train.objectives.stored_frames import StoredFrames
-from hear_train.objectives.supervised import LOSSES, Supervised
+from hear_train.objectives.supervised import LOSSES, PairSupervised, Supervised
 from hear_train.objectives.teachers import NetworkTeacher, StoredTeacher
 from hear_train.preprocessing import FramePreprocessing, Preprocessing
 from hear_train.recipe_files import override_entry, read_recipe
@@ -99,7 +100,9 @@ class ModelConfig:
         arguments: Further arguments of the network by name, such as ``strides``.
         frontend: Further arguments of the front-end by name, such as ``sample_rate``, ``window``
             and ``fmax``.
-        dropout: Dropout before the last layer.
+        dropout: Probability of every dropout of the network; None keeps those that it has.
+        frozen: Train the last layer only. Everything before it keeps its weights and statistics,
+            and is in evaluation mode.
         temperature: Temperature of dynamic convolutions in the first epoch; it falls to 1.
         norm_momentum: Momentum of the running statistics of batch norms. The networks have 0.01,
             which takes some hundred steps to follow the weights; a short training needs more.
@@ -117,7 +120,8 @@ class ModelConfig:
     hop: int | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     frontend: Mapping[str, Any] = field(default_factory=dict)
-    dropout: float = 0.2
+    dropout: float | None = None
+    frozen: bool = False
     temperature: float = 1.0
     norm_momentum: float | None = None
     init_bias: bool = True
@@ -125,7 +129,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         positive = ("width_mult", "n_mels", "hop", "temperature")
         wrong = [f"{n} {v:g}" for n in positive if (v := getattr(self, n)) is not None and v <= 0]
-        wrong += [f"dropout {self.dropout:g}"] if not 0 <= self.dropout < 1 else []
+        wrong += [f"dropout {p:g}"] if not 0 <= (p := self.dropout or 0.0) < 1 else []
         odd = {
             name: value
             for name, value in self.frontend.items()
@@ -228,12 +232,15 @@ class ObjectiveConfig:
         loss: Loss of the labels, a key of `hear_train.objectives.supervised.LOSSES`; a distillation
             uses ``bce``.
         distillation: Weights of the terms of the loss of clips, where there is a teacher.
+        pairs: Augmentation of PANNs, which is part of the objective as it is applied inside the
+            network; None does not augment.
         detection: Weights of the terms of the loss of frames. If it is given, even empty, a
             detector is trained with the events of the data; else a network is trained with the
             classes of clips.
     """
 
     loss: str = "bce"
+    pairs: PairAugmentation | None = None
     distillation: DistillationWeights = field(default_factory=DistillationWeights)
     detection: DetectionWeights | None = None
 
@@ -304,6 +311,9 @@ class Recipe:
             msg = "mixtures change what a clip is, so that its labels do not hold: give a teacher"
             raise ConfigError(msg)
         self._check_detection()
+        if self.teacher and (self.objective.pairs or self.model.frozen):
+            msg = "a distillation trains the whole network, without objective.pairs"
+            raise ConfigError(msg)
         if self.teacher and self.objective.loss != "bce":
             msg = f"a distillation uses the loss bce, not {self.objective.loss}"
             raise ConfigError(msg)
@@ -483,13 +493,15 @@ def build(
     settings["start"] = _checksum(start)
     settings["teacher_weights"] = _checksum(recipe.teacher.model if recipe.teacher else "")
     objective = _objective(recipe, network, teacher)
+    evaluator = _evaluator(recipe, dataset, record, accelerator.device)
     trainer = Trainer(
         objective,
         source,
         _resolved(recipe, drawer, accelerator.num_processes),
         folder,
         accelerator,
-        evaluator=_evaluator(recipe, dataset, record, accelerator.device),
+        evaluator=evaluator,
+        on_validated=_keeps_statistics(evaluator, folder),
         preprocess=None if in_workers else preprocess,
         save=partial(_save, record, recipe),
         on_epoch=_hooks(recipe, network, start),
@@ -661,7 +673,7 @@ def _network(
     else:
         network = _fresh(recipe, record, len(labels))
     for module in network.modules():
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, nn.Dropout) and config.dropout is not None:
             module.p = config.dropout
         if isinstance(module, nn.BatchNorm2d) and config.norm_momentum is not None:
             module.momentum = config.norm_momentum
@@ -825,14 +837,22 @@ def _resolved(recipe: Recipe, drawer: Drawer, processes: int) -> TrainerConfig:
 
 
 def _objective(recipe: Recipe, network: Backbone, teacher: NetworkTeacher | None) -> Objective:
-    if recipe.objective.detection is not None:
-        return Detection(network, recipe.objective.detection)
+    config = recipe.objective
+    if config.detection is not None:
+        return Detection(network, config.detection)
     if recipe.teacher is None:
-        return Supervised(network, recipe.objective.loss)
+        if config.pairs is None:
+            objective = Supervised(network, config.loss)
+        else:
+            seed = recipe.trainer.seed
+            objective = PairSupervised(network, config.loss, config.pairs, seed)
+        if recipe.model.frozen:
+            objective.freeze_backbone()
+        return objective
     taps = {} if teacher is None else teacher.tap_channels
     with torch.random.fork_rng(devices=[]):  # the maps of the taps start at random
         torch.manual_seed(recipe.trainer.seed)
-        return Distillation(network, recipe.objective.distillation, taps)
+        return Distillation(network, config.distillation, taps)
 
 
 def _evaluator(
@@ -840,11 +860,21 @@ def _evaluator(
 ) -> ClipEvaluator | DetectionEvaluator | None:
     if not (dataset.valid or dataset.test):
         return None
-    frontend = record.frontend()
-    clips = Clips(dataset.split(recipe.evaluation.split), frontend.sample_rate)
+    frontend, config = record.frontend(), recipe.evaluation
+    names = (config.split, *config.also)
+    splits = {name: Clips(dataset.split(name), frontend.sample_rate) for name in names}
     if recipe.objective.detection is not None:
-        return _detection_evaluator(recipe, dataset, clips, record, device)
-    return ClipEvaluator(clips, frontend, recipe.evaluation, recipe.data.seconds, device)
+        return _detection_evaluator(recipe, dataset, splits[config.split], record, device)
+    return ClipEvaluator(splits, frontend, config, dataset.labels, recipe.data.seconds, device)
+
+
+def _keeps_statistics(
+    evaluator: ClipEvaluator | DetectionEvaluator | None, folder: Path
+) -> Callable[[int], None] | None:
+    """Return what is called after a validation, with the number of the step."""
+    if isinstance(evaluator, ClipEvaluator):
+        return partial(evaluator.write_statistics, folder)
+    return None
 
 
 def _detection_evaluator(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -234,3 +234,29 @@ class DecibelMel(MelFrontend):
     def forward(self, waveform: Tensor) -> Tensor:
         decibels = self.mel(waveform).clamp_(min=1e-10).log10().mul_(10.0)
         return decibels.transpose(1, 2)
+
+
+class DecibelMelAndWaveform(DecibelMel):
+    """The input of the wavegrams of PANNs: the log-mel of `DecibelMel` and the waveform itself.
+
+    Args:
+        options: Arguments of `DecibelMel`.
+
+    Attributes:
+        n_mels: Number of rows, those of the waveform included.
+
+    Shape:
+        Waveform (batch, samples) to (batch, mel bands + hop, frames). The rows after the mel bands
+        are the samples from one frame to the next; those of the last frame, which is centred on the
+        end of the waveform, are 0.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.n_mels += self.hop
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        decibels = super().forward(waveform)
+        whole = waveform.shape[1] // self.hop
+        samples = waveform[:, : whole * self.hop].unflatten(1, (whole, self.hop)).transpose(1, 2)
+        return torch.cat([decibels, F.pad(samples, (0, 1))], dim=1)

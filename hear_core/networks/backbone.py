@@ -27,6 +27,7 @@ class Backbone(nn.Module):
         min_frames: Smallest number of log-mel frames that the network accepts.
         frame_stride: Number of log-mel frames per output frame, for a frame-wise network. None
             for a network that gives one result per clip.
+        frame_centre: Log-mel frame that the first output frame is centred on.
         whole_frames: Whether a frame-wise network takes a log-mel of a multiple of `frame_stride`
             frames. If False, it takes the log-mel as its front-end computes it, for patches of
             its own, and gives one frame for every `frame_stride` hops of the waveform.
@@ -38,6 +39,7 @@ class Backbone(nn.Module):
     class_layers: tuple[str, ...] = ()
     min_frames: int = 1
     frame_stride: int | None = None
+    frame_centre: float = 0.0
     whole_frames: bool = True
     traceable: bool = True
 

@@ -29,7 +29,7 @@ class FrameModel(PluginModel):
 
     Attributes:
         frame_hop: Time from one frame to the next in seconds. Frame i is centred on
-            ``i * frame_hop``.
+            ``i * frame_hop``, later by the network's `frame_centre` if it has one.
         scene_windows: Windows of the config, in frames.
 
     Raises:
@@ -43,6 +43,7 @@ class FrameModel(PluginModel):
             msg = f"{self.config.backbone} gives one embedding per clip and not one per frame"
             raise ConfigError(msg)
         self._samples_per_frame = self.extractor.samples_per_frame
+        self._first_centre = self.extractor.backbone.frame_centre * self.extractor.frontend.hop
         self.frame_hop = self._samples_per_frame / self.sample_rate
         self.scene_windows = self.windows(self.config.scene_window, self.config.scene_hop)
 
@@ -96,10 +97,14 @@ class FrameModel(PluginModel):
             AudioError: `audio` is not valid.
         """
         embeddings = self.get_frames(audio)
-        samples = np.arange(embeddings.shape[1]) * self._samples_per_frame
-        centres = samples * 1000.0 / self.sample_rate
+        centres = self._centres(0, embeddings.shape[1])
         timestamps = torch.as_tensor(centres, dtype=torch.float32, device=audio.device)
         return embeddings, timestamps.repeat(len(embeddings), 1)
+
+    def _centres(self, first: int, count: int) -> np.ndarray:
+        """Return the centres of frames in milliseconds, (count,)."""
+        samples = np.arange(first, first + count) * self._samples_per_frame + self._first_centre
+        return samples * 1000.0 / self.sample_rate
 
     def _scenes(self, engine: Engine, clips: Array) -> Array:
         """Return the mean of the frames of every clip."""
@@ -124,9 +129,8 @@ class FrameModel(PluginModel):
         for rows in windows.crossfade(chunks):
             # The last frames are beyond the end if the recording is shorter than the network takes.
             found = torch.as_tensor(rows[: self.frame_count(samples) - first])
-            starts = np.arange(first, first + len(found)) * self._samples_per_frame
+            centres = self._centres(first, len(found))
             first += len(found)
-            centres = starts * 1000.0 / self.sample_rate
             yield found, torch.as_tensor(centres, dtype=torch.float32)
 
     def embed_scene_blocks(self, blocks: Iterable[np.ndarray]) -> Tensor:

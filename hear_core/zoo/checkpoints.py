@@ -41,6 +41,8 @@ class Checkpoint:
             name that loads is kept in the cache, and later files are compared with it.
         licence: SPDX identifier of the weights.
         package: Package with the file in its folder ``weights``, if it is part of one.
+        model: Name of the network in the code that it was trained with, if that code names files
+            and folders after it, see `names_model`.
     """
 
     file: str
@@ -48,6 +50,23 @@ class Checkpoint:
     sha256: str | None = None
     licence: str = "MIT"
     package: str = ""
+    model: str = ""
+
+    def names_model(self, path: Path) -> bool:
+        """Return whether the path of a file says that it holds this network.
+
+        The file has the name of the released one; or it begins with the name of the network, as
+        ``Cnn14_mAP=0.431.pth``; or it is where PANNs' training writes it, as
+        ``Cnn14/loss_type=clip_bce/…/600000_iterations.pth``.
+        """
+        if path.name == self.file:
+            return True
+        if not self.model:
+            return False
+        folders = zip(path.parts, path.parts[1:], strict=False)
+        return path.name.startswith(f"{self.model}_mAP") or any(
+            folder == self.model and below.startswith("loss_type=") for folder, below in folders
+        )
 
 
 def cache_folder() -> Path:

@@ -44,6 +44,8 @@ class NetworkRecord:
         constants: Shapes of tensors that the checkpoint may hold besides the weights. They belong
             to the front-end, which computes them, and are not loaded; they show whether the
             weights were trained with it.
+        constant_values: Functions that return the values of such constants, by key; weights
+            whose constants have other values were trained with another front-end.
         rename: Function from a key in the checkpoint to the key of the network. Keys
             that become the same one must hold the same values.
         optional: Prefixes of layers that the checkpoint may lack, or hold in another size, because
@@ -62,6 +64,7 @@ class NetworkRecord:
     frontend: Callable[[], Frontend]
     checkpoint: Checkpoint
     constants: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    constant_values: Mapping[str, Callable[[], Tensor]] = field(default_factory=dict)
     rename: Callable[[str], str] = str
     optional: tuple[str, ...] = ()
     features: str = "e1"
@@ -129,8 +132,9 @@ class Zoo(dict[str, NetworkRecord]):
     """Networks by name.
 
     The path of a checkpoint is a name as well if the file identifies its network: by its metadata,
-    or because it has the name or the checksum of a released file. The folder of a training run is
-    that of its checkpoint, see `hear_core.zoo.checkpoints.checkpoint_in`.
+    because it has the name or the checksum of a released file, or because its tensors fit a single
+    network. The folder of a training run is that of its checkpoint, see
+    `hear_core.zoo.checkpoints.checkpoint_in`.
 
     Args:
         records: Networks by name.
@@ -162,9 +166,13 @@ class Zoo(dict[str, NetworkRecord]):
         path = checkpoints.checkpoint_in(name)
         if record := self._described(path) or self._released(path):
             return record
+        fitting = self._fitting(read_checkpoint(path))
+        if len(fitting) == 1:
+            log.info("%s is taken for %s, the only network that it fits", path, fitting[0])
+            return self[fitting[0]]
         msg = f"{path} does not identify its network: give the name of its backbone as well"
-        if fitting := self._fitting(read_checkpoint(path)):
-            msg += f". It fits {fitting}"
+        if fitting:
+            msg += f". It fits {_some(fitting)}"
         raise CheckpointError(msg)
 
     def __contains__(self, name: object) -> bool:
@@ -181,7 +189,7 @@ class Zoo(dict[str, NetworkRecord]):
         path = checkpoints.checkpoint_in(path)
         if metadata := read_metadata(path):
             return metadata.network in self.networks
-        return self._released(path) is not None
+        return self._released(path) is not None or len(self._fitting(read_checkpoint(path))) == 1
 
     def name_for(self, model_file_path: str | Path, default: str) -> str:
         """Return the path of a checkpoint if it identifies its network, else a default name.
@@ -233,10 +241,11 @@ class Zoo(dict[str, NetworkRecord]):
             )
             state = _replaced(state, unfit, record.build().state_dict())
         weights = network.state_dict()
-        if mismatch := _mismatch(weights | _constants(record, state), state):
+        mismatch = _mismatch(weights | _constants(record, state), state)
+        if mismatch or (mismatch := _other_constants(record, state)):
             msg = f"{file} does not fit {name or 'the network that it describes'}: {mismatch}"
             if fitting := self._fitting(found):
-                msg += f". It fits {fitting}"
+                msg += f". It fits {_some(fitting)}"
             elif num_classes is None and not _mismatch(
                 *(_without(tensors, network.class_layers) for tensors in (weights, state))
             ):
@@ -327,24 +336,24 @@ class Zoo(dict[str, NetworkRecord]):
         return record
 
     def _released(self, path: Path) -> NetworkRecord | None:
-        """Return the record whose released checkpoint has the name or checksum of a file."""
+        """Return the record that a file is of by its name, its folder or its checksum."""
         records = [*self.values()]
-        if named := [record for record in records if record.checkpoint.file == path.name]:
+        if named := [record for record in records if record.checkpoint.names_model(path)]:
             return named[0]
         known = {r.checkpoint.sha256: r for r in records if r.checkpoint.sha256}
         return known.get(checkpoints.checksum_of(path)) if known else None
 
-    def _fitting(self, found: Mapping[str, Tensor]) -> str:
-        """Name up to three networks that the tensors of a file fit."""
-        fitting = [name for name in self if self._fits(name, found)]
-        return f"{', '.join(fitting[:3])}{' …' if len(fitting) > 3 else ''}"
+    def _fitting(self, found: Mapping[str, Tensor]) -> list[str]:
+        """Return the names of the networks that the tensors of a file fit."""
+        return [name for name in self if self._fits(name, found)]
 
     def _fits(self, name: str, found: Mapping[str, Tensor]) -> bool:
         record = self[name]
         network, state = record.skeleton(), _renamed(record, found)
         wanted = network.state_dict()
         state = _replaced(state, _misfits(network, state, record.optional), wanted)
-        return not _mismatch(wanted | _constants(record, state), state)
+        fits = not _mismatch(wanted | _constants(record, state), state)
+        return fits and not _other_constants(record, state)
 
 
 def is_checkpoint_path(name: str | Path) -> bool:
@@ -425,6 +434,14 @@ def _constants(record: NetworkRecord, state: Mapping[str, Tensor]) -> dict[str, 
     """Return the constants of a record that a checkpoint holds, without memory for values."""
     shapes = {key: shape for key, shape in record.constants.items() if key in state}
     return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+
+
+def _other_constants(record: NetworkRecord, state: Mapping[str, Tensor]) -> str:
+    """Describe how the constants of a checkpoint differ from those of the front-end of a record."""
+    for key, values in record.constant_values.items():
+        if key in state and not torch.allclose(state[key], values(), atol=1e-5):
+            return f"it was trained with another front-end: {key} has other values"
+    return ""
 
 
 def _misfits(

@@ -155,9 +155,10 @@ def fine_tune(
         folder,
         accelerator,
         evaluator=ClipEvaluator(
-            Clips(valid, frontend.sample_rate),
+            {"valid": Clips(valid, frontend.sample_rate)},
             record.frontend(),
             EvaluationConfig(("mAP",)),
+            sounds.labels,
             window,
             accelerator.device,
         ),

@@ -23,6 +23,7 @@ from hear_core.io.files import atomic_write
 from hear_core.io.tables import is_table, read_table
 from hear_core.zoo.labels import select_classes
 from hear_train.data.hdf5 import PackedClip, file_identity, is_packed, read_index
+from hear_train.data.panns import is_panns, read_panns
 
 _MIN_SAMPLES = 2  # a waveform that can be resampled in time has two
 _INT16 = 32767
@@ -231,7 +232,12 @@ def file_clip(path: Path, name: str, labels: np.ndarray | None = None, group: st
 
 
 def packed_clips(path: Path, classes: int) -> list[Clip]:
-    """Return the clips of an HDF5 file of mp3s, see `hear_train.data.hdf5.read_index`."""
+    """Return the clips of an HDF5 file in the layout of PaSST or PANNs.
+
+    See `hear_train.data.hdf5.read_index` and `hear_train.data.panns.read_panns`.
+    """
+    if is_panns(path):
+        return [Clip(name, read, labels) for name, read, labels in read_panns(path, classes)]
     names, labels, known = read_index(path, classes)
     return [
         Clip(

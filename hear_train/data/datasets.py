@@ -23,6 +23,7 @@ from hear_core.io.tables import is_table, read_table
 from hear_core.zoo.labels import audioset_labels
 from hear_train.data.clips import Clip, file_clip, find_clips, leave_out, packed_clips
 from hear_train.data.hdf5 import is_packed, packed_labels, read_splits
+from hear_train.data.panns import find_indexes, panns_labels
 
 _log = logging.getLogger(__name__)
 
@@ -507,6 +508,16 @@ def _audioset(paths: list[Path], config: DataConfig) -> Dataset:
     )
 
 
+def _panns(paths: list[Path], config: DataConfig) -> Dataset:
+    train, balanced, tested = find_indexes(paths[0])
+    labels = panns_labels(train)
+    splits = [
+        packed_clips(path, len(labels)) if path.is_file() else []
+        for path in (train, balanced, tested)
+    ]
+    return Dataset(labels, *splits)
+
+
 def _hear(paths: list[Path], config: DataConfig) -> Dataset:
     root = paths[0]
     metadata = read_json(root / "task_metadata.json")
@@ -549,6 +560,7 @@ FORMATS: Mapping[str, Callable[[list[Path], DataConfig], Dataset]] = {
     "audioset": _audioset,
     "audioset_strong": _audioset_strong,
     "events": _events,
+    "panns": _panns,
 }
 """Readers of data sets by format."""
 

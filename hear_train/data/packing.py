@@ -20,6 +20,7 @@ from hear_core.io.journal import Journal
 from hear_core.io.prefetch import prefetch
 from hear_train.data.clips import Clip
 from hear_train.data.hdf5 import PackedRow, as_mp3, is_packed, write_packed
+from hear_train.data.panns import CLIP_SECONDS, as_int16, write_waveforms
 
 _SETTINGS = "settings.json"
 _LOCK_HINT = "wait until that packing has ended, or use another file"
@@ -42,10 +43,16 @@ def _mp3(clip: Clip, sample_rate: int) -> bytes:
     return as_mp3(clip.read(sample_rate), sample_rate)
 
 
+def _int16(clip: Clip, sample_rate: int) -> bytes:
+    return as_int16(clip.read(sample_rate), CLIP_SECONDS * sample_rate).tobytes()
+
+
 LAYOUTS: Mapping[str, Layout] = {
     "passt": Layout(_mp3, write_packed),
+    "panns": Layout(_int16, write_waveforms),
 }
-"""Layouts by name: ``passt`` has mp3s, in the datasets of PaSST."""
+"""Layouts by name: ``passt`` has mp3s, in the datasets of PaSST; ``panns`` has ten seconds of every
+clip as 16-bit integers, in the datasets of PANNs."""
 
 
 class Packed(NamedTuple):

@@ -190,6 +190,8 @@ class Trainer:
         accelerator: Device, precision and processes.
         evaluator: Computes metrics after every `TrainerConfig.validate_every` epochs.
         preprocess: Applied to a batch on the device, if the source does not do it already.
+        on_validated: Called with the number of the step after every validation, in the main
+            process.
         save: Writes checkpoints; None writes none.
         on_epoch: Called with the number of the epoch, from 0, before its first step, and when a run
             resumes within it.
@@ -211,6 +213,7 @@ class Trainer:
         accelerator: Accelerator,
         *,
         evaluator: Evaluator | None = None,
+        on_validated: Callable[[int], None] | None = None,
         preprocess: nn.Module | None = None,
         save: SaveCheckpoint | None = None,
         on_epoch: Sequence[Callable[[int], None]] = (),
@@ -226,6 +229,7 @@ class Trainer:
         self.objective, self.position = objective, Position()
         self._source, self._workers, self._logs = source, workers, logs
         self._evaluator, self._save, self._on_epoch = evaluator, save, on_epoch
+        self._on_validated = on_validated
         if accelerator.is_main_process:
             here = {
                 "precision": accelerator.mixed_precision,
@@ -431,6 +435,8 @@ class Trainer:
             self._module.eval()
             with self._averaged():
                 found[0] = dict(evaluator(self.objective.network))
+                if self._on_validated is not None:
+                    self._on_validated(position.step)
                 main = found[0][evaluator.main]
                 better = main > position.best.get(evaluator.main, -math.inf)
                 if better and self._save is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -23,6 +23,21 @@ class Objective(nn.Module):
     """
 
     network: Backbone
+    _frozen = False
+
+    def freeze_backbone(self) -> None:
+        """Train the last layer only; everything before it stays in evaluation mode."""
+        self._frozen = True
+        layers = tuple(f"{name}." for name in self.network.class_layers)
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name.startswith(layers))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self._frozen:
+            self.network.eval()
+        return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch as ``loss``, and other terms to record by name."""
@@ -107,9 +122,10 @@ def block_parameters(network: nn.Module) -> list[list[nn.Parameter]]:
     containers = [
         module
         for name, module in body.named_modules()
-        if isinstance(module, nn.ModuleList | nn.Sequential) and name.split(".")[0] not in heads
+        if (isinstance(module, nn.ModuleList) or type(module) is nn.Sequential)
+        and name.split(".")[0] not in heads
     ]
-    parts = list(max(containers, key=len, default=body).children())
+    parts = list(max(containers, key=len, default=nn.Sequential()).children())
     if len(parts) < _FEWEST_BLOCKS:
         parts = [part for name, part in body.named_children() if name not in heads] or [body]
     of = {id(p): depth for depth, part in enumerate(parts) for p in part.parameters()}

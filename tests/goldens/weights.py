@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hear_core.frontends.mel_banks import slaney_mel_bank
 from tests.goldens.arrays import FOLDER, arrays, facts
 from tests.goldens.fill import fill_state
 
@@ -46,10 +47,17 @@ def mobilenet(architecture: str, *, calibrated: bool = True) -> dict[str, Tensor
 def panns(architecture: str) -> dict[str, Tensor]:
     """Return a state dict of an architecture of PANNs, such as ``Cnn14``.
 
-    As in the released files, it has the constants of the front-end, here all zero.
+    As in the released files, it has the constants of the front-end. The kernels of the Fourier
+    transform are zero, as nothing reads them.
     """
     entry = manifest(f"PANNs_{architecture}")
     constants = {key: np.zeros(shape) for key, (_, shape, _) in entry["computed"].items()}
+    for key in constants:
+        if key.endswith("melW"):
+            bins, n_mels = constants[key].shape
+            sample_rate, fmax = (32000, 14000.0) if bins == 513 else (16000, 8000.0)
+            bank = slaney_mel_bank(n_mels, 2 * bins - 2, sample_rate, 50.0, fmax)
+            constants[key] = bank.T.numpy()
     return _tensors(constants | fill_state(entry["tensors"]))
 
 

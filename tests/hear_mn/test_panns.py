@@ -1,9 +1,10 @@
-"""CNN14 against the original, with stand-in weights in files like those that were released."""
+"""The networks of PANNs against the originals, with stand-in weights in files like theirs."""
 
 from __future__ import annotations
 
 import gc
 import importlib
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +13,15 @@ import torch
 from torch import nn
 
 from hear_core.errors import CheckpointError, ConfigError
+from hear_core.frontends.mel_banks import slaney_mel_bank
 from hear_core.networks.batch_norm_folding import fold_batch_norms
+from hear_core.networks.panns import Panns
 from hear_core.zoo.download import sha256_of
 from hear_core.zoo.registry import Zoo
 from hear_mn import ZOO
-from hear_mn.panns import Cnn14
 from tests import goldens
 from tests.goldens import waveform
+from tests.goldens.fill import fill_state
 
 ARCHITECTURES = {"cnn14": "Cnn14", "cnn14_16k": "Cnn14_16k"}
 CLOSE = {"atol": 5e-6, "rtol": 1e-5}
@@ -74,7 +77,7 @@ def test_equals_the_original(row, folded):
 @pytest.mark.parametrize("decision", ["max", "avg", "att"])
 def test_decisions_for_segments_equal_the_original(decision):
     name = f"Cnn14_DecisionLevel{decision.title()}"
-    network = Cnn14(decision=decision).eval()
+    network = Panns(decision=decision).eval()
     state = {k: v for k, v in goldens.panns(name).items() if "extractor" not in k}
     network.load_state_dict(state)
     fold_batch_norms(network)
@@ -108,9 +111,121 @@ def test_a_released_file_of_a_variant_is_not_loaded_as_another(tmp_path, monkeyp
         zoo.load("cnn14", renamed)
 
 
+FAMILY = [name for name, record in ZOO.items() if record.checkpoint.model][:-1]
+SMALL = ("cnn6", "cnn10", "mobilenet_v1", "mobilenet_v2")
+
+
+def rows_of(state):
+    return {key: (str(value.dtype).split(".")[1], value.shape) for key, value in state.items()}
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_network_has_the_tensors_of_the_original(name):
+    """Their names and shapes, as a checksum of a list of them."""
+    rows = rows_of(ZOO[name].skeleton().state_dict())
+    text = "\n".join(sorted(f"{key} {tuple(shape)}" for key, (_, shape) in rows.items()))
+    model = ZOO[name].checkpoint.model
+    assert zlib.crc32(text.encode()) == goldens.arrays("sed/panns_family")[f"{model}.crc"]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in SMALL else pytest.mark.slow) for n in FAMILY]
+)
+def test_a_network_computes_what_the_original_does(name):
+    """The stand-in weights are larger than usual, so that the signal reaches the last layer."""
+    record = ZOO[name]
+    network = record.build().eval()
+    gain = 1.0 if name.startswith("resnet") else 1.7
+    filled = fill_state(rows_of(network.state_dict()))
+    state = {k: torch.as_tensor(v) * (gain if v.ndim > 1 else 1) for k, v in filled.items()}
+    network.load_state_dict(state)
+    frontend = record.frontend()
+    log_mel = frontend(waveform(1.0, batch=2, sample_rate=frontend.sample_rate))
+    values = run(network.exportable(), log_mel, tuple(network.tap_shapes))
+    for tap, (channels, bands) in network.tap_shapes.items():
+        sizes = (2, channels) if bands is None else (2, channels, bands)
+        assert values[tap].shape[: len(sizes)] == sizes
+    found = goldens.arrays("sed/panns_family")
+    model = record.checkpoint.model
+    expected = torch.as_tensor(found[f"{model}.clipwise_output"])
+    goldens.assert_close(values["logits"].sigmoid()[:, ::16], expected, atol=2e-3, rtol=1e-3)
+    if f"{model}.embedding" in found:
+        expected = torch.as_tensor(found[f"{model}.embedding"])
+        step = max(1, values["clf"].shape[1] // 32)
+        assert relative(values["clf"][:, ::step], expected) < 1e-4
+
+
+def test_the_shortest_input_is_known(network):
+    for name in ("cnn6", "mobilenet_v2"):
+        small = ZOO[name].build().eval()
+        run(small, torch.randn(1, 64, small.min_frames), ("logits",))
+        with pytest.raises(RuntimeError):
+            run(small, torch.randn(1, 64, small.min_frames - 1), ("logits",))
+
+
+def test_a_wavegram_takes_the_waveform_with_the_log_mel():
+    frontend = ZOO["wavegram_cnn14"].frontend()
+    samples = torch.arange(1000.0)[None] / 1000
+    rows = frontend(samples)
+    assert rows.shape == (1, frontend.n_mels, frontend.frames(1000)) == (1, 384, 4)
+    assert torch.equal(rows[:, :64], ZOO["cnn14"].frontend()(samples))
+    assert torch.equal(rows[0, 64:, :3].T.flatten(), samples[0, :960])
+    assert not rows[0, 64:, 3].any()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "Cnn14_DecisionLevelAvg_mAP=0.400.pth",
+        "data_type=full_train/Cnn14_DecisionLevelAvg/loss_type=clip_bce/600000_iterations.pth",
+    ],
+)
+def test_a_file_of_another_network_is_refused_by_its_name_or_folder(path, tmp_path):
+    """Its weights have the same names and shapes, and loaded before."""
+    path = tmp_path / path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"weights")
+    with pytest.raises(CheckpointError, match=r"decision is 'avg' in the file and 'clip' here"):
+        ZOO.load("cnn14", path)
+
+
+def tiny_file(path, zoo_name="cnn6", n_mels=64, sample_rate=32000, fmax=14000.0):
+    """A file in the layout of the original, with the constants of a front-end."""
+    window = 1024 * sample_rate // 32000
+    constants = {
+        "spectrogram_extractor.stft.conv_real.weight": torch.zeros(window // 2 + 1, 1, window),
+        "spectrogram_extractor.stft.conv_imag.weight": torch.zeros(window // 2 + 1, 1, window),
+        "logmel_extractor.melW": slaney_mel_bank(n_mels, window, sample_rate, 50.0, fmax).T,
+    }
+    torch.save({"model": ZOO.random_init(zoo_name).state_dict() | constants}, path)
+    return path
+
+
+def test_the_front_end_of_a_file_must_be_that_of_the_network(tmp_path):
+    own = tiny_file(tmp_path / "own.pth")
+    assert ZOO.open("", own).record.arguments == ZOO["cnn6"].arguments  # it fits no other
+    other = tiny_file(tmp_path / "fmax.pth", fmax=16000.0)
+    with pytest.raises(CheckpointError, match=r"another front-end: logmel_extractor.melW has"):
+        ZOO.load("cnn6", other)
+    with pytest.raises(CheckpointError, match=r"logmel_extractor.melW is \(257, 64\) in the file"):
+        ZOO.load("cnn6", tiny_file(tmp_path / "16k.pth", sample_rate=16000, fmax=8000.0))
+    with pytest.raises(CheckpointError, match=r"logmel_extractor.melW is \(513, 128\) in the"):
+        ZOO.load("cnn6", tiny_file(tmp_path / "mel128.pth", n_mels=128))
+
+
+def test_transferred_weights_load_with_their_number_of_classes(tmp_path):
+    state = goldens.panns("Transfer_Cnn14")
+    classes = len(state["fc_transfer.bias"])
+    torch.save({"model": state}, tmp_path / "own.pth")
+    loaded = ZOO.open("cnn14_transfer", tmp_path / "own.pth", num_classes=classes)
+    assert torch.equal(loaded.network.fc_audioset.weight, state["fc_transfer.weight"])
+    assert torch.equal(loaded.network.fc1.weight, state["base.fc1.weight"])
+    assert loaded.record.labels == tuple(f"class {index}" for index in range(classes))
+
+
 def test_an_unknown_decision_is_explained():
     with pytest.raises(ConfigError, match=r"unknown decision 'mean'"):
-        Cnn14(decision="mean")
+        Panns(decision="mean")
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnx"])
@@ -182,7 +297,7 @@ def test_maps_have_frequency_before_time(network):
 
 def test_fewer_frames_than_min_frames_are_too_few(network):
     with pytest.raises(RuntimeError):
-        run(network, torch.randn(1, 64, Cnn14.min_frames - 1), ("logits",))
+        run(network, torch.randn(1, 64, network.min_frames - 1), ("logits",))
 
 
 @pytest.mark.parametrize(

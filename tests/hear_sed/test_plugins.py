@@ -28,12 +28,15 @@ def test_declared_size_is_observed_size(name):
     model = module.load_model(pretrained=False, engine="torch")
     audio = torch.rand(2, 10000) - 0.5
     embeddings, timestamps = module.get_timestamp_embeddings(audio, model)
-    assert embeddings.shape == (2, 16, model.timestamp_embedding_size)
-    assert timestamps[1].tolist() == [40.0 * i for i in range(16)]
+    hop = 320.0 if "cnn14" in name else 40.0
+    frames = -(-10000 // round(hop / 1000 * model.sample_rate))
+    assert embeddings.shape == (2, frames, model.timestamp_embedding_size)
+    first = 155.0 if "cnn14" in name else 0.0  # the centre of 32 frames of 10 ms
+    assert timestamps[1].tolist() == [first + hop * i for i in range(frames)]
     scenes = module.get_scene_embeddings(audio, model)
     assert scenes.shape == (2, model.scene_embedding_size)
     assert f"an embedding of {model.scene_embedding_size} numbers" in module.__doc__
-    assert "a timestamp embedding\nfor every frame of 0.04 s" in module.__doc__
+    assert f"a timestamp embedding\nfor every frame of {hop / 1000} s" in module.__doc__
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -43,7 +46,7 @@ def test_every_module_declares_its_size(name):
     extractor = extractor_skeleton(ZOO, config)
     channels = ZOO[config.backbone].skeleton().tap_shapes["sequence"].channels
     assert extractor.slices["sequence"] == slice(extractor.size - channels, extractor.size)
-    assert extractor.samples_per_frame == 640
+    assert extractor.samples_per_frame == (10240 if "cnn14" in name else 640)
     if "fmn" not in config.backbone and "all_b" in config.taps:
         assert extractor.taps == ("mel_avgs", "b2", "b5", "b8", "b11", "sequence")
         assert extractor.size == extractor.frontend.n_mels + 4 * 768 + channels

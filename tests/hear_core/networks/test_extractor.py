@@ -7,8 +7,8 @@ from hear_core.errors import ConfigError
 from hear_core.frontends.log_frequency import LogFrequency
 from hear_core.frontends.log_mel import DecibelMel, LogMel
 from hear_core.networks.extractor import Extractor, offered_taps
+from hear_core.networks.panns import Panns
 from hear_mn.mobilenet import MobileNet
-from hear_mn.panns import Cnn14
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_unknown_tap(network):
 
 def test_takes_its_shortest_clip(network):
     with torch.device("meta"):
-        poolings = Cnn14()
+        poolings = Panns()
     for frontend, backbone, shortest in [
         (LogMel(), network, 402),
         (LogMel(), poolings, 31 * 320 + 1),
