@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +26,7 @@ from hear_core.io.hdf5_files import import_h5py, open_hdf5, read_numbers, read_s
 from hear_core.io.journal import Journal
 from hear_core.io.prefetch import prefetch
 from hear_core.zoo.labels import audioset_labels, audioset_mids
-from hear_train.data.hdf5 import PackedRow, file_identity, opened
+from hear_train.data.hdf5 import PackedClip, PackedRow, opened
 
 SAMPLE_RATE, CLIP_SECONDS = 32000, 10
 CLIP_SAMPLES = CLIP_SECONDS * SAMPLE_RATE
@@ -244,7 +243,7 @@ def write_waveforms(
     return count
 
 
-def write_index(waveforms: Path, target: Path) -> None:
+def write_panns_index(waveforms: Path, target: Path) -> None:
     """Write the index of a file of waveforms.
 
     Raises:
@@ -260,7 +259,7 @@ def write_index(waveforms: Path, target: Path) -> None:
         labels = file.attrs.get("labels", ())
     count = len(names)
     rows = names, targets, np.full(count, path, f"S{_PATH_BYTES}"), np.arange(count)
-    _write_index(target, [rows], targets.shape[1], labels, max(_NAME_BYTES, names.itemsize))
+    _write_rows(target, [rows], targets.shape[1], labels, max(_NAME_BYTES, names.itemsize))
 
 
 def join_indexes(indexes: Sequence[Path], target: Path) -> int:
@@ -281,7 +280,7 @@ def join_indexes(indexes: Sequence[Path], target: Path) -> int:
     for path in indexes:
         with open_hdf5(path, _INDEX_LAYOUT) as file:
             kinds.append(file["audio_name"].dtype.itemsize)
-    return _write_index(target, rows(), classes, labels, max(kinds))
+    return _write_rows(target, rows(), classes, labels, max(kinds))
 
 
 def pack_audioset(
@@ -306,7 +305,7 @@ def pack_audioset(
             and the number of all.
 
     Returns:
-        What was packed by name of the file; None if the file was there.
+        Result of every file by its name; None for a file that was there.
 
     Raises:
         ConfigError: No set has a table and a folder, or see `pack_segments`.
@@ -325,7 +324,7 @@ def pack_audioset(
         results[name] = done
         index = indexes / f"{name}.h5"
         if done is not None or not index.is_file():
-            write_index(target, index)
+            write_panns_index(target, index)
     if not results:
         msg = f"no set of AudioSet has a table in {metadata} and a folder in {audio}"
         raise ConfigError(msg)
@@ -361,23 +360,8 @@ def is_panns(path: Path) -> bool:
         return "waveform" in file or "hdf5_path" in file
 
 
-@dataclass(frozen=True)
-class WaveformReader:
-    """Reads one clip of a file of waveforms; the file is opened once in every process.
-
-    Args:
-        path: The HDF5 file.
-        index: Row of the clip.
-        name: Name of the clip, for messages.
-    """
-
-    path: Path
-    index: int
-    name: str
-
-    def identity(self) -> tuple[str, ...]:
-        """Return what tells the content from others, see `hear_train.data.clips.Reader`."""
-        return (*file_identity(self.path), str(self.index))
+class WaveformReader(PackedClip):
+    """Reads one clip of a file of waveforms, as its base class does of a file of mp3s."""
 
     def __call__(self, sample_rate: int) -> np.ndarray:
         """Return the samples (samples,), float32, at a sample rate in Hz.
@@ -464,7 +448,7 @@ def find_indexes(path: Path) -> tuple[Path, Path, Path]:
 _INDEX = ("audio_name", "target", "hdf5_path", "index_in_hdf5")
 
 
-def _write_index(
+def _write_rows(
     target: Path,
     parts: Iterable[tuple[np.ndarray, ...]],
     classes: int,

@@ -16,7 +16,7 @@ from hear_core.errors import ConfigError
 from hear_core.zoo.metadata import read_metadata
 from hear_mn import ZOO, EATagger
 from hear_train.data.hdf5 import PackedRow, as_mp3, write_packed
-from hear_train.data.panns import as_int16, write_index, write_waveforms
+from hear_train.data.panns import as_int16, write_panns_index, write_waveforms
 from hear_train.loop.logs import read_log
 from hear_train.recipe_files import list_recipes
 from hear_train.recipes import build, evaluate_network, load_recipe
@@ -135,7 +135,7 @@ def panns(root):
             rows.append(PackedRow(f"Y{number}.wav", as_int16(tone).tobytes(), bits))
         path = root / "hdf5s" / "waveforms" / f"{name}.h5"
         write_waveforms(path, rows, count, labels)
-        write_index(path, root / "hdf5s" / "indexes" / f"{name}.h5")
+        write_panns_index(path, root / "hdf5s" / "indexes" / f"{name}.h5")
     more = ("objective.pairs.time_mask=8", "trainer.steps_per_epoch=2", "data.sampler=alternate")
     return ("model.backbone=cnn6", *more)
 
