@@ -46,7 +46,8 @@ class NetworkTeacher(nn.Module):
     Attributes:
         classes: Number of classes.
         labels: Names of the classes.
-        framewise: Whether the targets are those of frames, from detectors.
+        framewise: Whether the targets are those of frames, from detectors. A frame-wise network
+            that was trained on whole clips only, such as ``BEATs_weak``, teaches clips.
 
     Raises:
         ConfigError: A name or tap is unknown, teachers differ in their classes, detectors and
@@ -78,22 +79,30 @@ class NetworkTeacher(nn.Module):
             msg = f"teachers must have the same classes, but {odd[0]} has others than {names[0]}"
             raise ConfigError(msg)
         self.networks, self.frontends = nn.ModuleList(), nn.ModuleList()
+        self._predictions: list[str] = []
         for name in names:
             network = zoo.load(name, model_file_path) if pretrained else zoo.random_init(name)
             fold_batch_norms(network)
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.networks.append(network.eval().requires_grad_(False))
             self.frontends.append(zoo[name].frontend())
+            predicts = "logits"
+            if cast("Backbone", network).framewise and not zoo[name].labels:
+                predicts = "weak"  # it was trained on whole clips, and its frames were not
+            self._predictions.append(predicts)
             if missing := set(taps) - set(network.tap_shapes):
                 msg = f"{name} does not have the tap {', '.join(sorted(missing))}"
                 raise ConfigError(msg)
         self.tap_channels = {tap: network.tap_shapes[tap].channels for tap in taps}
-        kinds = {cast("Backbone", each).framewise for each in self.networks}
+        kinds = {
+            cast("Backbone", each).framewise and tap == "logits"
+            for each, tap in zip(self.networks, self._predictions, strict=True)
+        }
         if len(kinds) > 1:
             msg = f"an ensemble is of taggers or of detectors, but {', '.join(names)} are both"
             raise ConfigError(msg)
         self.framewise = kinds.pop()
-        self.classes: int = network.tap_shapes["logits"].channels
+        self.classes: int = network.tap_shapes[predicts].channels
         self.temperature = temperature
 
     def train(self, mode: bool = True) -> NetworkTeacher:
@@ -110,9 +119,11 @@ class NetworkTeacher(nn.Module):
             log_mel_of: Returns the log-mel (batch, n_mels, frames) of a front-end.
         """
         total, taps = torch.zeros(()), dict[str, Tensor]()
-        for frontend, network in zip(self.frontends, self.networks, strict=True):
-            taps = network(log_mel_of(cast("Frontend", frontend)), ("logits", *self.tap_channels))
-            total = total + taps.pop("logits")
+        for frontend, network, tap in zip(
+            self.frontends, self.networks, self._predictions, strict=True
+        ):
+            taps = network(log_mel_of(cast("Frontend", frontend)), (tap, *self.tap_channels))
+            total = total + taps.pop(tap)
         probabilities = (total / len(self.networks) / self.temperature).sigmoid()
         if self.framewise:
             return Targets(strong=probabilities.squeeze(2)), taps

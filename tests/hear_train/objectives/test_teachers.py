@@ -2,6 +2,8 @@
 
 import json
 import pickle
+from dataclasses import replace
+from functools import partial
 
 import h5py
 import numpy as np
@@ -9,7 +11,11 @@ import pytest
 import torch
 
 from hear_core.errors import ConfigError
+from hear_core.zoo.registry import Zoo
 from hear_mn import ZOO
+from hear_sed.backbones.registry import BACKBONES
+from hear_sed.frame_detector import FrameDetector
+from hear_sed.zoo import build_detector
 from hear_train.objectives.teachers import NetworkTeacher, StoredTeacher
 
 LOGITS = np.random.default_rng(0).normal(size=(3, 527)).astype(np.float16)
@@ -176,3 +182,29 @@ def test_an_ensemble_averages_logits_and_each_member_has_its_front_end():
     assert taps == {}
     with pytest.raises(ConfigError, match="of one teacher, but 2 were given"):
         NetworkTeacher(ZOO, names, taps=("e1",), pretrained=False)
+
+
+@pytest.mark.parametrize("name", ["BEATs", "ATST-F", "fpasst", "M2D", "ASIT"])
+@pytest.mark.parametrize("stage", ["strong", "weak"])
+def test_every_transformer_teaches_frames_and_clips(name, stage):
+    record = build_detector(name, stage=stage)
+    make = partial(BACKBONES[name].make, depth=1, dim=32, heads=2)
+    tiny = partial(lambda backbone, **other: FrameDetector(make(), **other))
+    zoo = Zoo({"tiny": replace(record, network=tiny)})
+    teacher = NetworkTeacher(zoo, ("tiny",), pretrained=False)
+    sound = torch.rand(2, 32000) - 0.5
+    targets, _ = teacher(lambda frontend: frontend(sound))
+    network = zoo.random_init("tiny").eval()
+    tap = {"strong": "logits", "weak": "weak"}[stage]
+    with torch.no_grad():
+        wanted = network(record.frontend()(sound), (tap,))[tap].sigmoid()
+    if stage == "strong":
+        assert teacher.framewise
+        assert targets.weak is None
+        assert targets.strong.shape == (2, 447, 50)
+        torch.testing.assert_close(targets.strong, wanted.squeeze(2))
+    else:
+        assert not teacher.framewise
+        assert targets.strong is None
+        assert teacher.classes == 527
+        torch.testing.assert_close(targets.weak, wanted)
