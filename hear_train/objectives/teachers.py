@@ -87,7 +87,7 @@ class NetworkTeacher(nn.Module):
             self.networks.append(network.eval().requires_grad_(False))
             self.frontends.append(zoo[name].frontend())
             predicts = "logits"
-            if cast("Backbone", network).framewise and not zoo[name].labels:
+            if network.framewise and not zoo[name].labels:
                 predicts = "weak"  # it was trained on whole clips, and its frames were not
             self._predictions.append(predicts)
             if missing := set(taps) - set(network.tap_shapes):
