@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 from collections import Counter
@@ -21,7 +22,6 @@ from hear_cli.outputs import check_output_folder
 from hear_cli.progress import progress_bar
 from hear_core.audio.excerpts import faded, read_excerpt
 from hear_core.audio.spectrogram_image import spectrogram_png
-from hear_core.errors import HearError
 from hear_core.events.formats import EventRow
 from hear_core.events.row_files import read_event_rows
 from hear_core.io.files import atomic_write
@@ -74,20 +74,26 @@ def clips(
     gets a table of the clips, clips.csv, and a page to listen to them in a browser, index.html,
     where each can be accepted or rejected.
     """
+    if longest <= padding:
+        msg = (
+            f"{longest:g} s hold none of an event after {padding:g} s of padding; lower --padding."
+        )
+        raise typer.BadParameter(msg, param_hint="--longest")
     events = [row for path in results for row in read_event_rows(path)]
     chosen = list(highest_of_labels(events, top))
     if not chosen:
         msg = f"There are no events in {', '.join(map(str, results))}."
         raise typer.BadParameter(msg, param_hint="RESULTS")
+    folders = _folders(row.label for _, row in chosen)
     written: list[tuple[str, EventRow]] = []
     failures: dict[str, str] = {}
     with progress_bar() as progress:
         bar = progress.add_task("", total=len(chosen), now="")
         for rank, row in chosen:
-            name = _name(rank, row)
+            name = _name(folders[row.label], rank, row)
             try:
                 _cut((audio or Path()) / row.file, row, output / name, padding, longest)
-            except (HearError, OSError) as error:
+            except Exception as error:  # whatever it is, the other clips are not to blame
                 failures[row.file] = describe_failure(error)
             else:
                 written.append((name, row))
@@ -123,12 +129,26 @@ def highest_of_labels(rows: Iterable[EventRow], top: int) -> Iterator[tuple[int,
             yield ranks[row.label], row
 
 
-def _name(rank: int, row: EventRow) -> str:
+def _name(folder: str, rank: int, row: EventRow) -> str:
     """Return the path of a clip below the folder of outputs."""
     minutes, rest = divmod(round(row.onset, 2), 60)
     place = f"{int(minutes):02d}m{rest:05.2f}s"
     name = f"{rank:03d}_{row.score:.3f}_{Path(row.file).stem}_{place}.wav"
-    return f"{_plain(row.label)}/{shortened(_plain(name), 32)}"
+    return f"{folder}/{shortened(_plain(name), 32)}"
+
+
+def _folders(labels: Iterable[str]) -> dict[str, str]:
+    """Return a folder for every class, which differ even where names cannot hold the difference."""
+    folders: dict[str, str] = {}
+    taken = set[str]()
+    for label in sorted(set(labels)):
+        folder = shortened(_plain(label), 32)
+        if folder.casefold() in taken:
+            digest = hashlib.sha256(label.encode(errors="backslashreplace")).hexdigest()
+            folder = shortened(f"{folder}-{digest[:8]}", 32)
+        taken.add(folder.casefold())
+        folders[label] = folder
+    return folders
 
 
 def _plain(text: str) -> str:

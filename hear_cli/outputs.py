@@ -100,6 +100,14 @@ def names_of_recordings(files: Sequence[Path], suffix: str) -> dict[Path, Path]:
     }
 
 
+def is_same(one: Path, other: Path) -> bool:
+    """Return whether two paths lead to one file or folder."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
 class Results:
     """Writes the rows of recordings as they come, so that nothing found is lost.
 
@@ -139,6 +147,9 @@ class Results:
         if not output and self._format and self._format.opened:
             msg = f"The format {format_} cannot be printed: add --output with a file."
             raise typer.BadParameter(msg, param_hint="--format")
+        if output and (own := next((file for file in files if is_same(file, output)), None)):
+            msg = f"{output} is the recording {own}, and would be replaced: give another file."
+            raise typer.BadParameter(msg, param_hint="--output")
         several = len(set(files)) > 1
         if (
             self._format
@@ -160,6 +171,11 @@ class Results:
     def folder(self) -> Path | None:
         """Folder of the outputs, if every recording has an output of its own there."""
         return self._output if self._places else None
+
+    @property
+    def separate(self) -> bool:
+        """Whether every recording has an output of its own."""
+        return bool(self._places)
 
     def _separate(self, files: Sequence[Path], suffix: str) -> dict[Path, Path]:
         """Return the output of every recording: in the folder of outputs, or beside it."""

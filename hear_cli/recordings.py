@@ -16,6 +16,7 @@ from hear_cli.outputs import Results
 from hear_cli.progress import progress_bar
 from hear_core.audio.files import find_recordings
 from hear_core.audio.reading import duration_of
+from hear_core.errors import FileError
 from hear_core.events.formats import EventRow
 from hear_core.events.timed_scores import TimedScores
 from hear_core.io.prefetch import prefetch
@@ -84,7 +85,12 @@ def process(
     recordings = Recordings(files, jobs, resumable)
     with resumable.running() if resumable else nullcontext(), results.opened():
         for file, rows in recordings.process(work):
-            results.add(file, rows)
+            try:
+                results.add(file, rows)
+            except FileError as error:
+                if not results.separate:
+                    raise
+                recordings.fail(file, error)
     recordings.finish()
 
 
@@ -131,7 +137,7 @@ class Recordings:
                     return _Outcome(error, 0.0)
                 finally:
                     progress.advance(bar, size * (1 - done / length) if length else size)
-                return _Outcome(rows, length or done)
+                return _Outcome(rows, done or length or 0.0)  # a header may promise too much
 
             items = zip(self._files, sizes, strict=True)
             with closing(_some_at_a_time(outcome, items, self._jobs)) as outcomes:
@@ -150,7 +156,14 @@ class Recordings:
 
     def _known(self, file: Path) -> list[EventRow] | None:
         known = self._resumable.result_of(file) if self._resumable else None
-        return None if known is None else [EventRow(str(file), *row) for row in known]
+        try:
+            return None if known is None else [EventRow(str(file), *row) for row in known]
+        except TypeError:  # damaged: the file is processed again
+            return None
+
+    def fail(self, file: Path, error: Exception) -> None:
+        """List a file as left out, as its results could not be written."""
+        self._failures[file] = describe_failure(error)
 
     def finish(self) -> None:
         """List the files that were left out, and exit with code 1 if there are any."""

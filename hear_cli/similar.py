@@ -52,6 +52,10 @@ def similar(
     found = embed_queries(table, [*queries, *rejected], str(model or ""))
     like, others = np.split(found, [len(queries)])
     rows = most_similar(table, like, others, top)
+    names = {row.file for row in rows}
+    if format_ == "audacity" and len(names) > 1:
+        msg = f"A track of Audacity is of one recording, and {len(names)} are found; write csv."
+        raise typer.BadParameter(msg, param_hint="--format")
     results = Results(format_, output, [Path(row.file) for row in rows[:1]])
     with results.opened():
         for row in rows:

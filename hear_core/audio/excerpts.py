@@ -24,7 +24,8 @@ def read_excerpt(path: Path, onset: float, offset: float) -> tuple[np.ndarray, i
         Samples (samples, channels), float32, and the sample rate in Hz.
 
     Raises:
-        AudioError: The file cannot be read as audio, or ends before the excerpt begins.
+        AudioError: The file cannot be read as audio, ends before the excerpt begins, or
+            has samples that are not finite there.
     """
     import soundfile
 
@@ -40,6 +41,9 @@ def read_excerpt(path: Path, onset: float, offset: float) -> tuple[np.ndarray, i
         samples, sample_rate = _decoded(path, onset, offset)
     if not len(samples):
         msg = f"{path} ends before the excerpt from {onset:g} to {offset:g} s begins"
+        raise AudioError(msg)
+    if not np.isfinite(samples).all():
+        msg = f"{path} contains NaN or infinite samples between {onset:g} and {offset:g} s"
         raise AudioError(msg)
     return samples, sample_rate
 

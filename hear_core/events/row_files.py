@@ -22,6 +22,7 @@ _COLUMNS = {
     "label": ("label", "event_label", "Annotation", "Common Name", "Species", "class"),
     "score": ("score", "Score", "Confidence", "confidence"),
 }
+_FILE_OFFSET = "File Offset (s)"
 
 
 def read_event_rows(path: Path) -> list[EventRow]:
@@ -58,7 +59,18 @@ def read_event_rows(path: Path) -> list[EventRow]:
         rows = _json_lines(path)
     else:
         rows = read_table(path)
-    return [_event(path, number, row) for number, row in rows]
+    events, seen = list[EventRow](), set[tuple[str, EventRow]]()
+    for number, row in rows:
+        event = _event(path, number, row)
+        # A table of Raven has a row for every view of a selection.
+        selection = (
+            (str(row["Selection"]), event) if row.get("View") and "Selection" in row else None
+        )
+        if selection is None or selection not in seen:
+            events.append(event)
+        if selection is not None:
+            seen.add(selection)
+    return events
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
@@ -105,7 +117,15 @@ def _event(path: Path, number: int, row: Any) -> EventRow:
     if offset < onset:
         msg = f"{path}, row {number}: an event ends at {offset} s, before it begins"
         raise ConfigError(msg)
-    return EventRow(str(values["file"]), onset, offset, str(values["label"]), score)
+    file = str(values["file"])
+    if "\0" in file:
+        msg = f"{path}, row {number}: {file!r:.200} is not the name of a recording"
+        raise ConfigError(msg)
+    if row.get(_FILE_OFFSET) not in (None, ""):
+        # The times of several recordings that Raven opens at once run on from one to the next.
+        start = _number(path, number, row[_FILE_OFFSET])
+        onset, offset = start, start + offset - onset
+    return EventRow(file, onset, offset, str(values["label"]), score)
 
 
 def _number(path: Path, row: int, value: Any) -> float:

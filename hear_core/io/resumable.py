@@ -44,7 +44,13 @@ class Resumable:
         with exclusive_lock(self._journal.path, "wait for it, or give each its own output"):
             first, *entries = self._journal.read() or [None]
             if first == {"settings": self._settings}:
-                self._known = {e["item"]: (e["state"], e["result"]) for e in entries}
+                self._known = {
+                    entry["item"]: (entry["state"], entry["result"])
+                    for entry in entries
+                    if isinstance(entry, dict)
+                    and entry.keys() == {"item", "state", "result"}
+                    and isinstance(entry["item"], str)
+                }
             else:
                 self._journal.write([{"settings": self._settings}])
             with self._journal.appending() as self._append:

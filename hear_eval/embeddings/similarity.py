@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 
 from hear_core.audio.reading import read_audio
-from hear_core.errors import ConfigError
+from hear_core.errors import ConfigError, FileError
 from hear_core.events.formats import EventRow
 from hear_core.io.files import SETTINGS, atomic_write
 from hear_core.io.json_files import parse_json, read_json
@@ -22,6 +23,9 @@ from hear_eval.embeddings.plugin import Plugin
 _AT_ONCE = 65_536  # rows of a product
 _UNLIKE = 0.5  # weight of examples that are not wanted, as of Rocchio's method
 _CACHE = ".similar"
+_log = logging.getLogger(__name__)
+
+_Read: TypeAlias = tuple[list[str], np.ndarray, np.ndarray]
 
 
 class EmbeddingTable(NamedTuple):
@@ -51,8 +55,8 @@ def open_embeddings(folder: Path) -> EmbeddingTable:
     memory, until the index of the folder changes.
 
     Raises:
-        ConfigError: The folder does not hold embeddings, or they have different sizes.
-        FileError: The file cannot be written.
+        ConfigError: The folder does not hold embeddings, they have different sizes, or a file of
+            them is damaged.
     """
     format_ = next((name for name in FORMATS if _settings_path(folder, name).is_file()), None)
     if format_ is None:
@@ -63,28 +67,43 @@ def open_embeddings(folder: Path) -> EmbeddingTable:
     states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     signature = json.dumps([format_, states])
     cache = [folder / f"{_CACHE}.{name}" for name in ("json", "rows.npy", "npy")]
-    if all(path.is_file() for path in cache):
-        found = parse_json(cache[0].read_bytes(), str(cache[0]))
-        if found["signature"] == signature:
-            rows = np.load(cache[1])
-            vectors = np.load(cache[2], mmap_mode="r")
-            return EmbeddingTable(
-                found["files"], rows[0].astype(int), rows[1], rows[2], vectors, settings
-            )
-    files, rows, vectors = _read(folder, format_)
-    for path, array in ((cache[2], vectors), (cache[1], rows)):
-        with atomic_write(path) as part, part.open("wb") as file:
-            np.save(file, array)
-    with atomic_write(cache[0]) as part:
-        part.write_text(json.dumps({"signature": signature, "files": files}), encoding="utf-8")
+    known = _cached(cache, signature)
+    files, rows, vectors = known or _read(folder, format_)
+    if known is None:
+        try:
+            for path, array in ((cache[2], vectors), (cache[1], rows)):
+                with atomic_write(path) as part, part.open("wb") as file:
+                    np.save(file, array)
+            with atomic_write(cache[0]) as part:
+                content = json.dumps({"signature": signature, "files": files})
+                part.write_text(content, encoding="utf-8")
+        except FileError as error:
+            _log.warning("the next search reads all embeddings again: %s", error)
     return EmbeddingTable(files, rows[0].astype(int), rows[1], rows[2], vectors, settings)
+
+
+def _cached(cache: Sequence[Path], signature: str) -> _Read | None:
+    """Return what `_read` returned before; None if there is nothing, or if it is damaged."""
+    if not all(path.is_file() for path in cache):
+        return None
+    try:
+        found = parse_json(cache[0].read_bytes(), str(cache[0]))
+        if found["signature"] != signature:
+            return None
+        files, rows, vectors = found["files"], np.load(cache[1]), np.load(cache[2], mmap_mode="r")
+        if not (len(vectors) == rows.shape[1] and len(rows) == 3 and rows[0].max() < len(files)):
+            return None
+    except Exception as error:  # whatever the damage, the embeddings are read again
+        _log.warning("%s is damaged and made again: %s", cache[0], error)
+        return None
+    return files, rows, vectors
 
 
 def _settings_path(folder: Path, format_: str) -> Path:
     return folder / f"{FORMATS[format_].prefix}{SETTINGS}"
 
 
-def _read(folder: Path, format_: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+def _read(folder: Path, format_: str) -> _Read:
     """Return the names of recordings, rows (file, onset, offset) and vectors."""
     entries = read_all_entries(folder, format_)
     known = {name: entry for name, entry in entries.items() if entry.embedding is not None}
@@ -92,7 +111,14 @@ def _read(folder: Path, format_: str) -> tuple[list[str], np.ndarray, np.ndarray
     outputs = sorted({str(entry.embedding) for entry in known.values()})
     owners = {str(entry.embedding): name for name, entry in known.items()}
     for output in outputs:
-        for name, embeddings, times in _arrays(folder / output, owners[output]):
+        try:
+            arrays = list(_arrays(folder / output, owners[output]))
+        except ModuleNotFoundError:
+            raise
+        except Exception as error:  # NumPy and Arrow raise many kinds
+            msg = f"{folder / output} is damaged; run 'hear embed' again to mend it: {error}"
+            raise ConfigError(msg) from error
+        for name, embeddings, times in arrays:
             seconds = known[name].seconds if name in known else None
             number, count = len(files), len(embeddings)
             files.append(name)

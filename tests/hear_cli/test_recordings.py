@@ -11,6 +11,8 @@ import pytest
 import soundfile
 
 from hear_cli.sounds import siren
+from hear_core.errors import ConfigError
+from hear_core.events.row_files import read_event_rows
 from hear_mn import EATagger
 from tests.hear_cli.command import hear
 
@@ -203,3 +205,65 @@ def test_a_summary_counts_events(results, tmp_path):
         ("Rain", "05", "4", "2.0"),
     ]
     assert "Dog/Bark" in hear("summary", results)
+
+
+def test_an_output_that_cannot_be_written_does_not_stop_the_others(sites, tmp_path):
+    (tmp_path / "siteA" / "20260501_050000.wav.Table.1.selections.txt").mkdir(parents=True)
+    command = ["tag", sites, *STARTER, "--format", "raven", "-o", tmp_path]
+    assert "1 of 4 files could not be processed" in hear(*command, code=1)
+    assert sum(path.is_file() for path in tmp_path.rglob("*.selections.txt")) == 3
+
+
+def test_an_output_never_replaces_its_recording(sites):
+    recording = sites / "siteA" / "20260501_050000.wav"
+    before = recording.read_bytes()
+    command = ["tag", recording, *STARTER, "--format", "csv", "-o", recording]
+    assert "would be replaced" in hear(*command, code=2)
+    assert recording.read_bytes() == before
+
+
+def events_file(path, *rows):
+    names = ("file", "onset", "offset", "label", "score")
+    path.write_text(json.dumps([dict(zip(names, row, strict=True)) for row in rows]))
+    return path
+
+
+def test_labels_that_differ_in_a_slash_have_clips_of_their_own(sites, tmp_path):
+    recording = str(sites / "siteA" / "20260501_050000.wav")
+    labels = ["a/b", "a:b", "L" * 300]
+    events = events_file(tmp_path / "e.json", *((recording, 0, 1, each, 0.9) for each in labels))
+    hear("clips", events, "-o", tmp_path / "clips")
+    assert len(list((tmp_path / "clips").glob("*/*.wav"))) == 3
+
+
+def test_samples_that_are_not_finite_are_not_cut(sites, tmp_path):
+    damaged = tmp_path / "nan.wav"
+    soundfile.write(damaged, np.full(32000, np.nan), 32000, "FLOAT")
+    good = str(sites / "siteA" / "20260501_050000.wav")
+    rows = [(str(damaged), 0, 1, "a", 0.9), (good, 0, 1, "b", 0.9)]
+    events = events_file(tmp_path / "e.json", *rows)
+    assert "NaN" in hear("clips", events, "-o", tmp_path / "clips", code=1)
+    assert [path.parent.name for path in (tmp_path / "clips").glob("*/*.wav")] == ["b"]
+
+
+def test_clips_must_be_longer_than_their_padding(sites, tmp_path):
+    events = events_file(tmp_path / "e.json", ("x.wav", 0, 1, "a", 0.9))
+    options = ["-o", tmp_path / "clips", "--padding", 3, "--longest", 2]
+    assert "hold none of an event" in hear("clips", events, *options, code=2)
+
+
+def test_a_selection_is_one_event_at_its_place_in_the_file(tmp_path):
+    table = tmp_path / "table.txt"
+    table.write_text(
+        "Selection\tView\tBegin Time (s)\tEnd Time (s)\tBegin Path\tFile Offset (s)\tSpecies\n"
+        "1\tWaveform 1\t1\t2\ta.wav\t1\tdog\n1\tSpectrogram 1\t1\t2\ta.wav\t1\tdog\n"
+        "2\tSpectrogram 1\t61.5\t63\tb.wav\t1.5\tdog\n"
+    )
+    found = [(row.file, row.onset, row.offset) for row in read_event_rows(table)]
+    assert found == [("a.wav", 1, 2), ("b.wav", 1.5, 3)]
+
+
+def test_a_name_with_a_null_character_is_refused(tmp_path):
+    events = events_file(tmp_path / "e.json", ("x\0.wav", 0, 1, "a", 0.9))
+    with pytest.raises(ConfigError, match=r"row 1: .* is not the name of a recording"):
+        read_event_rows(events)

@@ -54,3 +54,11 @@ def test_two_processes_do_not_write_one_output(tmp_path):
         Resumable(tmp_path / "a", {}).running(),
     ):
         pass
+
+
+def test_damaged_results_are_left_out(tmp_path, files):
+    output, second = tmp_path / "out.csv", files[1]
+    run(output, files, {"top": 3}, stop=second)
+    with (tmp_path / ".out.csv.journal").open("a") as journal:
+        journal.write('5\n{"item": 5}\n[]\n{"item": [], "state": 1, "result": 2}\n')
+    assert run(output, files, {"top": 3}) == [second]

@@ -85,3 +85,29 @@ def test_a_folder_without_embeddings_is_refused(tmp_path):
 def test_a_query_of_another_size_is_refused():
     with pytest.raises(ConfigError, match="has 3 values, and the embeddings 2"):
         most_similar(table([[1, 0]], [0]), np.ones((1, 3)), np.zeros((0, 3)), 1)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "x", None])
+def test_a_damaged_cache_is_made_again(recordings, tmp_path, content):
+    hear("embed", "starter", recordings, "-o", tmp_path / "e")
+    command = ["similar", recordings / "noise.wav", tmp_path / "e", "--format", "json"]
+    first = hear(*command)
+    damaged = tmp_path / "e" / (".similar.npy" if content is None else ".similar.json")
+    good = damaged.read_bytes()
+    damaged.write_bytes(good[:100] if content is None else content.encode())
+    assert hear(*command) == first
+    assert damaged.read_bytes() == good
+
+
+def test_a_damaged_embedding_is_named(recordings, tmp_path):
+    hear("embed", "starter", recordings, "-o", tmp_path / "e")
+    (tmp_path / "e" / "noise.wav.npy").write_text("bad")
+    message = hear("similar", recordings / "noise.wav", tmp_path / "e", code=1)
+    assert "noise.wav.npy is damaged; run 'hear embed' again" in message
+
+
+def test_a_track_of_several_recordings_is_refused(recordings, tmp_path):
+    hear("embed", "starter", recordings, "-o", tmp_path / "e")
+    command = ["similar", recordings / "noise.wav", tmp_path / "e", "--format", "audacity"]
+    assert "of one recording" in hear(*command, code=2)
+    assert hear(*command, "--top", 1).endswith("similar\n")
