@@ -34,6 +34,7 @@ def complexity_command(
         list[str] | None,
         typer.Option(
             "--set",
+            metavar="KEY=VALUE",
             help="Value of the network or its front-end to replace, such as model.width_mult=0.1, "
             "model.head=fully_convolutional, model.se_dims=f or model.frontend.sample_rate=16000.",
         ),

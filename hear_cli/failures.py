@@ -7,8 +7,10 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+import typer
 
 from hear_core.errors import HearError
 
@@ -26,6 +28,7 @@ EXTRAS = {
 """Optional packages, and the extra of this distribution that installs each."""
 
 INTERRUPTED = 128 + 2  # as shells report SIGINT
+_SHOWN = 10  # clips that were skipped
 
 
 @dataclass
@@ -89,6 +92,16 @@ def describe_failure(error: Exception) -> str:
                 "This is a fault of efficient-hear. Please report it with what "
                 "'hear --debug COMMAND ...' prints."
             )
+
+
+def report_skipped(skipped: Mapping[str, str]) -> None:
+    """Print the first clips that were skipped on standard error, each with the reason.
+
+    Args:
+        skipped: Reasons by name of the clip.
+    """
+    for name, reason in list(skipped.items())[:_SHOWN]:
+        typer.echo(f"hear: {name} was skipped: {reason}", err=True)
 
 
 def _place(error: OSError) -> str:

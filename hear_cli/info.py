@@ -31,7 +31,9 @@ def info(
     overrides: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Value of the backbone to replace, such as model.width_mult=0.1."
+            "--set",
+            metavar="KEY=VALUE",
+            help="Value of the backbone to replace, such as model.width_mult=0.1.",
         ),
     ] = None,
 ) -> None:

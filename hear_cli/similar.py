@@ -45,7 +45,7 @@ def similar(
     """Find the recordings, or the moments in them, that sound most like examples.
 
     The search is exact, by the cosine similarity of embeddings. The results can be listened to
-    with hear clips.
+    with hear clips, to which the folder that was embedded is given as --audio.
     """
     table = open_embeddings(embeddings)
     rejected = list(unlike or [])

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from typer.core import TyperGroup
 
+from hear_cli.failures import report_skipped
 from hear_cli.progress import counting
 from hear_cli.train_classify import classify
 from hear_core.errors import ConfigError
@@ -20,15 +21,22 @@ from hear_core.errors import ConfigError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_SHOWN = 10  # clips that were skipped
-
 Data = Annotated[
     list[Path] | None,
-    typer.Option("--data", "-d", help="Path of the data. Repeat it for the recipe distill."),
+    typer.Option(
+        "--data",
+        "-d",
+        metavar="PATH",
+        help="Path of the data; repeat it for recipes that take several, such as distill.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Value of the recipe to replace, such as trainer.epochs=3."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Value of the recipe to replace, such as trainer.epochs=3.",
+    ),
 ]
 
 
@@ -58,7 +66,10 @@ def train() -> None:
 @app.command("run")
 def run_recipe(
     recipe: Annotated[
-        str, typer.Argument(help="Name of a recipe, or path of a YAML file.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="Name of a recipe, or path of a YAML file.", show_default=False
+        ),
     ] = "",
     folder: Annotated[
         Path | None,
@@ -68,18 +79,21 @@ def run_recipe(
     ] = None,
     data: Data = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Network to train, in place of the recipe's.")
+        str | None,
+        typer.Option(metavar="NAME", help="Network to train, in place of the recipe's."),
     ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
+            metavar="FOLDER|TABLE",
             help="Table of the events of the recordings (filename, onset, offset, event_label), or "
             "folder of such tables by split. Without it, annotations of Audacity or Raven are read "
             "next to the recordings.",
         ),
     ] = None,
     start: Annotated[
-        Path | None, typer.Option(help="File of weights to start from, in place of the recipe's.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Checkpoint to start from, in place of the recipe's."),
     ] = None,
     overrides: Overrides = None,
     listed: Annotated[bool, typer.Option("--list", help="List the recipes and exit.")] = False,
@@ -92,7 +106,8 @@ def run_recipe(
         int, typer.Option(help="Number of processes that prepare batches.", min=0)
     ] = 2,
     log: Annotated[
-        list[str] | None, typer.Option(help="Further log besides log.csv: tensorboard or wandb.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Further log besides log.csv: tensorboard or wandb."),
     ] = None,
 ) -> None:
     """Train a network by a recipe, or resume an interrupted run.
@@ -137,8 +152,7 @@ def run_recipe(
         weights = training.run(report)
     if accelerator.is_main_process:
         skipped = {**training.dropped, **trainer.position.skipped}
-        for name, why in list(skipped.items())[:_SHOWN]:
-            typer.echo(f"hear: {name} was skipped: {why}", err=True)
+        report_skipped(skipped)
         best = ", ".join(f"{name} {value:.3f}" for name, value in trainer.position.best.items())
         typer.echo(
             f"{weights}: after {trainer.position.step} steps; {len(skipped)} clips skipped"
@@ -151,14 +165,22 @@ app.command("classify")(classify)
 
 @app.command("select")
 def select(
-    folder: Annotated[Path, typer.Argument(help="Folder that the mixtures are written to.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder that the mixtures are written to.")
+    ],
     data: Annotated[
         list[Path],
-        typer.Option("--data", "-d", help="Folder, audio file, table or HDF5 file. Repeatable."),
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="PATH",
+            help="Folder, audio file, table or HDF5 file; repeat it for several.",
+        ),
     ],
     teacher: Annotated[str, typer.Option(help="Network that classifies the mixtures.")] = "mn04_as",
     keep_out: Annotated[
-        list[str] | None, typer.Option(help="Pattern of names to leave out, such as '5-*'.")
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Pattern of names to leave out, such as '5-*'."),
     ] = None,
     candidates: Annotated[int, typer.Option(help="Number of mixtures to draw.")] = 10000,
     per_class: Annotated[int, typer.Option(help="Number of mixtures to select per class.")] = 6,
@@ -202,19 +224,23 @@ def select(
 def pack(
     target: Annotated[
         Path,
-        typer.Argument(help="HDF5 file to write, such as clips.hdf; a folder for all of AudioSet."),
+        typer.Argument(
+            metavar="OUTPUT",
+            help="HDF5 file to write, such as clips.hdf; a folder for all of AudioSet.",
+        ),
     ],
     data: Annotated[
         list[Path],
         typer.Option(
             "--data",
             "-d",
+            metavar="PATH",
             help="Path of the data, as for training. All of AudioSet is the folder of its audio "
             "and that of its tables.",
         ),
     ],
     recipe: Annotated[
-        str, typer.Option(help="Recipe that says how the data are laid out.")
+        str, typer.Option(metavar="RECIPE", help="Recipe for data with this layout.")
     ] = "finetune",
     split: Annotated[
         str, typer.Option(help="Split to pack: train, valid, test, or all of them.")
@@ -262,8 +288,7 @@ def pack(
             sample_rate=sample_rate,
             report=report,
         )
-    for name, why in list(packed.failed.items())[:_SHOWN]:
-        typer.echo(f"hear: {name} was skipped: {why}", err=True)
+    report_skipped(packed.failed)
     typer.echo(f"{target}: {packed.clips} clips; {len(packed.failed)} skipped")
 
 
@@ -289,8 +314,7 @@ def _pack_audioset(folder: Path, data: list[Path]) -> None:
         if result is None:
             typer.echo(f"{name}: was there already")
             continue
-        for clip, why in list(result.failed.items())[:_SHOWN]:
-            typer.echo(f"hear: {clip} was skipped: {why}", err=True)
+        report_skipped(result.failed)
         missing, failed = len(result.missing), len(result.failed)
         typer.echo(f"{name}: {result.clips} clips; {missing} missing, {failed} unreadable")
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hear_cli import options
+from hear_cli.failures import report_skipped
 from hear_cli.progress import progress_bar
 from hear_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from hear_train.classify.training import TrainedClassifier
-
-_SHOWN = 10  # clips that were skipped
 
 
 def classify(
@@ -38,7 +37,8 @@ def classify(
         list[Path] | None,
         typer.Option(
             metavar="PATH",
-            help="Folder or file of background, which holds none of the classes. Repeatable.",
+            help="Folder or file of background, which holds none of the classes; repeat it "
+            "for several.",
             show_default="classes called background or noise",
         ),
     ] = None,
@@ -74,7 +74,9 @@ def classify(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Value of the recipe to replace, such as window=3."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Value of the recipe to replace, such as window=3."
+        ),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the recipe and exit.")] = False,
     device: options.Device = "cpu",
@@ -82,7 +84,7 @@ def classify(
 ) -> None:
     """Train a classifier for sounds of your own on the embeddings of a network.
 
-    Clips of one recording stay together, see the recipe's value group. The folder of the run gets
+    Clips of one recording stay together, see `group` in the recipe. The folder of the run gets
     the classifier, report.html and predictions.csv. Its path is the name of the classifier: hear
     tag new/*.wav --model RUN, hear listen --model RUN, hear export RUN birds.onnx.
     """
@@ -134,8 +136,7 @@ def classify(
 def _print(found: TrainedClassifier) -> None:
     for note in found.notes:
         typer.echo(f"hear: {note}", err=True)
-    for name, why in list(found.failed.items())[:_SHOWN]:
-        typer.echo(f"hear: {name} was skipped: {why}", err=True)
+    report_skipped(found.failed)
     scored = found.scored
     width = max(len(row.label) for row in scored.classes)
     typer.echo(f"{'class':{width}}  clips  precision  recall     AP  threshold  false alarms/h")

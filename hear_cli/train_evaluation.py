@@ -7,28 +7,41 @@ from typing import Annotated
 
 import typer
 
-_SHOWN = 10  # clips that could not be read
+from hear_cli import options
+from hear_cli.failures import report_skipped
 
 
 def evaluate_recipe(
-    recipe: Annotated[str, typer.Argument(help="Recipe whose data set and metrics are used.")],
-    data: Annotated[list[Path], typer.Option("--data", "-d", help="Path of the data.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="Recipe whose data set and metrics are used.")
+    ],
+    data: Annotated[
+        list[Path], typer.Option("--data", "-d", metavar="PATH", help="Path of the data.")
+    ],
     backbone: Annotated[
         str,
-        typer.Option("--backbone", "--detector", help="Network whose released weights are tested."),
+        typer.Option(
+            "--backbone",
+            "--detector",
+            metavar="NAME",
+            help="Network whose released weights are tested.",
+        ),
     ] = "",
-    model: Annotated[
-        Path | None, typer.Option(help="File of weights; it may name its network itself.")
-    ] = None,
+    model: options.Model = None,
     split: Annotated[str, typer.Option(help="Split to test on: train, valid or test.")] = "test",
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Value of the recipe to replace, such as data.fold=2."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Value of the recipe to replace, such as data.fold=2.",
+        ),
     ] = None,
     per_class: Annotated[
-        Path | None, typer.Option(help="CSV file to write the metrics of every class to.")
+        Path | None,
+        typer.Option(metavar="FILE", help="CSV file to write the metrics of every class to."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Device to run on, such as cpu or cuda.")] = "cpu",
+    device: options.Device = "cpu",
 ) -> None:
     """Compute the metrics of a network on the data set of a recipe.
 
@@ -43,8 +56,7 @@ def evaluate_recipe(
     )
     if per_class is not None:
         write_per_class(per_class, labels, predictions)
-    for name, why in list(predictions.failed.items())[:_SHOWN]:
-        typer.echo(f"hear: {name} was skipped: {why}", err=True)
+    report_skipped(predictions.failed)
     typer.echo(
         f"{model or backbone}, {split} split of {recipe}: {len(predictions.names)} clips, "
         f"{len(predictions.failed)} skipped"

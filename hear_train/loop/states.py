@@ -5,7 +5,6 @@ Nothing is read by pickle, so that resuming a run of somebody else cannot run co
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from hear_core.errors import ConfigError
 from hear_core.io.files import atomic_write
 from hear_core.io.json_files import read_json
+from hear_core.zoo.download import sha256_of
 
 _PREFIX, _VALUES = "state-", "state.json"
 _CHECKSUMS = "sha256"
@@ -62,7 +62,7 @@ def write_state(
                 key: tensor.detach().cpu().contiguous().clone() for key, tensor in group.items()
             }
             save_file(plain, part / f"{name}.safetensors")
-        sums = {file.name: _sha256(file) for file in sorted(part.iterdir())}
+        sums = {file.name: sha256_of(file) for file in sorted(part.iterdir())}
         content = json.dumps({**values, _CHECKSUMS: sums})
         (part / _VALUES).write_text(content, encoding="utf-8")
     if before is not None:
@@ -86,7 +86,7 @@ def read_state(state: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any
     tensors = {}
     for file in sorted(state.glob("*.safetensors")):
         try:
-            if isinstance(sums, dict) and sums.get(file.name) != _sha256(file):
+            if isinstance(sums, dict) and sums.get(file.name) != sha256_of(file):
                 msg = "its checksum is not that of the state"
                 raise ValueError(msg)
             tensors[file.stem] = load_file(file)
@@ -97,11 +97,6 @@ def read_state(state: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any
             msg = f"{file} is damaged: {odd[0]} is not made of finite numbers. {_HINT}"
             raise ConfigError(msg)
     return tensors, values
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_usable(tensor: Tensor) -> bool:
