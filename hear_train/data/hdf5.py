@@ -158,33 +158,28 @@ def write_packed(target: Path, rows: Iterable[PackedRow], total: int, labels: Se
         The number of clips that were written.
     """
     h5py = import_h5py()
-    text = h5py.string_dtype()
-    kinds = {"audio_name": text, "mp3": h5py.vlen_dtype(np.dtype("uint8"))}
-    kinds |= {"split": text, "group": text}
-    count, bits, masks = 0, list[np.ndarray](), list[np.ndarray]()
-    size = -(-len(labels) // 8)
+    text, size = h5py.string_dtype(), -(-len(labels) // 8)
+    texts: dict[str, list[str]] = {"audio_name": [], "split": [], "group": []}
+    bits, masks = list[np.ndarray](), list[np.ndarray]()
     with atomic_write(target) as part, h5py.File(part, "w") as file:
-        datasets = {
-            name: file.create_dataset(name, (total,), dtype=kind, maxshape=(None,))
-            for name, kind in kinds.items()
-        }
-        for row in rows:
-            content = np.frombuffer(row.content, np.uint8)
-            for name, value in zip(kinds, (row.name, content, row.split, row.group), strict=True):
-                datasets[name][count] = value
+        kind = h5py.vlen_dtype(np.dtype("uint8"))
+        contents = file.create_dataset("mp3", (total,), dtype=kind, maxshape=(None,))
+        for count, row in enumerate(rows):
+            contents[count] = np.frombuffer(row.content, np.uint8)
+            for values, value in zip(texts.values(), (row.name, row.split, row.group), strict=True):
+                values.append(value)
             bits.append(np.zeros(size, np.uint8) if row.labels is None else row.labels)
             masks.append(np.full(size, 255, np.uint8) if row.known is None else row.known)
-            count += 1
-        for dataset in datasets.values():
-            dataset.resize(count, axis=0)
-        targets = np.reshape(bits, (count, size)).astype(np.uint8)
-        known = np.reshape(masks, (count, size)).astype(np.uint8)
+        contents.resize(len(bits), axis=0)
+        for name, values in texts.items():
+            file.create_dataset(name, data=np.array(values, object), dtype=text)
+        targets, known = (np.reshape(x, (len(bits), size)).astype(np.uint8) for x in (bits, masks))
         if not np.unpackbits(known, axis=1, count=len(labels)).all():
-            parts = (np.unpackbits(x, axis=1, count=len(labels)) for x in (targets, known))
-            targets = np.concatenate([*parts], axis=1).astype(np.float32)
+            numbers = (np.unpackbits(x, axis=1, count=len(labels)) for x in (targets, known))
+            targets = np.concatenate([*numbers], axis=1).astype(np.float32)
         file["target"] = targets
         file.attrs.create("labels", list(labels), dtype=text)
-    return count
+    return len(bits)
 
 
 def read_splits(path: Path) -> tuple[list[str], list[str]] | None:
