@@ -15,6 +15,7 @@ from hear_core.audio.reading import read_audio
 from hear_core.errors import ConfigError
 from hear_core.zoo.metadata import read_metadata
 from hear_mn import ZOO, EATagger
+from hear_mn.dynamic_convolution import DynamicConv
 from hear_train.data.hdf5 import PackedRow, as_mp3, write_packed
 from hear_train.data.panns import as_int16, write_panns_index, write_waveforms
 from hear_train.loop.logs import read_log
@@ -161,10 +162,21 @@ LAYOUTS = {
 }
 
 
+DYNAMIC = ("model.backbone=dymn04_as", "model.width_mult=0.1")
+
+
 def train(name, root, run, *more):
     own = LAYOUTS[name](root)
     recipe = load_recipe(name, [*TINY, "model.backbone=mn01_as", *own, *more])
     return build(recipe, [root], run, Accelerator(cpu=True))
+
+
+def losses(run):
+    """Return the losses of every step of a run that has ended."""
+    return [row["loss"] for row in read_log(run.trainer.folder / "log.csv") if "loss" in row]
+
+
+OTHERS = sorted(set(LAYOUTS) - {"audioset_distill"})
 
 
 def test_every_recipe_is_tested():
@@ -175,9 +187,8 @@ def test_every_recipe_is_tested():
 def test_a_tiny_run_of_a_recipe(name, tmp_path):
     run = train(name, tmp_path / "data", tmp_path / "run")
     weights = run.run()
-    losses = [row["loss"] for row in read_log(tmp_path / "run" / "log.csv") if "loss" in row]
     # Mixed pairs have other targets in every step; their loss is tested with the augmentation.
-    assert losses[-1] < losses[0] or name == "panns"
+    assert losses(run)[-1] < losses(run)[0] or name == "panns"
     metadata = read_metadata(weights)
     assert metadata.labels == run.labels
     assert weights.name == "best.safetensors"
@@ -191,6 +202,28 @@ def test_a_tiny_run_of_a_recipe(name, tmp_path):
     assert sorted(kept) == STATISTICS.get(name, [])
     network = ZOO.load(str(weights))
     assert network.tap_shapes["logits"].channels == len(run.labels)
+
+
+@pytest.mark.parametrize(
+    "name", ["audioset_distill", *(pytest.param(n, marks=pytest.mark.slow) for n in OTHERS)]
+)
+def test_a_dynamic_network_in_every_recipe(name, tmp_path):
+    run = train(name, tmp_path / "data", tmp_path / "run", *DYNAMIC)
+    weights = run.run()
+    assert losses(run)[-1] < losses(run)[0]
+    assert read_metadata(weights).network == "DynamicMobileNet"
+    assert ZOO.load(str(weights)).tap_shapes["logits"].channels == len(run.labels)
+
+
+def test_a_checkpoint_of_an_early_epoch_keeps_its_temperature(tmp_path):
+    """The best network of a run may be from an epoch in which the temperature was not 1 yet."""
+    more = (*DYNAMIC, "model.temperature=9", "trainer.epochs=2", "trainer.validate_every=1")
+    run = train("esc50", tmp_path / "data", tmp_path / "run", *more)
+    weights = run.run()
+    epoch = 0 if run.trainer.position.without_improvement else 1
+    network = ZOO.load(str(weights))
+    found = {m.temperature for m in network.modules() if isinstance(m, DynamicConv)}
+    assert found == {9.0 - epoch}
 
 
 def test_dynamic_networks_are_trained_with_a_falling_temperature(tmp_path):
