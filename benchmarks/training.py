@@ -263,8 +263,8 @@ def report(rounds: int, steps: int) -> str:
     lines = [
         "# Training",
         "",
-        f"{BACKBONE}, batches of {BATCH} clips of {SECONDS} s from an HDF5 file of mp3s, {machine}. "
-        f"The loops take turns; the median of {rounds} turns of {steps} steps counts. If other "
+        f"{BACKBONE}, batches of {BATCH} clips of {SECONDS} s from an HDF5 file of mp3s, {machine}."
+        f" The loops take turns; the median of {rounds} turns of {steps} steps counts. If other "
         "processes share the machine, compare the seconds of the processor.",
         "",
         "| loop | workers | clips per second | ratio | processor seconds per step | ratio |",
