@@ -79,6 +79,9 @@ class Batch(NamedTuple):
         teacher: Targets by a teacher, if there is one.
         taps: Taps of the teacher by name.
         unlabelled: Batch of clips without labels of their frames, which only a teacher labels.
+        lengths: Samples of each clip before its padding, (batch,), int64; None if all clips are as
+            long as the waveforms.
+        frames: Frames of each clip in `log_mel`, (batch,), int64; None as `lengths`.
     """
 
     step: int
@@ -90,6 +93,8 @@ class Batch(NamedTuple):
     teacher: Targets | None = None
     taps: Mapping[str, Tensor] = {}
     unlabelled: Batch | None = None
+    lengths: Tensor | None = None
+    frames: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -100,6 +105,8 @@ class Batch(NamedTuple):
             teacher=None if self.teacher is None else self.teacher.to(device),
             taps={name: tap.to(device) for name, tap in self.taps.items()},
             unlabelled=None if self.unlabelled is None else self.unlabelled.to(device),
+            lengths=None if self.lengths is None else self.lengths.to(device),
+            frames=None if self.frames is None else self.frames.to(device),
         )
 
 

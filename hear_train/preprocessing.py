@@ -80,6 +80,12 @@ class Preprocessing(nn.Module):
             batch.teacher,
             batch.taps,
         )
+        frames = None
+        if batch.lengths is not None:
+            counts = [self.frontend.frames(length) for length in batch.lengths.tolist()]
+            frames = torch.tensor(counts, device=device)
+            if mixed is not None:
+                frames = torch.maximum(frames, frames[mixed.partner])
         if mixed is not None:
             targets = mixed.mix_targets(targets)
             teacher = None if teacher is None else mixed.mix_targets(teacher)
@@ -92,7 +98,9 @@ class Preprocessing(nn.Module):
             teacher = teacher[neighbours]
             taps = {name: tap[neighbours] for name, tap in taps.items()}
         log_mel = spec_augment(log_mel, rng, settings.freq_mask, settings.time_mask)
-        return batch._replace(log_mel=log_mel, targets=targets, teacher=teacher, taps=taps)
+        return batch._replace(
+            log_mel=log_mel, targets=targets, teacher=teacher, taps=taps, frames=frames
+        )
 
 
 class FramePreprocessing(nn.Module):

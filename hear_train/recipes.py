@@ -61,7 +61,7 @@ from hear_train.loop.states import last_state
 from hear_train.loop.trainer import Trainer, TrainerConfig
 from hear_train.objectives.detection import Detection, DetectionWeights
 from hear_train.objectives.distillation import Distillation, DistillationWeights, init_output_bias
-from hear_train.objectives.objective import Objective, block_parameters
+from hear_train.objectives.objective import Objective, block_parameters, takes_lengths
 from hear_train.objectives.stored_frames import StoredFrames
 from hear_train.objectives.supervised import LOSSES, PairSupervised, Supervised
 from hear_train.objectives.teachers import NetworkTeacher, StoredTeacher
@@ -314,6 +314,9 @@ class Recipe:
         if self.teacher and (self.objective.pairs or self.model.frozen):
             msg = "a distillation trains the whole network, without objective.pairs"
             raise ConfigError(msg)
+        if self.data.variable and (self.mixtures or (self.teacher and self.teacher.networks)):
+            msg = "data.variable is for clips with labels or stored predictions: set it to false"
+            raise ConfigError(msg)
         if self.teacher and self.objective.loss != "bce":
             msg = f"a distillation uses the loss bce, not {self.objective.loss}"
             raise ConfigError(msg)
@@ -467,7 +470,11 @@ def build(
         raise ConfigError(msg)
     network = _network(recipe, zoo, record, start, labels)
     clips, dropped = _train_clips(recipe, dataset, data, frontend.sample_rate, stored)
-    drawer = _drawer(recipe, clips, len(labels))
+    if recipe.data.variable and not takes_lengths(network):
+        msg = "data.variable needs a network with the head mlp, which averages over the frames"
+        raise ConfigError(msg)
+    shortest = max(frontend.min_samples, frontend.samples_for(network.min_frames))
+    drawer = _drawer(recipe, clips, len(labels), shortest)
     preprocess = _preprocessing(recipe, frontend, teacher)
     # On a CPU the workers preprocess as well, so that all cores are busy.
     in_workers = workers > 0 and accelerator.device.type == "cpu"
@@ -570,7 +577,7 @@ def evaluate_network(
         network,
         frontend,
         clips,
-        seconds=recipe.data.seconds,
+        seconds=_evaluated_seconds(recipe),
         batch_size=config.batch_size,
         device=device,
     )
@@ -818,12 +825,25 @@ def _train_clips(
     return clips, dropped
 
 
-def _drawer(recipe: Recipe, clips: Clips, classes: int) -> Drawer:
+def _evaluated_seconds(recipe: Recipe) -> float:
+    """Return the length that clips are evaluated at; 0 is their own."""
+    return 0.0 if recipe.data.variable else recipe.data.seconds
+
+
+def _drawer(recipe: Recipe, clips: Clips, classes: int, shortest: int) -> Drawer:
     config, seed = recipe.data, recipe.trainer.seed
     if recipe.mixtures is not None:
         return MixtureDrawer(clips, recipe.mixtures, seed)
     sampler = _sampler(config, clips, classes, seed)
-    return ClipDrawer(clips, sampler, config.seconds, recipe.waveforms, seed, config.around_events)
+    return ClipDrawer(
+        clips,
+        sampler,
+        config.seconds,
+        recipe.waveforms,
+        seed,
+        config.around_events,
+        shortest if config.variable else None,
+    )
 
 
 def _resolved(recipe: Recipe, drawer: Drawer, processes: int) -> TrainerConfig:
@@ -865,7 +885,7 @@ def _evaluator(
     splits = {name: Clips(dataset.split(name), frontend.sample_rate) for name in names}
     if recipe.objective.detection is not None:
         return _detection_evaluator(recipe, dataset, splits[config.split], record, device)
-    return ClipEvaluator(splits, frontend, config, dataset.labels, recipe.data.seconds, device)
+    return ClipEvaluator(splits, frontend, config, dataset.labels, _evaluated_seconds(recipe), device)
 
 
 def _keeps_statistics(

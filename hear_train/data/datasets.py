@@ -58,6 +58,9 @@ class DataConfig:
             to, and clips of one recording stay in one split. By default a table's column
             ``group``, ``recording`` or ``source`` says so, or the name without a part number.
         seconds: Length of a clip in training and evaluation; 0 evaluates clips at their length.
+        variable: Leave clips that are shorter than `seconds` at their length: a batch is padded to
+            its longest clip, and the network averages over the frames of each clip only. Clips are
+            evaluated at their length.
         batch_size: Clips of a batch, in each process.
         sampler: A key of `hear_train.data.samplers.SAMPLERS`.
         epoch_length: Clips of an epoch; 0 is all of them.
@@ -79,6 +82,7 @@ class DataConfig:
     test_share: float = 0.2
     group: str = ""
     seconds: float = 10.0
+    variable: bool = False
     batch_size: int = 32
     sampler: str = "uniform"
     epoch_length: int = 0

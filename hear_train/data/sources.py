@@ -95,6 +95,8 @@ class ClipDrawer:
         seed: Seed of the augmentation.
         around_events: Probability that a longer clip is cropped around one of its events, of a
             class that is drawn first, rather than anywhere.
+        shortest: Samples that shorter clips are padded to, where clips keep their own lengths; None
+            pads all clips to `seconds`.
     """
 
     def __init__(
@@ -105,8 +107,10 @@ class ClipDrawer:
         augmentation: WaveformAugmentation,
         seed: int,
         around_events: float = 0.0,
+        shortest: int | None = None,
     ) -> None:
         self.clips, self.sampler, self.augmentation = clips, sampler, augmentation
+        self.shortest = shortest
         self.length, self.seed = round(seconds * clips.sample_rate), seed
         self.around_events = around_events
 
@@ -119,7 +123,8 @@ class ClipDrawer:
         other, partner = self._clip(int(rng.integers(len(self.clips))), rng, skipped)
         alpha = self.augmentation.mix_alpha
         share = waveforms.fold_share(float(rng.beta(alpha, alpha)))
-        mixed = waveforms.mix(samples, partner, share)
+        longest = max(len(samples), len(partner))
+        mixed = waveforms.mix(*(waveforms.crop(x, longest) for x in (samples, partner)), share)
         parts = part._replace(share=share), other._replace(share=1 - share)
         return DrawnClip(mixed, parts, skipped)
 
@@ -136,7 +141,10 @@ class ClipDrawer:
                 start = self._around_event(events, spare, rng)
             else:
                 start = int(rng.integers(spare + 1))
-        samples = waveforms.crop(samples, self.length, start)
+        length = self.length
+        if self.shortest is not None:
+            length = max(self.shortest, min(len(samples), length))
+        samples = waveforms.crop(samples, length, start)
         if settings.roll:
             shift = int(rng.integers(-settings.roll, settings.roll + 1))
             samples = waveforms.roll(samples, shift)
@@ -219,14 +227,16 @@ class DrawnBatches:
         if self.predictions is not None:
             soft = torch.from_numpy(np.stack([self._predicted(each) for each in drawn]))
             teacher = Targets(soft) if soft.ndim == 2 else Targets(strong=soft)
-        clips = self.drawer.clips
+        clips, lengths = self.drawer.clips, [len(each.samples) for each in drawn]
+        waveform = np.stack([waveforms.crop(each.samples, max(lengths)) for each in drawn])
         batch = Batch(
             step * self.processes + self.rank,
-            torch.from_numpy(np.stack([each.samples for each in drawn])),
+            torch.from_numpy(waveform),
             targets,
             tuple(clips[each.clips[0].clip].name if each.clips else "" for each in drawn),
             {name: why for each in drawn for name, why in each.skipped.items()},
             teacher=teacher,
+            lengths=torch.tensor(lengths) if len(set(lengths)) > 1 else None,
         )
         return batch if self.preprocess is None else self.preprocess(batch)
 

@@ -95,7 +95,7 @@ class Distillation(Objective):
         """Return the loss, and its terms before they are weighted."""
         assert batch.teacher is not None  # noqa: S101 - the preprocessing sets it
         tap = clip_tap(self.network)
-        outputs = self.network(batch.log_mel, (tap, *self.maps))
+        outputs = self.outputs(batch, (tap, *self.maps))
         logits, soft = outputs[tap].float(), batch.teacher.weak
         assert soft is not None  # noqa: S101
         terms = {"teacher": F.binary_cross_entropy_with_logits(logits, soft)}

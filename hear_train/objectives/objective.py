@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from hear_core.errors import ConfigError
 from hear_core.networks.backbone import Backbone
+from hear_mn.heads import Mlp
 from hear_train.batch import Batch
 
 _FEWEST_BLOCKS = 4
@@ -42,6 +45,17 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss of a batch as ``loss``, and other terms to record by name."""
         raise NotImplementedError
+
+    def outputs(self, batch: Batch, taps: Sequence[str] = ("logits",)) -> dict[str, Tensor]:
+        """Return the taps of the network for a batch.
+
+        Clips of several lengths are padded to the longest; the head then averages over the frames
+        of each clip only.
+        """
+        assert batch.log_mel is not None  # noqa: S101 - the preprocessing sets it
+        with averaged_over_clips(self.network, batch.frames, batch.log_mel.shape[-1]):
+            found: dict[str, Tensor] = self.network(batch.log_mel, taps)
+        return found
 
     def parameter_groups(
         self,
@@ -104,6 +118,40 @@ class Objective(nn.Module):
 def clip_tap(network: Backbone) -> str:
     """Return the tap with the logits of clips: a detector's ``logits`` are those of frames."""
     return "weak" if network.framewise else "logits"
+
+
+def takes_lengths(network: nn.Module) -> bool:
+    """Return whether the head of a network averages its last map before it does anything else."""
+    return isinstance(getattr(network, "classifier", None), Mlp)
+
+
+@contextmanager
+def averaged_over_clips(network: nn.Module, frames: Tensor | None, total: int) -> Iterator[None]:
+    """Let the head of a network average its last map over the frames of each clip only.
+
+    The layers before the head process the padding as silence.
+
+    Args:
+        network: Network with a head for which `takes_lengths` holds.
+        frames: Frames of each clip in the log-mel, (batch,); None averages over all.
+        total: Frames of the log-mel.
+    """
+    if frames is None:
+        yield
+        return
+
+    def scale(module: nn.Module, maps: tuple[Tensor]) -> Tensor:
+        (last,) = maps
+        count = last.shape[-1]
+        own = (frames * count / total).ceil().clamp(1, count)
+        inside = torch.arange(count, device=last.device) < own[:, None]
+        return last * (inside * (count / own)[:, None]).to(last.dtype)[:, None, None]
+
+    hook = network.get_submodule("classifier").register_forward_pre_hook(scale)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def block_parameters(network: nn.Module) -> list[list[nn.Parameter]]:

@@ -75,7 +75,7 @@ class Supervised(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         tap = clip_tap(self.network)
-        logits = self.network(batch.log_mel, (tap,))[tap].float()
+        logits = self.outputs(batch, (tap,))[tap].float()
         return {"loss": self.loss(logits, batch.targets).mean()}
 
 

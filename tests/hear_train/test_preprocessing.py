@@ -10,9 +10,11 @@ from hear_mn import ZOO
 from hear_sed.backbones.registry import BACKBONES
 from hear_train.augment.spectrograms import SpectrogramAugmentation
 from hear_train.batch import Batch, Targets
-from hear_train.data.clips import Clips, find_clips
+from hear_train.data.clips import Clip, Clips, find_clips
 from hear_train.data.mixtures import MixtureConfig, MixtureDrawer
-from hear_train.data.sources import DrawnBatches
+from hear_train.data.samplers import UniformSampler
+from hear_train.data.sources import ClipDrawer, DrawnBatches, WaveformAugmentation
+from hear_train.objectives.supervised import Supervised
 from hear_train.objectives.teachers import NetworkTeacher
 from hear_train.preprocessing import Preprocessing
 from tests.hear_train.conftest import RATE
@@ -166,3 +168,58 @@ def test_a_teacher_gets_the_log_mel_of_its_own_front_end(student, teacher):
     assert torch.equal(given["own"], processed.log_mel)
     assert torch.equal(given["other"], other(sounds.waveform))
     assert not torch.allclose(given["other"], given["own"], atol=0.01)
+
+
+LENGTHS = (RATE, RATE // 3, RATE // 2 + 7)
+
+
+def clips_of_several_lengths(mix=0.0, shortest=1000):
+    """Return a source whose batches have the three clips, of at most a second."""
+    clips = Clips(
+        [
+            Clip(
+                str(length),
+                lambda rate, length=length: np.sin(np.arange(length) / 9).astype(np.float32),
+                np.packbits([True]),
+            )
+            for length in (*LENGTHS[1:], 2 * RATE)
+        ],
+        RATE,
+    )
+    drawer = ClipDrawer(
+        clips, UniformSampler(3, 0), 1.0, WaveformAugmentation(mix=mix), 0, shortest=shortest
+    )
+    return DrawnBatches(drawer, 3, 1)
+
+
+def test_a_batch_is_padded_to_its_longest_clip():
+    batch = clips_of_several_lengths()[0]
+    assert sorted(batch.lengths.tolist()) == sorted(LENGTHS)
+    assert batch.waveform.shape == (3, RATE)
+    for samples, length in zip(batch.waveform, batch.lengths.tolist(), strict=True):
+        assert samples[length - 1] != 0
+        assert not samples[length:].any()
+    mixed = clips_of_several_lengths(mix=1.0)[0]
+    assert all(length in LENGTHS for length in mixed.lengths.tolist())
+    assert clips_of_several_lengths(shortest=2 * RATE)[0].lengths is None  # all alike
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.3])
+def test_padding_does_not_count_in_the_average_of_a_network(mixup):
+    """The head gets the mean over the frames of each clip, and of its partner if it is mixed."""
+    network = ZOO.random_init("mn01_as").eval()
+    given = clips_of_several_lengths()[0]
+    settings = SpectrogramAugmentation(mel_edges=False, mixup=mixup)
+    batch = prepare(settings)(given)
+    frames = [1 + (length - 1) // 320 for length in given.lengths.tolist()]
+    found = batch.frames.tolist()
+    assert all(own >= alone for own, alone in zip(found, frames, strict=True))
+    assert (found == frames) is (mixup == 0)
+    with torch.no_grad():
+        logits = Supervised(network).outputs(batch)["logits"]
+        last = network(batch.log_mel, ("b16",))["b16"]
+        for row, count in enumerate(found):
+            own = int(np.ceil(count * last.shape[-1] / batch.log_mel.shape[-1]))
+            expected = network.classifier(last[row : row + 1, :, :, :own])["logits"][0]
+            torch.testing.assert_close(logits[row], expected)
+    assert not network.classifier._forward_pre_hooks

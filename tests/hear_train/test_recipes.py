@@ -235,6 +235,32 @@ def test_dynamic_networks_are_trained_with_a_falling_temperature(tmp_path):
     assert seen[::2] == pytest.approx([3.0, 2.0, max(1.0, 1 + 0.02 * 2 - 0.02 * 2)])
 
 
+def test_clips_of_several_lengths_are_trained_on_and_evaluated_at_their_length(tmp_path):
+    own = LAYOUTS["esc50"](tmp_path / "data")
+    for number in range(0, 12, 3):
+        path = tmp_path / "data" / "audio" / f"{number}.wav"
+        samples, _ = soundfile.read(path)
+        soundfile.write(path, samples[: RATE // 4], RATE)
+    line = [*TINY, "model.backbone=mn01_as", "data.variable=true", *own]
+    recipe = load_recipe("esc50", line)
+    run = build(recipe, [tmp_path / "data"], tmp_path / "run", Accelerator(cpu=True))
+    weights = run.run()
+    assert losses(run)[-1] < losses(run)[0]
+    _, found = evaluate_network(recipe, [tmp_path / "data"], "", weights)
+    assert len(found.names) == 4
+    for wrong, message in {
+        "model.head=fully_convolutional": "needs a network with the head mlp",
+        "teacher={networks: [mn01_starter]}": "is for clips with labels or stored predictions",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            build(
+                load_recipe("esc50", [*line, "objective.loss=bce", wrong]),
+                [tmp_path / "data"],
+                tmp_path / "wrong",
+                Accelerator(cpu=True),
+            )
+
+
 def test_a_changed_architecture_is_trained_from_random_weights(tmp_path):
     more = ("model.width_mult=0.1", "model.head=fully_convolutional", "model.se_dims=f")
     run = train("esc50", tmp_path / "data", tmp_path / "run", "model.backbone=mn10_as", *more)
