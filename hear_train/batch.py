@@ -29,7 +29,7 @@ class Targets:
         """Return the targets of sounds that are mixed.
 
         A class is known in a mix if it is known in one of both sounds, as in EfficientAT's mixing
-        for OpenMIC. If nothing is known about one of them, nothing is known about the mix.
+        for OpenMIC. A mix with a clip without labels has no labels.
 
         Args:
             partners: Targets of the sounds that these are mixed with, in the same order.

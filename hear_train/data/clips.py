@@ -1,4 +1,4 @@
-"""Clips to train on: audio files with their labels, read when their turn comes.
+"""Clips to train on: audio files with their labels, which are read when they are drawn.
 
 A clip that cannot be read is an error of `Clips.read` only; the sources of batches replace such a
 clip and count it.

@@ -1,7 +1,7 @@
 """Data sets with labels and splits: folders, tables, HDF5, HEAR tasks, and published data sets.
 
 Every format is a function in `FORMATS` that finds the clips of a data set below a path, as it is
-published or as PaSST packs it. Nothing is read of the audio.
+published or as PaSST packs it. No audio is read.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class DataConfig:
         test_share: Share of the recordings that are tested on, where a data set has no splits.
         group: Regular expression: what it finds in a clip's name is the recording that it belongs
             to, and clips of one recording stay in one split. By default a table's column
-            ``group``, ``recording`` or ``source`` says so, or the name without a part number.
+            ``group``, ``recording`` or ``source`` is used, or the name without a part number.
         seconds: Length of a clip in training and evaluation; 0 evaluates clips at their length.
         variable: Leave clips that are shorter than `seconds` at their length: a batch is padded to
             its longest clip, and the network averages over the frames of each clip only. Clips are
@@ -194,7 +194,7 @@ def open_dataset(paths: Sequence[Path], config: DataConfig) -> Dataset:
 def read_labelled_table(table: Path, audio: Path | None = None) -> list[LabelledFile]:
     """Read the files and labels of a table, see `hear_core.io.tables.read_table`.
 
-    Columns have the names that people give them, in any case: ``filename``, ``file``, ``fname`` or
+    Columns have common names, in upper or lower case: ``filename``, ``file``, ``fname`` or
     ``path``; ``category``, ``label`` or ``labels``, separated by ``;``; optionally ``fold`` or
     ``split``, and ``group``, ``recording`` or ``source``. A file may have several rows.
 

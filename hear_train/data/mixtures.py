@@ -19,7 +19,7 @@ from hear_train.data.clips import Clips
 from hear_train.data.samplers import UniformSampler
 from hear_train.data.sources import DrawnClip, Part, read_or_replace
 
-# What each clip goes through, and what the mixture of all of them goes through.
+# Variations of each clip, and of the mixture of all of them.
 PER_CLIP = (
     RandomVariation(0.10, waveforms.reverse),
     RandomVariation(0.60, waveforms.change_speed),

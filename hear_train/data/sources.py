@@ -245,7 +245,7 @@ class DrawnBatches:
         weak, known = np.zeros(self.classes, np.float32), np.zeros(self.classes, bool)
         for part in drawn.clips:
             clip = self.drawer.clips[part.clip]
-            if clip.labels is None:  # nothing is known about a part, and so about the whole
+            if clip.labels is None:  # a mix with an unlabelled clip is unlabelled
                 return np.zeros_like(weak), np.zeros_like(known)
             weak += np.float32(part.share) * np.unpackbits(clip.labels, count=self.classes)
             known |= (

@@ -122,7 +122,7 @@ _MORE: Mapping[str, type[TensorBoardLog] | type[WandbLog]] = {
 
 @contextmanager
 def open_logs(folder: Path, step: int, more: Sequence[str] = ()) -> Iterator[list[Log]]:
-    """Open the table of a run and more logs by name, and close them in any case.
+    """Open the table of a run and more logs by name, and close them at the end.
 
     Args:
         folder: Folder of the run.

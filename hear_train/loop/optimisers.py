@@ -28,7 +28,7 @@ class OptimiserConfig:
             the sequence model of a detector; None is `lr`.
         layer_decay: Factor on the learning rate from each block of the backbone to the one before.
         lrs: Highest learning rates by patterns of names of parameters, such as
-            ``network.seq_model.*``. They go before everything else; the first match counts.
+            ``network.seq_model.*``. They take precedence; the first match counts.
         frozen: Patterns of names of parameters that are not trained, such as
             ``network.features.*``.
         frozen_epochs: Epochs at the beginning in which the backbone is not trained, so that a new

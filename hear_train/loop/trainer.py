@@ -294,7 +294,7 @@ class Trainer:
         return best if self.position.best and self._save else self.folder / "last.safetensors"
 
     def save(self) -> None:
-        """Write the whole state; the one before stays until it is complete."""
+        """Write the whole state; the previous one is kept until it is complete."""
         if self.accelerator.is_main_process:
             tensors = {
                 "weights": self.objective.state_dict(),

@@ -74,8 +74,8 @@ class Objective(nn.Module):
                 model of a detector, and what is outside the network.
             layer_decay: Factor on the learning rate from each block to the one before it, as in
                 Bao et al., "BEiT" (ICLR 2022).
-            lrs: Learning rates by patterns of the names of parameters; the first match counts, and
-                goes before everything else.
+            lrs: Learning rates by patterns of the names of parameters, which take precedence; the
+                first match counts.
             frozen: Patterns of the names of parameters that are not trained, such as
                 ``network.features.*``.
 
