@@ -124,7 +124,8 @@ class ClipDrawer:
         alpha = self.augmentation.mix_alpha
         share = waveforms.fold_share(float(rng.beta(alpha, alpha)))
         longest = max(len(samples), len(partner))
-        mixed = waveforms.mix(*(waveforms.crop(x, longest) for x in (samples, partner)), share)
+        samples, partner = (waveforms.crop(each, longest) for each in (samples, partner))
+        mixed = waveforms.mix(samples, partner, share)
         parts = part._replace(share=share), other._replace(share=1 - share)
         return DrawnClip(mixed, parts, skipped)
 
