@@ -241,11 +241,12 @@ def test_clips_of_several_lengths_are_trained_on_and_evaluated_at_their_length(t
         path = tmp_path / "data" / "audio" / f"{number}.wav"
         samples, _ = soundfile.read(path)
         soundfile.write(path, samples[: RATE // 4], RATE)
-    line = [*TINY, "model.backbone=mn01_as", "data.variable=true", *own]
+    more = ("data.variable=true", "trainer.epochs=12", "trainer.optimiser.lr=4e-3")
+    line = [*TINY, "model.backbone=mn01_as", *more, *own]
     recipe = load_recipe("esc50", line)
     run = build(recipe, [tmp_path / "data"], tmp_path / "run", Accelerator(cpu=True))
     weights = run.run()
-    assert losses(run)[-1] < losses(run)[0]
+    assert sum(losses(run)[-4:]) < sum(losses(run)[:4])
     _, found = evaluate_network(recipe, [tmp_path / "data"], "", weights)
     assert len(found.names) == 4
     for wrong, message in {
