@@ -885,7 +885,9 @@ def _evaluator(
     splits = {name: Clips(dataset.split(name), frontend.sample_rate) for name in names}
     if recipe.objective.detection is not None:
         return _detection_evaluator(recipe, dataset, splits[config.split], record, device)
-    return ClipEvaluator(splits, frontend, config, dataset.labels, _evaluated_seconds(recipe), device)
+    return ClipEvaluator(
+        splits, frontend, config, dataset.labels, _evaluated_seconds(recipe), device
+    )
 
 
 def _keeps_statistics(
