@@ -34,7 +34,8 @@ from hear_core.frontends.mel_banks import kaldi_mel_bank
 from hear_mn import ZOO
 from hear_train.data.clips import packed_clips
 from hear_train.data.hdf5 import PackedRow, as_mp3, write_packed
-from hear_train.recipes import build, load_recipe
+from hear_train.recipes import load_recipe
+from hear_train.runs import build
 
 BACKBONE, BATCH, SECONDS, RATE, WORKERS = "mn10_as", 32, 10, 32000, 2
 CLIPS, CLASSES, START_UP_CLIPS = 128, 527, 100_000

@@ -128,7 +128,8 @@ def run_recipe(
     if not recipe or folder is None or not data:
         msg = "hear train needs a recipe, the folder of a run and --data: see hear train --help"
         raise ConfigError(msg)
-    from hear_train.recipes import build, load_recipe
+    from hear_train.recipes import load_recipe
+    from hear_train.runs import build
 
     replaced = [f"model.backbone={backbone}"] if backbone else []
     replaced += [f"data.labels={json.dumps(str(labels))}"] if labels else []

@@ -48,7 +48,8 @@ def evaluate_recipe(
     A clip that cannot be read is counted, named and left out.
     """
     from hear_train.evaluation import write_per_class
-    from hear_train.recipes import evaluate_network, load_recipe
+    from hear_train.recipes import load_recipe
+    from hear_train.runs import evaluate_network
 
     loaded = load_recipe(recipe, overrides or [])
     labels, predictions = evaluate_network(

@@ -43,7 +43,7 @@ from hear_train.classify.scoring import (
 from hear_train.classify.sounds import TESTED, Sounds, few_recordings, find_sounds
 from hear_train.classify.tuning import FineTuning, fine_tune, frozen_parameters
 from hear_train.recipe_files import read_recipe
-from hear_train.recipes import from_mapping
+from hear_train.settings import from_mapping
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

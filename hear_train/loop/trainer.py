@@ -51,7 +51,7 @@ class TrainerConfig:
     Args:
         epochs: Number of epochs.
         steps_per_epoch: Optimiser steps of an epoch; None is one pass over the data, whose steps
-            `hear_train.recipes.build` counts.
+            `hear_train.runs.build` counts.
         accumulate: Batches whose gradients are averaged for one step.
         grad_clip: Largest norm of the gradient; 0 disables gradient clipping.
         ema: Decay of the exponential moving average of the weights, which is then evaluated and

@@ -16,7 +16,8 @@ from hear_train.data.clips import Clips, packed_clips
 from hear_train.data.datasets import DataConfig, open_dataset
 from hear_train.data.packing import pack_clips
 from hear_train.evaluation import EvaluationConfig, Predictions, predict, write_per_class
-from hear_train.recipes import evaluate_network, load_recipe
+from hear_train.recipes import load_recipe
+from hear_train.runs import evaluate_network
 from tests.goldens.arrays import arrays
 from tests.hear_train.conftest import RATE
 from tests.shared import ESC10, MN04, needs_esc10, needs_mn04

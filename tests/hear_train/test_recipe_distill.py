@@ -20,7 +20,8 @@ from hear_train.agreement import agreement, predict_logits
 from hear_train.data.mixtures import MixtureConfig, MixtureDrawer
 from hear_train.loop.logs import read_log
 from hear_train.loop.states import last_state
-from hear_train.recipes import build, load_recipe
+from hear_train.recipes import load_recipe
+from hear_train.runs import build
 
 # One clip at a time and no variation: what is left to learn, six clips, is learned in seconds.
 STEPS = 120

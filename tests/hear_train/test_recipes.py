@@ -20,7 +20,8 @@ from hear_train.data.hdf5 import PackedRow, as_mp3, write_packed
 from hear_train.data.panns import as_int16, write_panns_index, write_waveforms
 from hear_train.loop.logs import read_log
 from hear_train.recipe_files import list_recipes
-from hear_train.recipes import build, evaluate_network, load_recipe
+from hear_train.recipes import load_recipe
+from hear_train.runs import build, evaluate_network
 from tests.hear_cli.command import hear
 from tests.hear_train.conftest import RATE
 from tests.hear_train.test_recipes_of_detectors import DETECTION

@@ -17,7 +17,8 @@ from hear_core.events.event import Event
 from hear_core.zoo.metadata import read_metadata
 from hear_sed import DetectionStream, Detector
 from hear_train.loop.logs import read_log
-from hear_train.recipes import build, load_recipe
+from hear_train.recipes import load_recipe
+from hear_train.runs import build
 
 DETECTION = {
     "audioset_strong",
