@@ -249,7 +249,7 @@ def _watched(root: Path) -> tuple[list[str], list[str]]:
 
 def print_table(reports: Sequence[DoorReport]) -> None:
     """Print the figures as a table of Markdown, with a sum."""
-    print(f"| door | inputs | results | {' | '.join(FAULTS)} | most MB |")
+    print(f"| entry point | inputs | results | {' | '.join(FAULTS)} | most MB |")
     print("|---|" + "---|" * (len(FAULTS) + 3))
     for report in reports:
         counts = " | ".join(str(report.faults[kind]) for kind in FAULTS)

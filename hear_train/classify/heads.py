@@ -146,7 +146,7 @@ def validated_logits(examples: Examples, config: HeadConfig, fold: int, seed: in
     return head_logits(head, examples.rows[held])
 
 
-def choose(logits: Sequence[np.ndarray], targets: np.ndarray) -> int:
+def best_candidate(logits: Sequence[np.ndarray], targets: np.ndarray) -> int:
     """Return the index of the best logits: by mean average precision, then by their loss.
 
     Args:

@@ -20,7 +20,7 @@ from hear_train.data.datasets import (
     LabelledFile,
     read_class_folders,
     read_labelled_table,
-    recordings,
+    recordings_of,
 )
 from hear_train.data.hdf5 import is_packed
 
@@ -125,7 +125,7 @@ def find_sounds(
     belongs = ["" for _ in files]
     for is_background in (False, True):
         rows = [row for row, file in enumerate(files) if (not file.labels) == is_background]
-        for row, name in zip(rows, recordings([files[row] for row in rows], group), strict=True):
+        for row, name in zip(rows, recordings_of([files[row] for row in rows], group), strict=True):
             belongs[row] = name
     numbers, notes = _assign_folds(files, belongs, data, folds, test_fold, seed)
     return Sounds(labels, files, belongs, numbers, tuple(notes))

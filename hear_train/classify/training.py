@@ -20,12 +20,17 @@ from hear_core.io.files import atomic_write, exclusive_lock
 from hear_core.io.json_files import read_json
 from hear_core.networks.tap_classifier import TapClassifier
 from hear_core.zoo.metadata import save_checkpoint
-from hear_train.classify.bases import LONGEST_WINDOW, Base, TapEmbedder, open_base
+from hear_train.classify.embedding_networks import (
+    LONGEST_WINDOW,
+    EmbeddingNetwork,
+    TapEmbedder,
+    open_embedding_network,
+)
 from hear_train.classify.embeddings import Embeddings, embed_clips
 from hear_train.classify.heads import (
     Examples,
     HeadConfig,
-    choose,
+    best_candidate,
     example_weights,
     fit_head,
     head_logits,
@@ -118,7 +123,7 @@ class ClassifyConfig:
 
 
 class TrainedClassifier(NamedTuple):
-    """A classifier that was trained, and what it is worth.
+    """A trained classifier, its evaluation and its files.
 
     Attributes:
         checkpoint: File of the classifier.
@@ -228,7 +233,7 @@ def train_classifier(
         test_fold=config.test_fold,
         seed=config.seed,
     )
-    base = open_base(config.module, model, random_weights=random_weights)
+    base = open_embedding_network(config.module, model, random_weights=random_weights)
     if config.fine_tuning.blocks:
         frozen_parameters(base.classifier(("",)), config.fine_tuning.blocks)
     settings = {
@@ -258,7 +263,7 @@ def train_classifier(
 def _trained(
     config: ClassifyConfig,
     sounds: Sounds,
-    base: Base,
+    base: EmbeddingNetwork,
     embeddings: Embeddings,
     folder: Path,
     accelerator: Accelerator | None,
@@ -275,7 +280,7 @@ def _trained(
     validated = np.flatnonzero(units.folds >= 0)
     found = _search(examples, config, progress)
     heads, candidates = list(found), [mean_by_unit(logits, unit) for logits in found.values()]
-    best = choose([each[validated] for each in candidates], units.targets[validated])
+    best = best_candidate([each[validated] for each in candidates], units.targets[validated])
     chosen, logits = heads[best], candidates[best]
     tested = np.flatnonzero(units.folds == TESTED)
     if config.fine_tuning.blocks:
@@ -340,7 +345,7 @@ def _search(
         return {head: validated(head, folds) for head in config.heads}
     rows = examples.folds == folds[0]
     first = [validated(head, folds[:1])[rows] for head in config.heads]
-    best = config.heads[choose(first, examples.targets[rows])]
+    best = config.heads[best_candidate(first, examples.targets[rows])]
     return {best: validated(best, folds)}
 
 
@@ -369,7 +374,7 @@ def _crossfit(
     for fold in folds:
         held = units.folds == fold
         others = np.flatnonzero(~held if len(folds) > 1 else held)
-        best = choose([each[others] for each in found], units.targets[others])
+        best = best_candidate([each[others] for each in found], units.targets[others])
         logits[held] = found[best][held]
         chosen = best_thresholds(found[best][others], units.select(others), config.false_alarms)
         thresholds[held] = chosen
@@ -379,7 +384,7 @@ def _crossfit(
 def _write(
     config: ClassifyConfig,
     sounds: Sounds,
-    base: Base,
+    base: EmbeddingNetwork,
     embeddings: Embeddings,
     folder: Path,
     head_config: HeadConfig,

@@ -20,7 +20,7 @@ from hear_core.zoo.metadata import save_checkpoint
 from hear_core.zoo.reading import read_checkpoint
 from hear_core.zoo.registry import NetworkRecord
 from hear_train.augment.spectrograms import SpectrogramAugmentation
-from hear_train.classify.bases import TapEmbedder
+from hear_train.classify.embedding_networks import TapEmbedder
 from hear_train.classify.embeddings import embed_clips
 from hear_train.classify.sounds import TESTED, Sounds
 from hear_train.data.clips import Clips

@@ -51,7 +51,7 @@ class FileReader:
     path: Path
 
     def identity(self) -> tuple[str, ...]:
-        """Return what tells the content of the file from others."""
+        """Return values that identify the file and its content."""
         return file_identity(self.path)
 
     def __call__(self, sample_rate: int) -> np.ndarray:

@@ -258,7 +258,7 @@ def read_class_folders(root: Path) -> list[LabelledFile]:
     return files
 
 
-def recordings(files: Sequence[LabelledFile], pattern: str = "") -> list[str]:
+def recordings_of(files: Sequence[LabelledFile], pattern: str = "") -> list[str]:
     """Return the recording that every file belongs to.
 
     Args:
@@ -340,7 +340,7 @@ def to_clips(
 
 def _in_splits(files: list[LabelledFile], config: DataConfig, labels: Sequence[str]) -> Dataset:
     """Return files in their own splits or folds, or in random ones."""
-    groups = recordings(files, config.group)
+    groups = recordings_of(files, config.group)
     clips = to_clips(files, labels, groups)
     return Dataset(tuple(labels), *_divided(files, clips, groups, config))
 
@@ -404,7 +404,7 @@ def _packed(path: Path, config: DataConfig) -> Dataset:
         LabelledFile(path, clip.name, _names(clip, labels), split, group)
         for clip, split, group in zip(clips, *places, strict=True)
     ]
-    groups = recordings(files, config.group)
+    groups = recordings_of(files, config.group)
     return Dataset(labels, *_divided(files, clips, groups, config))
 
 

@@ -24,7 +24,7 @@ from hear_train.data.datasets import (
     DataConfig,
     Dataset,
     LabelledFile,
-    recordings,
+    recordings_of,
     split_by_recording,
 )
 from hear_train.data.events import event_rows
@@ -235,7 +235,7 @@ def _drawn_splits(found: list[_Recording], config: DataConfig) -> list[str]:
         )
         for r in found
     ]
-    groups = recordings(files, config.group)
+    groups = recordings_of(files, config.group)
     tested = split_by_recording(files, groups, config.test_share, config.seed)
     rest = np.flatnonzero(~tested)
     share = min(0.5, config.test_share / (1 - config.test_share))

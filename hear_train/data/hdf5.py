@@ -103,7 +103,7 @@ class PackedClip:
     name: str
 
     def identity(self) -> tuple[str, ...]:
-        """Return what tells the content from others, see `hear_train.data.clips.Reader`."""
+        """Return values that identify the content, see `hear_train.data.clips.Reader`."""
         return (*file_identity(self.path), str(self.index))
 
     def __call__(self, sample_rate: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, precision_recall_fscore_sup
 from hear_train.classify.heads import (
     Examples,
     HeadConfig,
-    choose,
+    best_candidate,
     example_weights,
     fit_head,
     head_logits,
@@ -142,4 +142,4 @@ def test_heads_are_chosen_by_their_average_precision_and_then_by_their_loss():
     targets = np.array([[1], [1], [0]], np.float32)
     wrong, unsure, sure = ([[0], [3], [1]], [[0.2], [0.3], [0.1]], [[2], [3], [-2]])
     found = [np.array(each, np.float32) for each in (wrong, unsure, sure)]
-    assert choose(found, targets) == 2
+    assert best_candidate(found, targets) == 2

@@ -19,7 +19,7 @@ from hear_core.plugins.names import load_model
 from hear_core.zoo.metadata import read_metadata
 from hear_mn import ZOO, EATagger
 from hear_train.classify import embeddings, training
-from hear_train.classify.bases import open_base
+from hear_train.classify.embedding_networks import open_embedding_network
 from hear_train.classify.training import load_config, train_classifier
 from tests.hear_cli.command import hear
 from tests.hear_train.conftest import RATE
@@ -259,7 +259,7 @@ def test_fine_tuning_changes_the_last_blocks_only(data, tmp_path):
     tuned = ("fine_tuning={blocks: 2, epochs: 2, batch_size: 4, lr: 0.001}",)
     config = load_config(overrides=[*QUICK, *tuned])
     found = train_classifier(config, data, tmp_path / "run", accelerator=Accelerator(cpu=True))
-    before = open_base(MODULE).network.state_dict()
+    before = open_embedding_network(MODULE).network.state_dict()
     after = ZOO.load(str(found.checkpoint)).backbone.state_dict()
     changed = {
         name.rpartition(".")[0] for name in before if not torch.equal(before[name], after[name])
@@ -335,9 +335,9 @@ def test_a_module_of_another_package(data, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="spectral_hear cannot be imported: ModuleNotFound"):
         EATagger(tmp_path / "run").tag(data / "low" / "bx.wav")
     with pytest.raises(ConfigError, match="json is not a HEAR plug-in"):
-        open_base("json")
+        open_embedding_network("json")
     with pytest.raises(ConfigError, match="unknown module or backbone"):
-        open_base("mn04_all_bb")
+        open_embedding_network("mn04_all_bb")
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from hear_train.data.datasets import (
     LabelledFile,
     open_dataset,
     read_labelled_table,
-    recordings,
+    recordings_of,
     split_by_recording,
 )
 from hear_train.data.hdf5 import PackedRow, write_packed
@@ -126,22 +126,23 @@ def file(name, label="x", group=""):
 
 def test_recordings_by_column_pattern_and_part_number():
     parts = [file(f"x/{bird}_{part}.wav") for bird in ("a", "b", "c", "d", "e") for part in (1, 2)]
-    assert recordings(parts)[::2] == recordings(parts)[1::2] == ["x/a", "x/b", "x/c", "x/d", "x/e"]
+    groups = recordings_of(parts)
+    assert groups[::2] == groups[1::2] == ["x/a", "x/b", "x/c", "x/d", "x/e"]
     numbered = [file(f"x/clip_{number}.wav") for number in range(6)]
-    assert recordings(numbered) == [each.name for each in numbered]  # numbers that merely count
-    assert recordings([file("a.wav", group="g"), file("b.wav")]) == ["g", "b.wav"]
+    assert recordings_of(numbered) == [each.name for each in numbered]  # numbers that merely count
+    assert recordings_of([file("a.wav", group="g"), file("b.wav")]) == ["g", "b.wav"]
     esc = [file("1-100032-A-0.wav"), file("1-100032-B-0.wav"), file("other.wav")]
-    assert recordings(esc, r"^\d-\d+") == ["1-100032", "1-100032", "other.wav"]
-    assert recordings(esc, r"-(\d+)-") == ["100032", "100032", "other.wav"]
+    assert recordings_of(esc, r"^\d-\d+") == ["1-100032", "1-100032", "other.wav"]
+    assert recordings_of(esc, r"-(\d+)-") == ["100032", "100032", "other.wav"]
     with pytest.raises(ConfigError, match=r"data\.group '\(' is not a regular expression"):
-        recordings(esc, "(")
+        recordings_of(esc, "(")
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_clips_of_one_recording_stay_in_one_split(seed):
     rng = np.random.default_rng(seed)
     files = [file(f"{n}.wav", "xyz"[n % 3], f"r{n % 3}{rng.integers(8)}") for n in range(90)]
-    groups = recordings(files)
+    groups = recordings_of(files)
     tested = split_by_recording(files, groups, 0.25, seed)
     sides = [
         {g for g, t in zip(groups, tested, strict=True) if t is np.bool_(side)} for side in (0, 1)
@@ -154,7 +155,7 @@ def test_clips_of_one_recording_stay_in_one_split(seed):
 
 def test_a_class_with_one_recording_is_trained_on_only(caplog):
     files = [file("a.wav", "rare"), *(file(f"{n}.wav", "x") for n in range(5))]
-    tested = split_by_recording(files, recordings(files), 0.9, 0)
+    tested = split_by_recording(files, recordings_of(files), 0.9, 0)
     assert not tested[0]
     assert tested.sum() == 4
     assert "the class rare has a single recording, and is not tested" in caplog.text

@@ -37,7 +37,7 @@ LONGEST_WINDOW = 60.0  # seconds, which a network processes in one piece
 
 
 @dataclass(frozen=True)
-class Base:
+class EmbeddingNetwork:
     """A network with the taps that are classified.
 
     Args:
@@ -174,7 +174,9 @@ class TapEmbedder:
         return self._model.get_scene_embeddings(torch.from_numpy(windows)).numpy()
 
 
-def open_base(name: str, model: str | Path = "", *, random_weights: bool = False) -> Base:
+def open_embedding_network(
+    name: str, model: str | Path = "", *, random_weights: bool = False
+) -> EmbeddingNetwork:
     """Return the network of a module, with its weights.
 
     Args:
@@ -207,7 +209,7 @@ def open_base(name: str, model: str | Path = "", *, random_weights: bool = False
         base = type(network).networks[record.arguments["network"]]
         record = replace(record, network=base, arguments=record.arguments["arguments"])
         network = network.backbone
-    return Base(name, zoo, record, network, taps, pooling, weights)
+    return EmbeddingNetwork(name, zoo, record, network, taps, pooling, weights)
 
 
 def _is_importable(name: str) -> bool:
@@ -217,7 +219,7 @@ def _is_importable(name: str) -> bool:
         return False
 
 
-def _other_base(name: str, weights: str) -> Base:
+def _other_base(name: str, weights: str) -> EmbeddingNetwork:
     """Return the network of a module of another package."""
     model = load_plugin_model(import_plugin(name), weights)
     arguments = {"module": name, "size": int(model.scene_embedding_size), "model": weights}
@@ -228,7 +230,7 @@ def _other_base(name: str, weights: str) -> Base:
         Checkpoint(name, ""),
         features=SCENE,
     )
-    return Base(name, ZOO, record, record.build(), (SCENE,), "avg", None)
+    return EmbeddingNetwork(name, ZOO, record, record.build(), (SCENE,), "avg", None)
 
 
 def _hash(network: nn.Module) -> str:
