@@ -198,15 +198,42 @@ def _sound_file(
 ) -> Iterator[tuple[np.ndarray, int]]:
     with _open(source) as file:
         decoded, promised = 0, file.frames
-        while len(samples := file.read(BLOCK, dtype="float32", always_2d=True)):
+        damaged = False
+        while not damaged:
+            samples, damaged = _next_samples(file)
+            if not len(samples):
+                break
             begin = min(len(samples), max(0, skip - decoded))
             decoded += len(samples)
             if begin < len(samples):
                 yield samples[begin:], file.samplerate
+        if damaged:
+            seconds = decoded / file.samplerate
+            problems.append(f"is truncated or damaged after {seconds:.2f} s")
+            return
         # The length of an MP3 is exact to a frame or two, as encoders count differently.
         slack = 2 * 1152 if file.format == "MP3" else 0
         if decoded + slack < promised < _NO_LENGTH:
             problems.append(f"promises {promised} samples in its header, but has {decoded}")
+
+
+def _next_samples(file: soundfile.SoundFile) -> tuple[np.ndarray, bool]:
+    """Return the next samples (samples, channels), and whether damage ends the file after them.
+
+    Raises:
+        LibsndfileError: The file is damaged, and there are no samples before the damage.
+    """
+    import soundfile
+
+    # libsndfile does not tell how many samples it gave before an error, so they are marked.
+    samples = np.full((BLOCK, file.channels), np.nan, np.float32)
+    try:
+        return file.read(BLOCK, dtype="float32", always_2d=True, out=samples), False
+    except soundfile.LibsndfileError:
+        count = int(np.append(np.isnan(samples).any(1), True).argmax())
+        if not count and not file.tell():
+            raise
+        return samples[:count], True
 
 
 def _open(source: Path | BinaryIO | Pieces) -> soundfile.SoundFile:
