@@ -227,7 +227,8 @@ def prepare_yaml(folder: Path) -> Any:
     """Return valid texts and what reads them."""
     from hear_core.plugins import configs
     from hear_core.zoo.labels import audioset_labels, read_groups, read_thresholds
-    from hear_train.recipes import Recipe, list_recipes, load_recipe, recipe_text
+    from hear_train.recipe_files import list_recipes, recipe_text
+    from hear_train.recipes import Recipe, load_recipe
 
     def config(path: Path) -> Any:
         configs._read_all.cache_clear()  # the file has the same path every time

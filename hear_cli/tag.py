@@ -87,7 +87,7 @@ def tag(
         name = next(n for n, value in decoding._asdict().items() if value != defaults[n])
         msg = "It applies to events; add --events."
         raise typer.BadParameter(msg, param_hint=f"--{name.replace('_', '-')}")
-    if undivided and (window or events or outputs.plot):
+    if undivided and (window or hop or events or outputs.plot):
         msg = "A file is tagged either as a whole, or in windows or events."
         raise typer.BadParameter(msg, param_hint="--whole")
     files = recordings_in(files)

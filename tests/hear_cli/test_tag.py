@@ -91,6 +91,7 @@ def test_unreadable_files_are_left_out(clip, tmp_path):
         (["--only", "Speach"], "did you mean 'Speech'", 1),
         (["-o", "out.txt"], "A table is for reading", 2),
         (["--window", 1, "--threshold", 0.5], "It applies to events; add --events.", 2),
+        (["--whole", "--hop", 1], "either as a whole, or in windows", 2),
         (["-b", "mn11_as"], "unknown backbone 'mn11_as'", 1),
     ],
 )
