@@ -17,6 +17,7 @@ from hear_core.frontends.log_mel import Frontend
 from hear_core.networks.backbone import Backbone
 from hear_core.networks.tap_classifier import TapClassifier
 from hear_core.networks.taps import TapShape
+from hear_core.plugins.names import PACKAGES
 
 SCENE = "scene"
 """The only tap of a plug-in of another package: its scene embedding."""
@@ -79,7 +80,7 @@ class ModuleNetwork(Backbone):
 
     def forward(self, log_mel: Tensor, taps: Sequence[str] = (SCENE,)) -> dict[str, Tensor]:
         if self._loaded is None:
-            _check_trusted(self.module)
+            check_trusted(self.module)
             module = import_plugin(self.module)
             self._loaded = module, load_plugin_model(module, self.model)
         module, model = self._loaded
@@ -107,12 +108,21 @@ class ModuleTapClassifier(TapClassifier):
     networks: ClassVar[Mapping[str, Callable[..., Backbone]]] = {"ModuleNetwork": ModuleNetwork}
 
 
-def _check_trusted(module: str) -> None:
+def check_trusted(module: str) -> None:
+    """Check that a module that a file names may be imported: importing runs its code.
+
+    Our own modules may be, those that the program has imported already, and those that the
+    environment variable ``HEAR_TRUSTED_MODULES``, names separated by commas, lists.
+
+    Raises:
+        ConfigError: It is another module.
+    """
     listed = [name.strip() for name in os.environ.get(_TRUSTED, "").split(",")]
-    if module not in sys.modules and module not in listed:
+    ours = module.partition(".")[0] in PACKAGES
+    if not ours and module not in sys.modules and module not in listed:
         msg = (
-            f"the checkpoint takes its embeddings from the module {module!r}, whose code would be "
-            f"run: if you trust it, set the environment variable {_TRUSTED}={module}"
+            f"the embeddings are those of the module {module!r}, whose code would be run: "
+            f"if you trust it, set the environment variable {_TRUSTED}={module}"
         )
         raise ConfigError(msg)
 

@@ -16,6 +16,8 @@ from hear_core.errors import ConfigError, FileError
 from hear_core.events.formats import EventRow
 from hear_core.io.files import SETTINGS, atomic_write
 from hear_core.io.json_files import parse_json, read_json
+from hear_core.plugins.module_network import check_trusted
+from hear_core.zoo.registry import is_checkpoint_path
 from hear_eval.embeddings.formats import FORMATS
 from hear_eval.embeddings.index import read_all_entries
 from hear_eval.embeddings.plugin import Plugin
@@ -63,6 +65,12 @@ def open_embeddings(folder: Path) -> EmbeddingTable:
         msg = f"{folder} does not hold embeddings of 'hear embed'"
         raise ConfigError(msg)
     settings = read_json(_settings_path(folder, format_))
+    if not isinstance(settings.get("module"), str):
+        msg = (
+            f"{_settings_path(folder, format_)} does not name the module of the embeddings: "
+            "it is damaged, and the recordings must be embedded again into another folder"
+        )
+        raise ConfigError(msg)
     paths = sorted(folder.glob(f"{FORMATS[format_].prefix}index*.jsonl"))
     states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     signature = json.dumps([format_, states])
@@ -180,12 +188,12 @@ def embed_queries(table: EmbeddingTable, queries: Sequence[Path], model_file: st
         ConfigError: The model is not that of the table, or its embeddings have another size.
         AudioError: A recording cannot be read.
     """
-    plugin = Plugin(table.settings["module"], model_file, table.settings.get("options") or {})
+    module = table.settings["module"]
+    if not is_checkpoint_path(module):
+        check_trusted(module)
+    plugin = Plugin(module, model_file, table.settings.get("options") or {})
     if plugin.settings["weights"] != table.settings.get("weights"):
-        msg = (
-            f"the embeddings were made with other weights of {table.settings['module']}; "
-            "give them by --model"
-        )
+        msg = f"the embeddings were made with other weights of {module}; give them by --model"
         raise ConfigError(msg)
     found = []
     for query in queries:

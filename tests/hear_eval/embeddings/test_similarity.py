@@ -111,3 +111,19 @@ def test_a_track_of_several_recordings_is_refused(recordings, tmp_path):
     command = ["similar", recordings / "noise.wav", tmp_path / "e", "--format", "audacity"]
     assert "of one recording" in hear(*command, code=2)
     assert hear(*command, "--top", 1).endswith("similar\n")
+
+
+def test_a_module_that_a_settings_file_names_is_not_run(tmp_path, monkeypatch, recordings):
+    hear("embed", "starter", recordings, "-o", tmp_path / "out")
+    settings = tmp_path / "out" / "embedding.json"
+    content = json.loads(settings.read_text())
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "other_code.py").write_text("raise SystemExit('it was run')")
+    settings.write_text(json.dumps({**content, "module": "other_code"}))
+    query = recordings / "siren.wav"
+    said = hear("similar", query, tmp_path / "out", code=1)
+    assert "HEAR_TRUSTED_MODULES=other_code" in said
+    for damaged in ({}, {"module": 5}):
+        settings.write_text(json.dumps(damaged))
+        said = hear("similar", query, tmp_path / "out", code=1)
+        assert "embedding.json does not name the module of the embeddings" in said
