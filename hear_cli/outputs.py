@@ -163,6 +163,13 @@ class Results:
                 )
                 raise typer.BadParameter(msg, param_hint="--output")
             self._places = self._separate(files, self._format.suffix)
+            own = [place for place in self._places.values() if not output and place.exists()]
+            if own:
+                msg = (
+                    f"{own[0]} exists beside its recording, and may hold labels of your own: "
+                    "give a folder to write to, or remove it."
+                )
+                raise typer.BadParameter(msg, param_hint="--output")
         elif output and output.is_dir():
             msg = f"{output} is a folder, and a file is needed."
             raise typer.BadParameter(msg, param_hint="--output")

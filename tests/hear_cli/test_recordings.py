@@ -90,6 +90,9 @@ def test_tracks_are_written_beside_recordings_or_into_a_folder(sites, tmp_path, 
     beside = sites / "siteA" / "day" / f"20260501_060000{suffix}"
     content = (tmp_path / "out" / "siteA" / "day" / f"20260501_060000.wav{suffix}").read_text()
     assert beside.read_text() == content
+    beside.write_text("labels of one's own")
+    assert "exists beside its recording" in hear(*command, code=2)
+    assert beside.read_text() == "labels of one's own"
     for path in sites.rglob(f"*{suffix}"):
         if path.name != "notes.txt":
             path.unlink()
