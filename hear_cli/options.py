@@ -348,9 +348,14 @@ class EvaluationOptions(NamedTuple):
     ] = "auto"
 
     def settings(self) -> EvaluationSettings:
-        """Return them as hear_eval takes them."""
+        """Return them as hear_eval takes them, with a warning of a grid that is not meaningful."""
         from hear_eval.downstream.evaluation import EvaluationSettings
 
+        if self.grid == "faster":
+            typer.echo(
+                "hear: scores of --grid faster may be at chance; compare no models by them",
+                err=True,
+            )
         return EvaluationSettings(*self)
 
 

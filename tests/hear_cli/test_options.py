@@ -18,6 +18,7 @@ import typer
 
 from hear_cli.app import app
 from hear_cli.option_groups import with_groups
+from hear_cli.options import EvaluationOptions
 from hear_cli.outputs import names_of_recordings
 from hear_cli.sounds import siren
 from hear_mn import EATagger
@@ -307,3 +308,10 @@ def test_a_group_of_options_is_declared_once():
     command(name="a", width=5, height=6)
     assert got == [("a", Size(5, 6))]
     assert command.__doc__ == "Do it."
+
+
+def test_a_grid_for_trying_things_out_comes_with_a_warning(capsys):
+    assert EvaluationOptions(grid="faster").settings().grid == "faster"
+    assert "--grid faster may be at chance" in capsys.readouterr().err
+    EvaluationOptions().settings()
+    assert not capsys.readouterr().err
