@@ -163,10 +163,10 @@ class Results:
                 )
                 raise typer.BadParameter(msg, param_hint="--output")
             self._places = self._separate(files, self._format.suffix)
-            own = [place for place in self._places.values() if not output and place.exists()]
-            if own:
+            there = [place for place in self._places.values() if not output and place.exists()]
+            if there:
                 msg = (
-                    f"{own[0]} exists beside its recording, and may hold labels of your own: "
+                    f"{there[0]} exists beside its recording, and may hold labels of your own: "
                     "give a folder to write to, or remove it."
                 )
                 raise typer.BadParameter(msg, param_hint="--output")

@@ -59,9 +59,11 @@ def environment(tmp_path_factory):
     venv.create(folder / "env", symlinks=os.name != "nt")
     paths = {"base": str(folder / "env"), "platbase": str(folder / "env")}
     scripts, site = (Path(sysconfig.get_path(key, "venv", paths)) for key in ("scripts", "purelib"))
+    # With the sources on its path, pip would take the project for installed.
     run(
         *(sys.executable, "-m", "pip", "--python", scripts / Path(sys.executable).name),
         *("install", "--quiet", "--no-index", "--no-deps", wheel),
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
     )
     (info,) = site.glob("efficient_hear-*.dist-info")
     for line in (info / "METADATA").read_text("utf-8").splitlines():

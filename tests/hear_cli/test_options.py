@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import typer
 
-from hear_cli.app import app
+from hear_cli.app import DeferredCommand, app
 from hear_cli.option_groups import with_groups
 from hear_cli.options import EvaluationOptions
 from hear_cli.outputs import names_of_recordings
@@ -35,6 +35,7 @@ def clip(tmp_path):
 
 def options_of(command, path=()):
     """Yield path and parameter for every option of every command but those of training."""
+    command = command.loaded() if isinstance(command, DeferredCommand) else command
     for name, below in getattr(command, "commands", {}).items():
         if name != "train":
             yield from options_of(below, (*path, name))

@@ -132,7 +132,7 @@ def test_metrics_by_class_as_a_table(tmp_path):
 
 def test_metrics_that_cannot_select_a_checkpoint():
     with pytest.raises(ConfigError, match=r"unknown metric 'map'; known: aucroc, .* mAP"):
-        EvaluationConfig(metrics=("map",))
+        EvaluationConfig(metrics=("map",)).check()
 
 
 @needs_mn04
