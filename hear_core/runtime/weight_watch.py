@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter, eq, is_
@@ -69,8 +70,19 @@ def _first_values(tensors: Sequence[Tensor]) -> Callable[[], bytes]:
         for tensor in tensors
         if tensor.numel() and not tensor.is_meta
     ]
-    if all(first.device.type == "cpu" for first in firsts):
-        # NumPy takes half the time of PyTorch to join them.
-        arrays = [first.view(torch.uint8).numpy() for first in firsts] or [np.empty(0)]
-        return lambda: np.concatenate(arrays).tobytes()
+    if firsts and all(first.device.type == "cpu" and first.itemsize == 4 for first in firsts):
+        return _gather([first.data_ptr() for first in firsts])
     return lambda: torch.cat(firsts).float().cpu().numpy().tobytes()
+
+
+def _gather(addresses: Sequence[int]) -> Callable[[], bytes]:
+    """Return a function that reads the four bytes at each of some addresses.
+
+    It touches nothing but these bytes: an array for each of them would have to be fetched into the
+    caches as well. The addresses must be multiples of four, and valid when the function is called.
+    """
+    first = min(addresses)
+    span = max(addresses) - first + 4
+    memory = np.frombuffer(memoryview((ctypes.c_uint8 * span).from_address(first)), np.uint32)
+    places = (np.array(addresses, np.int64) - first) // 4
+    return lambda: memory[places].tobytes()
