@@ -9,25 +9,18 @@ https://ravensoundsoftware.com.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from hear_core.errors import ConfigError
+from hear_core.events.columns import (
+    check_columns,
+    event_cells,
+    parse_event,
+    without_repeated_views,
+)
 from hear_core.events.event import Event
 from hear_core.io.tables import read_table
-
-# Names that the columns of a table may have, in lower case.
-_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "file": ("filename", "file", "fname", "path", "segment_id", "begin file"),
-    "onset": ("onset", "start_time_seconds", "start", "begin time (s)"),
-    "offset": ("offset", "end_time_seconds", "end", "end time (s)"),
-    "label": (
-        *("event_label", "label", "labels", "category", "class"),
-        *("annotation", "species", "tags", "sound type", "call type"),
-    ),
-}
-_NOTHING = frozenset({"", "nan", "none"})
 
 
 def read_event_table(path: Path) -> dict[str, list[Event]]:
@@ -45,18 +38,14 @@ def read_event_table(path: Path) -> dict[str, list[Event]]:
     Raises:
         ConfigError: The file is not a table, a column is missing, or a row is not an event.
     """
-    rows = read_table(path)
-    column = _columns(path, rows[0][1] if rows else {}, ("file", "onset", "offset", "label"))
     found: dict[str, list[Event]] = {}
-    for line, row in rows:
-        name = row[column["file"]].strip()
-        if not name:
-            msg = f"{path}, line {line}, does not name a recording in {column['file']!r}"
+    for line, cells in _rows(path, "file", "onset", "offset", "label"):
+        if "file" not in cells:
+            msg = f"{path}, line {line}, does not name a recording"
             raise ConfigError(msg)
-        events = found.setdefault(name, [])
-        cells = [row[column[key]].strip() for key in ("onset", "offset", "label")]
-        if any(cell.lower() not in _NOTHING for cell in cells):
-            events.append(_event(path, line, *cells))
+        events = found.setdefault(str(cells["file"]), [])
+        if cells.keys() & {"onset", "offset", "label"}:
+            events.append(parse_event(f"{path}, line {line}", cells))
     return found
 
 
@@ -84,7 +73,8 @@ def read_audacity_labels(path: Path) -> list[Event]:
                 f"but is {row[:60]!r}"
             )
             raise ConfigError(msg)
-        events.append(_event(path, line, *map(str.strip, cells)))
+        named = dict(zip(("onset", "offset", "label"), cells, strict=True))
+        events.append(parse_event(f"{path}, line {line}", event_cells(named)))
     return events
 
 
@@ -97,15 +87,8 @@ def read_raven_selections(path: Path) -> list[Event]:
     Raises:
         ConfigError: The file is not such a table, or a row is not an event.
     """
-    rows = read_table(path)
-    if not rows:
-        return []
-    column = _columns(path, rows[0][1], ("onset", "offset", "label"))
-    events = (
-        _event(path, line, *(row[column[key]].strip() for key in ("onset", "offset", "label")))
-        for line, row in rows
-    )
-    return list(dict.fromkeys(events))
+    rows = _rows(path, "onset", "offset", "label")
+    return [parse_event(f"{path}, line {line}", cells) for line, cells in rows]
 
 
 def read_events_beside(audio: Path) -> list[Event] | None:
@@ -137,30 +120,10 @@ def _escaped(stem: str) -> str:
     return "".join(f"[{char}]" if char in "*?[" else char for char in stem)
 
 
-def _columns(path: Path, row: Mapping[str, str], wanted: tuple[str, ...]) -> dict[str, str]:
-    there = {column.strip().lower(): column for column in row}
-    found = {
-        key: there[name] for key in wanted for name in reversed(_COLUMNS[key]) if name in there
-    }
-    if missing := [key for key in wanted if key not in found]:
-        msg = (
-            f"{path} needs a column for the {missing[0]} of every event, such as "
-            f"{' or '.join(_COLUMNS[missing[0]][:3])}; it has {', '.join(there) or 'no rows'}"
-        )
-        raise ConfigError(msg)
-    return found
-
-
-def _event(path: Path, line: int, onset: str, offset: str, label: str) -> Event:
-    try:
-        start, end = float(onset.replace(",", ".")), float(offset.replace(",", "."))
-    except ValueError as error:
-        msg = f"{path}, line {line}: {onset!r} and {offset!r} are not onset and offset in seconds"
-        raise ConfigError(msg) from error
-    if not 0 <= start <= end < math.inf:
-        msg = f"{path}, line {line}: an event cannot last from {start:g} to {end:g} s"
-        raise ConfigError(msg)
-    if label.lower() in _NOTHING:
-        msg = f"{path}, line {line}: the event from {start:g} to {end:g} s does not have a label"
-        raise ConfigError(msg)
-    return Event(label, start, end)
+def _rows(path: Path, *wanted: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the lines of a table and their cells by field; `wanted` fields must have columns."""
+    rows = read_table(path)
+    if rows or "file" in wanted:
+        check_columns(path, rows[0][1] if rows else (), wanted)
+    for line, row in without_repeated_views(rows):
+        yield line, event_cells(row)

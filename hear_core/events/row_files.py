@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hear_core.errors import ConfigError, FileError
+from hear_core.events.columns import (
+    event_cells,
+    name_columns,
+    parse_event,
+    parse_number,
+    without_repeated_views,
+)
 from hear_core.events.formats import EventRow
 from hear_core.io.files import reading
 from hear_core.io.json_files import parse_json
 from hear_core.io.tables import read_table
-
-# Names that programs give to the columns of an event; the first that a table has is taken.
-_COLUMNS = {
-    "file": ("file", "filename", "Begin Path", "Begin File", "filepath", "path"),
-    "onset": ("onset", "start", "Begin Time (s)", "Start (s)"),
-    "offset": ("offset", "end", "End Time (s)", "End (s)"),
-    "label": ("label", "event_label", "Annotation", "Common Name", "Species", "class"),
-    "score": ("score", "Score", "Confidence", "confidence"),
-}
-_FILE_OFFSET = "File Offset (s)"
 
 
 def read_event_rows(path: Path) -> list[EventRow]:
@@ -59,18 +55,9 @@ def read_event_rows(path: Path) -> list[EventRow]:
         rows = _json_lines(path)
     else:
         rows = read_table(path)
-    events, seen = list[EventRow](), set[tuple[str, EventRow]]()
-    for number, row in rows:
-        event = _event(path, number, row)
-        # A table of Raven has a row for every view of a selection.
-        selection = (
-            (str(row["Selection"]), event) if row.get("View") and "Selection" in row else None
-        )
-        if selection is None or selection not in seen:
-            events.append(event)
-        if selection is not None:
-            seen.add(selection)
-    return events
+    unit = "row" if suffix in (".json", ".parquet") else "line"
+    numbered = without_repeated_views(rows)
+    return [_event(f"{path}, {unit} {number}", row) for number, row in numbered]
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
@@ -99,41 +86,17 @@ def _json_lines(path: Path) -> list[tuple[int, Any]]:
     return rows
 
 
-def _event(path: Path, number: int, row: Any) -> EventRow:
+def _event(place: str, row: Any) -> EventRow:
     if not isinstance(row, Mapping):
-        msg = f"{path}, row {number}: {row!r:.80} is not an event"
+        msg = f"{place}: {row!r:.80} is not an event"
         raise ConfigError(msg)
-    values: dict[str, Any] = {"score": 1.0}
-    for field, names in _COLUMNS.items():
-        name = next((name for name in names if row.get(name) not in (None, "")), None)
-        if name is not None:
-            values[field] = row[name]
-        elif field != "score":
-            msg = f"{path}, row {number}, has no {field}: it needs a column {' or '.join(names)}"
-            raise ConfigError(msg)
-    onset, offset, score = (
-        _number(path, number, values[field]) for field in ("onset", "offset", "score")
-    )
-    if offset < onset:
-        msg = f"{path}, row {number}: an event ends at {offset} s, before it begins"
+    cells = event_cells(row)
+    if "file" not in cells:
+        msg = f"{place}: the event needs a value for {name_columns('file')}"
         raise ConfigError(msg)
-    file = str(values["file"])
+    file, event = str(cells["file"]), parse_event(place, cells)
     if "\0" in file:
-        msg = f"{path}, row {number}: {file!r:.200} is not the name of a recording"
+        msg = f"{place}: {file!r:.200} is not the name of a recording"
         raise ConfigError(msg)
-    if row.get(_FILE_OFFSET) not in (None, ""):
-        # The times of several recordings that Raven opens at once run on from one to the next.
-        start = _number(path, number, row[_FILE_OFFSET])
-        onset, offset = start, start + offset - onset
-    return EventRow(file, onset, offset, str(values["label"]), score)
-
-
-def _number(path: Path, row: int, value: Any) -> float:
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        found = math.nan
-    if not math.isfinite(found):
-        msg = f"{path}, row {row}: {value!r} is not a number"
-        raise ConfigError(msg)
-    return found
+    score = parse_number(place, cells.get("score", 1.0))
+    return EventRow(file, event.onset, event.offset, event.label, score)

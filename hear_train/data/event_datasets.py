@@ -205,7 +205,7 @@ def _tables(path: Path) -> dict[str, dict[str, list[Event]]]:
 
 def _spellings(name: str) -> tuple[str, ...]:
     """Return how a table may spell the name of a recording, the fullest spelling first."""
-    path = Path(name)
+    path = Path(name.replace("\\", "/"))  # tables of Raven may come from Windows
     return path.as_posix(), path.with_suffix("").as_posix(), path.name, path.stem
 
 

@@ -16,6 +16,7 @@ from hear_core.events.formats import (
     write_events,
     writing_events,
 )
+from hear_core.events.reading import read_event_table
 from hear_core.events.row_files import read_event_rows
 
 ROWS = [
@@ -121,9 +122,9 @@ def test_what_is_written_is_read(tmp_path, format_):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "file,onset,label\na.wav,1,Dog\n", "row 2, has no offset"),
+        ("a.csv", "file,onset,label\na.wav,1,Dog\n", "line 2: the event needs a value for offset"),
         ("a.csv", "file,onset,offset,label\na.wav,1,x,Dog\n", "'x' is not a number"),
-        ("a.csv", "file,onset,offset,label\na.wav,1,0.5,Dog\n", "ends at 0.5 s, before"),
+        ("a.csv", "file,onset,offset,label\na.wav,1,0.5,Dog\n", "cannot last from 1 to 0.5 s"),
         ("a.json", "{}", "is not a list of events"),
         ("a.json", "[3]", "3 is not an event"),
         ("a.jsonl", "{}\nx\n", "line 2, is not JSON"),
@@ -139,3 +140,15 @@ def test_what_is_not_a_file_of_events_is_refused(tmp_path, name, content, messag
 def test_formats_without_a_place_for_the_time_of_day_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="no columns for date and time"):
         write_events(ROWS, tmp_path / "a", "audacity", clock=True)
+
+
+def test_one_table_is_read_as_results_and_as_annotations(tmp_path):
+    """As BirdNET-Analyzer writes it, with the columns of a sheet in another case."""
+    path = tmp_path / "birds.csv"
+    path.write_text("Start (s),End (s),Common Name,Confidence,FILE\n0,3,Robin,0.9,a.wav\n")
+    assert read_event_rows(path) == [EventRow("a.wav", 0.0, 3.0, "Robin", 0.9)]
+    assert read_event_table(path) == {"a.wav": [Event("Robin", 0.0, 3.0)]}
+    path.write_text("file,onset,offset,label\na.wav,0,1e300,Robin\n")
+    for read in (read_event_rows, read_event_table):
+        with pytest.raises(ConfigError, match="line 2: an event cannot last from 0 to 1e"):
+            read(path)
