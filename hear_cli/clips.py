@@ -23,7 +23,7 @@ from hear_cli.progress import progress_bar
 from hear_core.audio.excerpts import faded, read_excerpt
 from hear_core.audio.spectrogram_image import spectrogram_png
 from hear_core.events.formats import EventRow
-from hear_core.events.row_files import read_event_rows
+from hear_core.events.found_events import read_event_rows
 from hear_core.io.files import atomic_write
 from hear_core.io.names import shortened
 

@@ -15,7 +15,7 @@ from hear_cli.outputs import check_output_file
 from hear_cli.tables import print_table
 from hear_core.audio.recording_time import recorded_at
 from hear_core.events.formats import EventRow
-from hear_core.events.row_files import read_event_rows
+from hear_core.events.found_events import read_event_rows
 from hear_core.io.files import atomic_write
 
 _COLUMNS = ("events", "seconds", "highest score", "recordings")

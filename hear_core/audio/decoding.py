@@ -108,7 +108,7 @@ def _check_file(path: Path) -> None:
         msg = f"cannot read {path}: {getattr(error, 'strerror', error)}"
         raise AudioError(msg) from error
     if not is_file:
-        msg = f"{path} is a folder" if is_folder else f"there is no file {path}"
+        msg = f"{path} is a folder" if is_folder else f"{path} does not exist"
         raise AudioError(msg)
 
 

@@ -67,7 +67,7 @@ def find_audio_files(inputs: Iterable[Path], except_in: Path | None = None) -> F
     found: dict[str, AudioFile] = {}
     for given in inputs:
         if not given.exists():
-            msg = f"there is no file or folder {given}"
+            msg = f"{given} does not exist"
             raise ConfigError(msg)
         paths = _below(given, except_in) if given.is_dir() else iter([given])
         for path in paths:

@@ -29,7 +29,7 @@ def read_array(
         array = np.lib.format.open_memmap(path, mode="r")
         size = path.stat().st_size
     except FileNotFoundError as problem:
-        msg = f"there is no file {path}"
+        msg = f"{path} does not exist"
         raise error(msg) from problem
     except Exception as problem:  # the header is Python source, and what is raised depends on it
         msg = f"{path} cannot be read as a NumPy array of numbers: {problem}"

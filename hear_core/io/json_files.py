@@ -77,7 +77,7 @@ def _content(path: Path, error: type[HearError], hint: str) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as problem:
-        msg = f"there is no file {path}. {hint}"
+        msg = f"{path} does not exist. {hint}"
         raise error(msg.strip()) from problem
     except OSError as problem:
         msg = f"cannot read {path}: {problem.strerror}. {hint}"

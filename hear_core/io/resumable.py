@@ -57,7 +57,7 @@ class Resumable:
                 yield self
 
     def result_of(self, file: Path) -> Any | None:
-        """Return the result of a file that was worked on before; None if there is none."""
+        """Return the stored result of a file, or None if it is new or has changed."""
         state, result = self._known.get(str(file.absolute()), (None, None))
         return result if state == _state(file) else None
 

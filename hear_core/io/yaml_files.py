@@ -32,7 +32,7 @@ def read_yaml(path: Path, *, error: type[HearError] = ConfigError) -> Any:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as problem:
-        msg = f"there is no file {path}"
+        msg = f"{path} does not exist"
         raise error(msg) from problem
     except (OSError, UnicodeDecodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8"

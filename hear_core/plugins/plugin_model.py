@@ -144,7 +144,7 @@ class PluginModel(nn.Module):
             blocks: Float waveforms (samples,) in [-1, 1], one after another, none of them empty.
 
         Raises:
-            AudioError: A block is not valid, see `check_audio`, or there is none.
+            AudioError: A block is not valid, see `check_audio`, or there are no blocks.
         """
         raise NotImplementedError
 
@@ -164,7 +164,7 @@ class PluginModel(nn.Module):
             milliseconds (timestamps,), on the CPU.
 
         Raises:
-            AudioError: A block is not valid, see `check_audio`, or there is none.
+            AudioError: A block is not valid, see `check_audio`, or there are no blocks.
         """
         raise NotImplementedError
 
@@ -277,7 +277,7 @@ def checked_blocks(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Yield the blocks of a recording as float32.
 
     Raises:
-        AudioError: A block is not valid, see `check_audio`, or there is none.
+        AudioError: A block is not valid, see `check_audio`, or there are no blocks.
     """
     empty = True
     for block in blocks:

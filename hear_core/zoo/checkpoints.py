@@ -254,7 +254,7 @@ def _expected(checkpoint: Checkpoint) -> str | None:
 
 
 def _start_over(checkpoint: Checkpoint) -> str:
-    """Return how to forget a kept checksum, as part of a message; nothing if there is none."""
+    """Return how to forget a kept checksum, as part of a message; empty if none is kept."""
     if checkpoint.sha256 or _expected(checkpoint) is None:
         return ""
     kept = _kept_checksum(checkpoint.file)

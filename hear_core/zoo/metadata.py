@@ -180,7 +180,7 @@ def read_metadata(path: str | Path) -> CheckpointMetadata | None:
     """
     path = Path(path)
     if not path.is_file():
-        msg = f"there is no file {path}"
+        msg = f"{path} does not exist"
         raise CheckpointError(msg)
     if not is_safetensors(path):
         return None

@@ -42,7 +42,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             tensor is complex, sparse, quantized, not finite, or a negative variance.
     """
     if not path.is_file():
-        msg = f"there is no file {path}"
+        msg = f"{path} does not exist"
         raise CheckpointError(msg)
     try:
         state = _load(path)

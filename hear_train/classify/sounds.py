@@ -134,7 +134,7 @@ def find_sounds(
 def _labelled_files(data: Path) -> list[LabelledFile]:
     """Return the files of a folder or table, of which those of a table exist and have labels."""
     if not data.exists():
-        msg = f"there is no file or folder {data}"
+        msg = f"{data} does not exist"
         raise ConfigError(msg)
     if is_packed(data) or (data.is_file() and not is_table(data)):
         msg = f"{data} must be a folder or a table (.csv, .tsv)"

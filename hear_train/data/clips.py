@@ -197,7 +197,7 @@ def find_clips(
     clips: list[Clip] = []
     for given in inputs:
         if not given.exists():
-            msg = f"there is no file or folder {given}"
+            msg = f"{given} does not exist"
             raise ConfigError(msg)
         if given.is_dir():
             clips += [file_clip(path, name) for path, name in find_audio_files([given]).sources]

@@ -174,7 +174,7 @@ def open_dataset(paths: Sequence[Path], config: DataConfig) -> Dataset:
     """
     for path in paths:
         if not path.exists():
-            msg = f"there is no file or folder {path}"
+            msg = f"{path} does not exist"
             raise ConfigError(msg)
     if not paths or (len(paths) > 1 and config.format not in _SEVERAL_PATHS):
         msg = f"the data format {config.format} needs one path of data, not {len(paths)}"

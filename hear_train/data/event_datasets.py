@@ -12,8 +12,8 @@ import numpy as np
 
 from hear_core.audio.files import find_audio_files
 from hear_core.errors import ConfigError
+from hear_core.events.annotations import read_event_table, read_events_beside
 from hear_core.events.event import Event
-from hear_core.events.reading import read_event_table, read_events_beside
 from hear_core.io.json_files import read_json
 from hear_core.io.tables import is_table, read_table
 from hear_core.zoo.labels import audioset_labels, audioset_mids
@@ -52,7 +52,7 @@ def open_events(paths: Sequence[Path], config: DataConfig) -> Dataset:
         paths: Folder of the task, or folder or file of recordings.
         config: Settings. `DataConfig.labels` is a table of events, or a folder of one for every
             split; without it, the annotations are next to the recordings, see
-            `hear_core.events.reading.read_events_beside`. The splits are the folders ``train``,
+            `hear_core.events.annotations.read_events_beside`. The splits are the folders ``train``,
             ``valid`` and ``test`` or the tables of these names; without any, recordings are
             assigned at random to test, validation and training.
 
@@ -188,7 +188,7 @@ def _annotated(root: Path, table: Path | None) -> list[_Recording]:
 def _tables(path: Path) -> dict[str, dict[str, list[Event]]]:
     """Return the events of a table by recording, or of a folder of tables by split."""
     if not path.exists():
-        msg = f"there is no file or folder {path} of events"
+        msg = f"{path} does not exist; it must be a table of events or a folder of such tables"
         raise ConfigError(msg)
     if path.is_file():
         return {"": read_event_table(path)}

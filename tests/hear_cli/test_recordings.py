@@ -12,7 +12,7 @@ import soundfile
 
 from hear_cli.sounds import siren
 from hear_core.errors import ConfigError
-from hear_core.events.row_files import read_event_rows
+from hear_core.events.found_events import read_event_rows
 from hear_mn import EATagger
 from tests.hear_cli.command import hear
 

@@ -197,7 +197,7 @@ def test_taggers_that_cannot_be(arguments, error, message):
         (np.zeros(0, np.float32), r"\(0,\)"),
         (np.zeros(100, np.int16), "int16"),
         (np.full(1000, np.nan, np.float32), "NaN"),
-        ("nowhere.wav", "there is no file nowhere.wav"),
+        ("nowhere.wav", "nowhere.wav does not exist"),
     ],
 )
 def test_invalid_audio(stand_in, audio, message):

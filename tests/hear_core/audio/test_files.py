@@ -48,7 +48,7 @@ def test_two_files_of_one_name_are_refused(tmp_path):
 
 
 def test_what_does_not_exist_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"no file or folder .*gone"):
+    with pytest.raises(ConfigError, match=r"gone does not exist"):
         find_audio_files([tmp_path / "gone"])
 
 

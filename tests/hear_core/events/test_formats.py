@@ -7,6 +7,7 @@ import json
 import pytest
 
 from hear_core.errors import ConfigError
+from hear_core.events.annotations import read_event_table
 from hear_core.events.event import Event
 from hear_core.events.formats import (
     CLOCK_FORMATS,
@@ -16,8 +17,7 @@ from hear_core.events.formats import (
     write_events,
     writing_events,
 )
-from hear_core.events.reading import read_event_table
-from hear_core.events.row_files import read_event_rows
+from hear_core.events.found_events import read_event_rows
 
 ROWS = [
     EventRow.from_event("a b.wav", Event('Dog, "barking"', 0.5, 1.25, 0.12345678)),

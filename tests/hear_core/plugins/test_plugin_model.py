@@ -251,7 +251,7 @@ def test_wrong_options_are_explained(options, message):
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(CheckpointError, match=r"there is no file gone.pt"):
+    with pytest.raises(CheckpointError, match=r"gone.pt does not exist"):
         plugin.load_model("gone.pt")
 
 

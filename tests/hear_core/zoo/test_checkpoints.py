@@ -190,7 +190,7 @@ def test_reads_as_float32(folders):
 
 
 def test_no_file(folders):
-    with pytest.raises(CheckpointError, match=r"there is no file .*gone.pt"):
+    with pytest.raises(CheckpointError, match=r"gone.pt does not exist"):
         read_checkpoint(folders / "gone.pt")
 
 

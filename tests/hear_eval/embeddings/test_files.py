@@ -170,7 +170,7 @@ def test_broken_files_are_reported_and_do_not_stop_the_others(broken, tmp_path, 
     assert "cannot be read as audio" in reasons["text.wav"]
     assert "no samples" in reasons["silent.wav"]
     assert "NaN" in reasons["nan.wav"]
-    assert "there is no file" in reasons["dangling.wav"]
+    assert "does not exist" in reasons["dangling.wav"]
     for file in ("stereo.wav", "short.wav"):
         found, _ = stored(tmp_path / "out", entries[file], format_)
         np.testing.assert_allclose(found, directly(broken / file)[0], atol=1e-5, rtol=1e-5)

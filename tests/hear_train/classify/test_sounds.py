@@ -84,7 +84,7 @@ ROWS = "filename,label\na.wav,a\nb.wav,b\n"
 COLUMNS = "filename,label,split\n"
 AB = ("a.wav", "b.wav")
 BAD_TABLES = {
-    "there is no file or folder": ("", ()),
+    "does not exist": ("", ()),
     "needs a column of labels": ("filename,kind\na.wav,a\n", ("a.wav",)),
     r"sounds.csv, line 3: b.wav does not exist as .*; 1 of the 2 files": (ROWS, ("a.wav",)),
     "line 2: a.wav does not have a label": ("filename,label\na.wav,\nb.wav,b\n", AB),

@@ -122,7 +122,7 @@ def test_a_table_as_excel_writes_it(tmp_path):
 
 
 def test_inputs_without_clips(tmp_path):
-    with pytest.raises(ConfigError, match="there is no file or folder"):
+    with pytest.raises(ConfigError, match="does not exist"):
         find_clips([tmp_path / "gone"], [], LABELS)
     (tmp_path / "a.csv").write_text("name\nx")
     with pytest.raises(ConfigError, match="the column filename"):

@@ -236,7 +236,7 @@ def test_audioset_takes_several_files(tmp_path):
 
 
 def test_paths_that_are_wrong(tmp_path):
-    with pytest.raises(ConfigError, match="there is no file or folder"):
+    with pytest.raises(ConfigError, match="does not exist"):
         open_dataset([tmp_path / "gone"], DataConfig())
     with pytest.raises(ConfigError, match="the data format esc50 needs one path of data, not 2"):
         open_dataset([tmp_path, tmp_path], DataConfig(format="esc50"))

@@ -38,7 +38,7 @@ def read_event_rows(path: Path) -> list[EventRow]:
         FileError: The file cannot be read.
     """
     if not path.is_file():
-        msg = f"there is no file {path}"
+        msg = f"{path} does not exist"
         raise FileError(msg)
     suffix = path.suffix.lower()
     rows: Iterable[tuple[int, Mapping[str, Any]]]
