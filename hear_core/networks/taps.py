@@ -4,8 +4,8 @@ A backbone offers taps of two kinds. A *vector* tap, such as ``logits``, is (bat
 *map* tap, such as the output of block ``b5``, is (batch, channels, bands, frames) and is pooled to
 a vector. An embedding is the concatenation of its taps in the order in which they are listed.
 
-A frame-wise network has an embedding for every frame: each map is pooled over the stretch of time that
-belongs to the frame.
+A frame-wise network has an embedding for every frame: each map is pooled over the stretch of time
+that belongs to the frame.
 """
 
 from __future__ import annotations
