@@ -135,6 +135,7 @@ def _work(door_name: str, first: int, stop: int, seed: int) -> None:
             "HOME": str(root / "home"),
             "XDG_CACHE_HOME": str(root / "cache"),
             "HEAR_CACHE": str(root / "cache"),
+            "TORCHINDUCTOR_CACHE_DIR": str(root / "cache"),
         }
         tempfile.tempdir = str(root / "tmp")
         import torch

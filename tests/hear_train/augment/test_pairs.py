@@ -79,7 +79,8 @@ def test_an_odd_batch_cannot_be_paired():
 def test_three_steps_are_those_of_the_original():
     """Loss and gradients of CNN14 in float64, with the draws of the original and without dropout.
 
-    The log-mels are float32, which the tolerance covers.
+    The log-mels are float32. Their rounding changes probabilities by 5e-6 and norms of the first
+    gradients by 1e-3, which Adam then amplifies: it divides small gradients by their own size.
     """
     steps = goldens.arrays("train/panns_steps")
     network = ZOO["cnn14"].build()
@@ -103,9 +104,10 @@ def test_three_steps_are_those_of_the_original():
         log_mel = frontend(torch.from_numpy(clips[chosen])).double()
         batch = Batch(step, torch.zeros(4, 1), Targets(weak), log_mel=log_mel)
         loss = objective.augmented_loss(batch, steps["specaug_draws"][step], shares)["loss"]
-        assert loss.item() == pytest.approx(steps["loss64"][step], rel=1e-5)
+        assert loss.item() == pytest.approx(steps["loss64"][step], rel=2e-4 if step else 1e-6)
         optimiser.zero_grad()
         loss.backward()
         norms = [float(p.grad.norm()) for p in network.parameters()]
-        np.testing.assert_allclose(norms, steps["grad_norm64"][step][rows], rtol=2e-2)
+        expected = steps["grad_norm64"][step][rows]
+        np.testing.assert_allclose(norms, expected, rtol=5e-2 if step else 5e-3)
         optimiser.step()
