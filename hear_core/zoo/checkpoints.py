@@ -164,7 +164,8 @@ def fetch_checkpoint(checkpoint: Checkpoint) -> Path:
                 f"{checkpoint.file} is not on this machine and could not be downloaded: {error}\n"
                 f"Fetch {checkpoint.url} on a machine that can, and put it into "
                 f"{cache_folder()} or into a folder listed in HEAR_CHECKPOINTS; "
-                f"or pass its path as model_file_path.{_start_over(checkpoint)}"
+                f"or pass its path, with --model in a command or as model_file_path in "
+                f"Python.{_start_over(checkpoint)}"
             )
             raise CheckpointError(msg) from error
     verify_checkpoint(path, checkpoint)
@@ -189,7 +190,8 @@ def verify_checkpoint(path: Path, checkpoint: Checkpoint) -> bool:
             f"{path} is not the file that was {source} as {checkpoint.file}: its SHA-256 is "
             f"{actual}, not {expected}. It may be truncated or altered: delete it to have it "
             f"fetched again, or, if these are weights of your own, give the file another name "
-            f"and pass its path as model_file_path.{_start_over(checkpoint)}"
+            f"and pass its path, with --model in a command or as model_file_path in "
+            f"Python.{_start_over(checkpoint)}"
         )
         raise CheckpointError(msg)
     return True

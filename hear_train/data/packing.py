@@ -20,7 +20,7 @@ from hear_core.io.journal import Journal
 from hear_core.io.prefetch import prefetch
 from hear_train.data.clips import Clip
 from hear_train.data.hdf5 import PackedRow, as_mp3, is_packed, write_packed
-from hear_train.data.panns import CLIP_SECONDS, as_int16, write_waveforms
+from hear_train.data.panns import CLIP_SECONDS, PackingResult, to_panns_int16, write_waveforms
 
 _SETTINGS = "settings.json"
 _LOCK_HINT = "wait until that packing has ended, or use another file"
@@ -44,7 +44,7 @@ def _mp3(clip: Clip, sample_rate: int) -> bytes:
 
 
 def _int16(clip: Clip, sample_rate: int) -> bytes:
-    return as_int16(clip.read(sample_rate), CLIP_SECONDS * sample_rate).tobytes()
+    return to_panns_int16(clip.read(sample_rate), CLIP_SECONDS * sample_rate).tobytes()
 
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -55,18 +55,6 @@ LAYOUTS: Mapping[str, Layout] = {
 clip as 16-bit integers, in the datasets of PANNs."""
 
 
-class Packed(NamedTuple):
-    """Result of a packing.
-
-    Attributes:
-        clips: Number of clips in the file.
-        failed: Reasons why clips were left out, by name.
-    """
-
-    clips: int
-    failed: Mapping[str, str]
-
-
 def pack_clips(
     target: Path,
     splits: Mapping[str, Sequence[Clip]],
@@ -75,7 +63,7 @@ def pack_clips(
     layout: str = "passt",
     sample_rate: int = 32000,
     report: Callable[[int, int], None] | None = None,
-) -> Packed:
+) -> PackingResult:
     """Write the clips of a data set to an HDF5 file, or resume an interrupted packing.
 
     Clips that cannot be read are left out and counted.
@@ -132,7 +120,7 @@ def pack_clips(
         count = chosen.write(target, rows, len(good), labels)
         shutil.rmtree(folder)
     failed = {clip.name: why for (clip, _), why in zip(listed, kept.failures, strict=True) if why}
-    return Packed(count, failed)
+    return PackingResult(count, failed)
 
 
 class _EncodedClips:

@@ -59,14 +59,14 @@ class PackingResult(NamedTuple):
     """Result of a packing.
 
     Attributes:
-        clips: Number of clips that were packed.
-        missing: Names of the clips without a file.
-        failed: Reasons why clips could not be read, by name.
+        clips: Number of clips in the file.
+        failed: Reasons why clips were left out, by name.
+        missing: Names of the clips without a file, where a table lists the clips.
     """
 
     clips: int
-    missing: tuple[str, ...]
     failed: Mapping[str, str]
+    missing: tuple[str, ...] = ()
 
 
 def read_segments(table: Path) -> list[Segment]:
@@ -101,7 +101,7 @@ def read_segments(table: Path) -> list[Segment]:
     return found
 
 
-def as_int16(samples: np.ndarray, length: int = CLIP_SAMPLES) -> np.ndarray:
+def to_panns_int16(samples: np.ndarray, length: int = CLIP_SAMPLES) -> np.ndarray:
     """Return a waveform as PANNs stores it, (length,), int16.
 
     It is padded with zeros at the end or cut, clipped to [-1, 1], and its product with 32767 is
@@ -159,7 +159,7 @@ def pack_segments(
 
     def read(segment: Segment) -> np.ndarray | None:
         path = files.get(Path(segment.name).stem)
-        return None if path is None else as_int16(read_audio(path, SAMPLE_RATE).numpy())
+        return None if path is None else to_panns_int16(read_audio(path, SAMPLE_RATE).numpy())
 
     with exclusive_lock(target, _LOCK_HINT):
         done = [tuple(row) for row in journal.read()] if part.is_file() else []
@@ -204,7 +204,7 @@ def pack_segments(
             raise ConfigError(msg)
         part.replace(target)
         journal.path.unlink()
-    return PackingResult(count, missing, failed)
+    return PackingResult(count, failed, missing)
 
 
 def write_waveforms(
@@ -217,7 +217,7 @@ def write_waveforms(
 
     Args:
         target: File to write.
-        rows: The clips; their contents are waveforms of `as_int16`, all of one length.
+        rows: The clips; their contents are waveforms of `to_panns_int16`, all of one length.
         total: Number of clips.
         labels: Names of the classes.
     """

@@ -17,7 +17,7 @@ from hear_core.zoo.metadata import read_metadata
 from hear_mn import ZOO, EATagger
 from hear_mn.dynamic_convolution import DynamicConv
 from hear_train.data.hdf5 import PackedRow, as_mp3, write_packed
-from hear_train.data.panns import as_int16, write_panns_index, write_waveforms
+from hear_train.data.panns import to_panns_int16, write_panns_index, write_waveforms
 from hear_train.loop.logs import read_log
 from hear_train.recipe_files import list_recipes
 from hear_train.recipes import load_recipe
@@ -134,7 +134,7 @@ def panns(root):
             time = np.arange(RATE // 2) / RATE
             tone = 0.3 * np.sin(2 * np.pi * 400 * (1 + number % 2) * time).astype(np.float32)
             bits = np.packbits([number % 2 == 0, number % 2 == 1])
-            rows.append(PackedRow(f"Y{number}.wav", as_int16(tone).tobytes(), bits))
+            rows.append(PackedRow(f"Y{number}.wav", to_panns_int16(tone).tobytes(), bits))
         path = root / "hdf5s" / "waveforms" / f"{name}.h5"
         write_waveforms(path, rows, count, labels)
         write_panns_index(path, root / "hdf5s" / "indexes" / f"{name}.h5")

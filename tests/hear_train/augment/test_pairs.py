@@ -18,7 +18,7 @@ from hear_train.augment.pairs import (
     mix_pairs,
 )
 from hear_train.batch import Batch, Targets
-from hear_train.data.panns import as_float32, as_int16
+from hear_train.data.panns import as_float32, to_panns_int16
 from hear_train.objectives.supervised import PairSupervised
 from tests import goldens
 from tests.goldens import waveform
@@ -91,7 +91,7 @@ def test_three_steps_are_those_of_the_original():
             module.p = 0.0
     network.double().train()
     clips = waveform(1.0, batch=8, sample_rate=32000)
-    clips = np.stack([as_float32(as_int16(np.asarray(clip), 32000)) for clip in clips])
+    clips = np.stack([as_float32(to_panns_int16(np.asarray(clip), 32000)) for clip in clips])
     objective = PairSupervised(network, "bce", PairAugmentation(), 1234)
     optimiser = torch.optim.Adam(network.parameters(), 1e-3, amsgrad=True)
     names = [name for name, _ in network.named_parameters()]

@@ -166,17 +166,17 @@ def test_files_of_the_original_are_read(tmp_path):
 
 def test_samples_are_rounded_as_in_the_original():
     edges = np.array([-1.1, -1, -0.5, -1e-5, 0, 1e-5, 0.5, 1, 1.1], np.float32)
-    found = panns.as_int16(edges, 12)
+    found = panns.to_panns_int16(edges, 12)
     assert found.tolist() == [-32767, -32767, -16383, 0, 0, 0, 16383, 32767, 32767, 0, 0, 0]
-    assert panns.as_int16(edges, 3).tolist() == [-32767, -32767, -16383]
+    assert panns.to_panns_int16(edges, 3).tolist() == [-32767, -32767, -16383]
     values = GOLDEN["int16_in"]  # a waveform that is cut stays in single precision
-    cut = panns.as_int16(np.append(values, np.float32(0)), len(values))
+    cut = panns.to_panns_int16(np.append(values, np.float32(0)), len(values))
     np.testing.assert_array_equal(cut, GOLDEN["int16_out"])
-    wave = panns.as_int16(np.append(waveform(0.05, 1, 32000)[0], np.float32(0)), 1600)
+    wave = panns.to_panns_int16(np.append(waveform(0.05, 1, 32000)[0], np.float32(0)), 1600)
     np.testing.assert_array_equal(wave, GOLDEN["int16_wave"])
     np.testing.assert_array_equal(panns.as_float32(wave), GOLDEN["int16_back"])
     with pytest.raises(AudioError, match=r"reaches 1.3, and must stay within"):
-        panns.as_int16(np.array([0, 1.3], np.float32))
+        panns.to_panns_int16(np.array([0, 1.3], np.float32))
 
 
 def test_an_interrupted_packing_resumes(dataset, tmp_path, monkeypatch):
